@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"errors"
 	"io"
 )
@@ -12,32 +13,195 @@ var (
 	// ErrBareLF: the line ended in LF without CR, or had a CR within. The line
 	// was consumed.
 	ErrBareLF = errors.New("line ends in bare LF")
+	// ErrEndlessLine: a line that was too long did not end within the discard
+	// bound. It is final, as a read error is: the connection must be closed.
+	ErrEndlessLine = errors.New("line does not end")
+)
+
+const (
+	// bufferSize is the reader's buffer; a longer line gets one of its own for
+	// as long as it is in hand.
+	bufferSize = 4 << 10
+	// DiscardBound is how many octets of a line that is too long are read and
+	// thrown away before the reader gives up on it.
+	DiscardBound = 256 << 10
+	// excerptSize is how much of a line that is too long is kept.
+	excerptSize = 128
 )
 
 // Reader reads CRLF lines and counted or dotted data from a connection with a
 // small fixed buffer. It is not safe for concurrent use.
-type Reader struct{ _ struct{} }
+//
+// Errors of the source are passed on as they are, and what was read before
+// them stays: after a timeout the caller may go on, and a line that came in
+// part is completed by the next ReadLine.
+type Reader struct {
+	src  io.Reader
+	own  []byte // bufferSize octets
+	buf  []byte // own, or a larger one while a long line is in hand
+	r, w int    // buf[r:w] was read and not yet consumed
+	scan int    // buf[r:r+scan] is known to have no LF
+
+	excerpt   []byte // beginning of the line that is thrown away; nil for none
+	discarded int    // octets of that line that were thrown away
+	endless   bool
+}
 
 // NewReader returns a Reader on r.
-func NewReader(r io.Reader) *Reader { panic("unimplemented") }
+func NewReader(r io.Reader) *Reader {
+	own := make([]byte, bufferSize)
+	return &Reader{src: r, own: own, buf: own}
+}
 
 // Reset makes the reader read from r and forgets what was buffered (STARTTLS).
-func (r *Reader) Reset(src io.Reader) { panic("unimplemented") }
+func (r *Reader) Reset(src io.Reader) {
+	*r = Reader{src: src, own: r.own, buf: r.own}
+}
 
 // ReadLine returns the next line without its CRLF; it is valid until the next
 // call. limit counts the octets with CRLF.
-func (r *Reader) ReadLine(limit int) ([]byte, error) { panic("unimplemented") }
+//
+// With ErrBareLF it returns the whole line as it came, its end included. With
+// ErrLineTooLong it returns the first octets of the line (at most 128), so that
+// a reply can name the command or its tag. At the end of the source it is
+// io.EOF after a whole line and io.ErrUnexpectedEOF within one.
+func (r *Reader) ReadLine(limit int) ([]byte, error) {
+	if r.excerpt != nil {
+		return r.discardLine()
+	}
+	for {
+		if i := bytes.IndexByte(r.buf[r.r+r.scan:r.w], '\n'); i >= 0 {
+			return r.take(r.scan+i+1, limit)
+		}
+		r.scan = r.w - r.r
+		if r.scan >= limit {
+			r.excerpt = bytes.Clone(r.buf[r.r : r.r+min(limit, excerptSize)])
+			return r.discardLine()
+		}
+		r.makeRoom(limit)
+		if err := r.fill(); err != nil {
+			if err == io.EOF && r.w > r.r {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, err
+		}
+	}
+}
+
+// take consumes the next n octets, which end in LF, and judges them.
+func (r *Reader) take(n, limit int) ([]byte, error) {
+	line := r.buf[r.r : r.r+n]
+	r.r += n
+	r.scan = 0
+	if n > limit {
+		return line[:min(limit, excerptSize)], ErrLineTooLong
+	}
+	if n < 2 || bytes.IndexByte(line, '\r') != n-2 {
+		return line, ErrBareLF
+	}
+	return line[:n-2], nil
+}
+
+// discardLine throws the rest of a line away that is too long. It may be
+// called again after an error of the source.
+func (r *Reader) discardLine() ([]byte, error) {
+	if r.endless {
+		return nil, ErrEndlessLine
+	}
+	for {
+		if i := bytes.IndexByte(r.buf[r.r:r.w], '\n'); i >= 0 {
+			excerpt := r.excerpt
+			r.r += i + 1
+			r.scan, r.excerpt, r.discarded = 0, nil, 0
+			return excerpt, ErrLineTooLong
+		}
+		r.discarded += r.w - r.r
+		r.r, r.w, r.scan, r.buf = 0, 0, 0, r.own
+		if r.discarded >= DiscardBound {
+			r.endless = true
+			return nil, ErrEndlessLine
+		}
+		if err := r.fill(); err != nil {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, err
+		}
+	}
+}
+
+// makeRoom makes sure that fill can read at least one octet of a line that may
+// have limit of them, of which there are fewer yet.
+func (r *Reader) makeRoom(limit int) {
+	switch {
+	case r.r == r.w:
+		r.r, r.w, r.buf = 0, 0, r.own
+	case len(r.buf)-r.w > len(r.buf)/2, r.r == 0 && r.w < len(r.buf):
+	case r.r > 0:
+		r.w = copy(r.buf, r.buf[r.r:r.w])
+		r.r = 0
+	default:
+		larger := make([]byte, min(2*len(r.buf), max(limit, bufferSize+1)))
+		copy(larger, r.buf[:r.w])
+		r.buf = larger
+	}
+}
+
+// fill reads once from the source into the room behind the buffered octets.
+func (r *Reader) fill() error {
+	for range 100 {
+		n, err := r.src.Read(r.buf[r.w:])
+		r.w += n
+		if n > 0 {
+			return nil // an error comes again with the next read
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return io.ErrNoProgress
+}
 
 // Buffered is the number of octets that were read and not yet consumed: 0 means
 // that pending replies must be flushed before the next read.
-func (r *Reader) Buffered() int { panic("unimplemented") }
+func (r *Reader) Buffered() int { return r.w - r.r }
 
 // Read reads raw octets, buffered ones first.
-func (r *Reader) Read(p []byte) (int, error) { panic("unimplemented") }
+func (r *Reader) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if r.r == r.w {
+		if len(p) >= len(r.own) {
+			return r.src.Read(p)
+		}
+		if _, err := r.Peek(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, r.buf[r.r:r.w])
+	r.Discard(n)
+	return n, nil
+}
 
-// ReadSlice-style access for body scanners: Peek returns up to the whole
-// buffer without consuming, reading once when it is empty; Discard consumes.
-func (r *Reader) Peek() ([]byte, error) { panic("unimplemented") }
+// Peek returns all buffered octets without consuming them, for body scanners;
+// it reads once when there are none. They are valid until the next call of
+// ReadLine, Read or Peek.
+func (r *Reader) Peek() ([]byte, error) {
+	if r.r == r.w {
+		r.r, r.w, r.scan, r.buf = 0, 0, 0, r.own
+		if err := r.fill(); err != nil {
+			return nil, err
+		}
+	}
+	return r.buf[r.r:r.w], nil
+}
 
 // Discard consumes n octets of what Peek returned.
-func (r *Reader) Discard(n int) { panic("unimplemented") }
+func (r *Reader) Discard(n int) {
+	if n < 0 || n > r.w-r.r {
+		panic("wire: Discard of more than was peeked")
+	}
+	r.r += n
+	r.scan = 0
+}
