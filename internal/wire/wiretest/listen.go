@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // Backlog is how many connections wait in a Listener for Accept.
@@ -19,11 +21,13 @@ type Listener struct {
 	closed  chan struct{}
 	onClose func()
 
-	mu   sync.Mutex
-	done bool
-	port uint16  // of the last client
-	fail []error // what the next Accepts return
-	wake chan struct{}
+	wake chan struct{} // makes Accept look again at what follows
+
+	mu       sync.Mutex
+	done     bool
+	port     uint16  // of the last client
+	fail     []error // what the next Accepts return
+	deadline time.Time
 }
 
 // Listen returns a Listener at 127.0.0.1:25.
@@ -47,41 +51,70 @@ func (l *Listener) Fail(errs ...error) {
 	l.mu.Lock()
 	l.fail = append(l.fail, errs...)
 	l.mu.Unlock()
+	l.lookAgain()
+}
+
+// SetDeadline sets when Accept gives up; the zero time means never.
+func (l *Listener) SetDeadline(t time.Time) error {
+	l.mu.Lock()
+	l.deadline = t
+	l.mu.Unlock()
+	l.lookAgain()
+	return nil
+}
+
+func (l *Listener) lookAgain() {
 	select {
 	case l.wake <- struct{}{}:
 	default:
 	}
 }
 
-func (l *Listener) nextFailure() error {
+// state is the error that Accept has to return now, or when to give up.
+func (l *Listener) state() (deadline time.Time, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.fail) == 0 {
-		return nil
+	if l.done {
+		return time.Time{}, net.ErrClosed
 	}
-	err := l.fail[0]
-	l.fail = l.fail[1:]
-	return err
+	if len(l.fail) > 0 {
+		err = l.fail[0]
+		l.fail = l.fail[1:]
+	}
+	return l.deadline, err
 }
 
 // Accept waits for the next connection.
 func (l *Listener) Accept() (net.Conn, error) {
 	for {
-		select {
-		case <-l.closed:
-			return nil, net.ErrClosed
-		default:
-		}
-		if err := l.nextFailure(); err != nil {
+		deadline, err := l.state()
+		if err != nil {
 			return nil, err
 		}
-		select {
-		case <-l.closed:
-			return nil, net.ErrClosed
-		case <-l.wake:
-		case c := <-l.pending:
-			return c, nil
+		c, err := l.acceptUntil(deadline)
+		if c != nil || err != nil {
+			return c, err
 		}
+	}
+}
+
+// acceptUntil returns nothing when it was woken.
+func (l *Listener) acceptUntil(deadline time.Time) (net.Conn, error) {
+	var expired <-chan time.Time
+	if !deadline.IsZero() {
+		t := time.NewTimer(time.Until(deadline))
+		defer t.Stop()
+		expired = t.C
+	}
+	select {
+	case <-l.closed:
+		return nil, net.ErrClosed
+	case <-l.wake:
+		return nil, nil
+	case <-expired:
+		return nil, os.ErrDeadlineExceeded
+	case c := <-l.pending:
+		return c, nil
 	}
 }
 
