@@ -8,5 +8,5 @@
 //
 // Only LocalCertificates writes: each of its files is replaced whole (written
 // beside, synced, renamed, directory synced), so that a crash leaves the old
-// one or the new one. See tls.go for what each holds.
+// one or the new one. See localca.go for what each holds.
 package wire
