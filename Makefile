@@ -1,0 +1,75 @@
+# postrider: one binary, built with cgo for SQLite.
+TAGS       := sqlite_fts5
+GO         ?= go
+GOFLAGS_   := -tags $(TAGS)
+BIN        := bin/postrider
+FUZZTIME   ?= 20s
+BENCH      ?= .
+COUNT      ?= 1
+GATE       ?=
+PREFIX     ?= /usr/local
+DESTDIR    ?=
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+export CGO_ENABLED := 1
+
+.PHONY: help build run lab test lint bench fuzz torture install deps clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+build: ## bin/postrider
+	$(GO) build $(GOFLAGS_) -o $(BIN) ./cmd/postrider
+
+run: build ## a working mail server for hamburger.edu, by config.toml, with alice and bob
+	@$(BIN) --config config.toml init --demo
+	@echo
+	@exec $(BIN) --config config.toml serve --port-offset auto
+
+lab: build ## two mail servers on loopback: watch a letter travel from crepes.fr to hamburger.edu
+	@exec $(BIN) lab
+
+deps: ## the programs that the tests run, from Debian's packages
+	@integration/setup.sh
+
+test: deps ## every test, with the race detector
+	$(GO) test $(GOFLAGS_) -race -timeout 40m ./...
+
+lint: ## gofmt, go vet, staticcheck, and the tests that hold the tree to its design
+	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); test -z "$$bad" || { echo "not gofmt'ed:"; echo "$$bad"; exit 1; }
+	$(GO) vet $(GOFLAGS_) ./...
+	$(GO) run $(STATICCHECK) $(GOFLAGS_) ./...
+	$(GO) test $(GOFLAGS_) ./integration -run '^TestTree'
+
+bench: ## Go benchmarks; BENCH=pattern COUNT=n
+	$(GO) test $(GOFLAGS_) -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) $$($(GO) list $(GOFLAGS_) ./... | grep -v /integration)
+
+fuzz: ## every fuzz target for FUZZTIME each
+	@set -e; for pkg in $$($(GO) list $(GOFLAGS_) ./...); do \
+	  for target in $$($(GO) test $(GOFLAGS_) -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "== $$pkg $$target"; \
+	    $(GO) test $(GOFLAGS_) -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; \
+	done
+
+torture: deps ## one gate of the reliability rules in full: make torture GATE=R1
+	@test -n "$(GATE)" || { echo "name the gate: make torture GATE=R1 (R1, R3, R4, R7, R9, S4, S7)"; exit 2; }
+	POSTRIDER_TORTURE=$(GATE) $(GO) test $(GOFLAGS_) -timeout 12h -count 1 -v ./integration -run '$(GATE)$$'
+
+install: build ## the binary, a systemd unit and a configuration; DESTDIR and PREFIX as usual
+	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/postrider
+	sed 's,@PREFIX@,$(PREFIX),g' cmd/postrider/postrider.service.in > $(BIN).service
+	install -D -m 644 $(BIN).service $(DESTDIR)/etc/systemd/system/postrider.service
+	@if [ -e $(DESTDIR)/etc/postrider/config.toml ]; then \
+	  echo "kept $(DESTDIR)/etc/postrider/config.toml"; \
+	else \
+	  install -d -m 755 $(DESTDIR)/etc/postrider; \
+	  sed -e 's,^data_dir = "data"  *#,data_dir = "/var/lib/postrider" #,' config.toml > $(DESTDIR)/etc/postrider/config.toml; \
+	  chmod 640 $(DESTDIR)/etc/postrider/config.toml; \
+	fi
+	@echo "Next: edit /etc/postrider/config.toml (hostname, [listen]), then"
+	@echo "  useradd --system --home /var/lib/postrider postrider; chgrp postrider /etc/postrider/config.toml"
+	@echo "  systemctl daemon-reload; systemctl enable --now postrider"
+	@echo "  sudo -u postrider postrider init --domain YOUR.DOMAIN"
+
+clean: ## remove what was built
+	rm -rf bin
