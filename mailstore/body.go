@@ -1,0 +1,399 @@
+package mailstore
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"hash/crc32"
+	"io"
+	"sync"
+)
+
+const (
+	// InlineSize is the size up to which a body is kept in the index; a larger
+	// one gets a file. It is also the most that a BodyWriter holds in memory.
+	InlineSize = 64 << 10
+	// ChunkSize is how many octets of a body one checksum covers. No octet is
+	// handed out before the checksum of its chunk was found good.
+	ChunkSize = 64 << 10
+)
+
+// castagnoli makes CRC-32C sums.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// NewBody begins a body: in memory up to InlineSize, then in a file.
+func (s *Store) NewBody() *BodyWriter { return &BodyWriter{s: s, hash: sha256.New()} }
+
+// BodyWriter takes a body's bytes. It is not safe for concurrent use.
+type BodyWriter struct {
+	s    *Store
+	buf  []byte
+	file BodyFile // nil while all is in buf
+	size int64
+	hash hash.Hash
+	sums []byte
+	crc  uint32 // of the chunk in hand
+	err  error
+	done bool
+}
+
+// Write adds bytes. An error stays: the body can not be committed any more.
+func (w *BodyWriter) Write(p []byte) (int, error) {
+	switch {
+	case w.err != nil:
+		return 0, w.err
+	case w.done:
+		return 0, errors.New("write to a body that is complete")
+	}
+	if w.file == nil && w.size+int64(len(p)) > InlineSize {
+		w.spill()
+	}
+	if w.file == nil {
+		w.buf = append(w.buf, p...)
+	} else if w.err == nil {
+		_, w.err = w.file.Write(p)
+	}
+	if w.err != nil {
+		w.err = fmt.Errorf("write a body: %w", w.err)
+		return 0, w.err
+	}
+	w.sum(p)
+	return len(p), nil
+}
+
+// spill moves what is in memory to a file.
+func (w *BodyWriter) spill() {
+	if w.file, w.err = w.s.engine.CreateFile(); w.err != nil {
+		w.file = nil
+		return
+	}
+	// The janitor must not take the file for an orphan before a row names it.
+	w.s.janitor.keep(w.file.Name())
+	_, w.err = w.file.Write(w.buf)
+	w.buf = nil
+}
+
+// sum takes p into the checksums.
+func (w *BodyWriter) sum(p []byte) {
+	w.hash.Write(p)
+	for len(p) > 0 {
+		n := min(len(p), ChunkSize-int(w.size%ChunkSize))
+		w.crc = crc32.Update(w.crc, castagnoli, p[:n])
+		w.size += int64(n)
+		p = p[n:]
+		if w.size%ChunkSize == 0 {
+			w.endChunk()
+		}
+	}
+}
+
+func (w *BodyWriter) endChunk() {
+	w.sums = binary.BigEndian.AppendUint32(w.sums, w.crc)
+	w.crc = 0
+}
+
+// Size is the number of octets written.
+func (w *BodyWriter) Size() int64 { return w.size }
+
+// Commit makes a large body durable as a file and returns it. The body still
+// belongs to nobody: a Tx has to use it. After an error the body is gone.
+func (w *BodyWriter) Commit() (*Body, error) {
+	if w.err != nil || w.done {
+		err := w.err
+		w.Abort()
+		if err == nil {
+			err = errors.New("commit of a body that is complete")
+		}
+		return nil, err
+	}
+	w.done = true
+	if w.size%ChunkSize != 0 {
+		w.endChunk()
+	}
+	b := &Body{s: w.s, size: w.size, data: w.buf, sums: w.sums}
+	w.hash.Sum(b.hash[:0])
+	w.buf = nil
+	if w.file == nil {
+		return b, nil
+	}
+	var err error
+	if b.content, err = w.file.Commit(); err != nil {
+		w.drop()
+		return nil, fmt.Errorf("commit a body: %w", err)
+	}
+	b.file = w.file.Name()
+	return b, nil
+}
+
+// Abort throws the bytes away; it does nothing after Commit.
+func (w *BodyWriter) Abort() {
+	if w.done {
+		return
+	}
+	w.done = true
+	w.buf = nil
+	if w.file != nil {
+		w.drop()
+	}
+}
+
+// drop removes the file.
+func (w *BodyWriter) drop() {
+	w.file.Abort()
+	w.s.janitor.unkeep(w.file.Name())
+}
+
+// Body is a complete body that Append and Enqueue can use, any number of
+// times and in any number of Updates. It can be read concurrently.
+type Body struct {
+	s       *Store
+	size    int64
+	hash    [sha256.Size]byte
+	sums    []byte
+	data    []byte  // where it is small
+	file    string  // where it is large
+	content Content // of file
+
+	id       BodyID // of its row; belongs to the writer
+	released bool
+}
+
+// row is the body as the index keeps it.
+func (b *Body) row() BodyRow {
+	return BodyRow{ID: b.id, Size: b.size, Hash: b.hash, Sums: b.sums, File: b.file, Data: b.data}
+}
+
+// Size is the number of octets.
+func (b *Body) Size() int64 { return b.size }
+
+// ReadAt reads its bytes, before and after it was used, until Release.
+func (b *Body) ReadAt(p []byte, off int64) (int, error) {
+	if b.content != nil {
+		return b.content.ReadAt(p, off)
+	}
+	return readAt(b.data, p, off)
+}
+
+// Release ends the caller's use; a body that no committed Update used goes
+// away. It does nothing when it is called again.
+func (b *Body) Release() {
+	if b.released {
+		return
+	}
+	b.released = true
+	if b.content != nil {
+		if err := b.content.Close(); err != nil {
+			b.s.log.Warn("close a body", "error", err)
+		}
+		b.s.janitor.unkeep(b.file)
+	}
+}
+
+// readAt is ReadAt of a slice.
+func readAt(data, p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, errors.New("read before the start of a body")
+	}
+	if off >= int64(len(data)) {
+		if len(p) == 0 {
+			return 0, nil
+		}
+		return 0, io.EOF
+	}
+	n := copy(p, data[off:])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// Content is a stored body or message open for reading; it stays readable
+// until Close even when the message is expunged meanwhile.
+type Content interface {
+	io.ReaderAt
+	Size() int64
+	io.Closer
+}
+
+// OpenBody opens a body (queue). ErrDamaged, now or from ReadAt, means that its
+// bytes are not what was stored; no wrong octet is ever returned.
+func (s *Store) OpenBody(ctx context.Context, id BodyID) (Content, error) {
+	return s.open(ctx, id, "")
+}
+
+// OpenMessage opens a message: its prefix, then its body. Errors as OpenBody;
+// ErrNotFound also when the message went away since m was read.
+func (s *Store) OpenMessage(ctx context.Context, m Message) (Content, error) {
+	return s.open(ctx, m.Body, m.Prefix)
+}
+
+func (s *Store) open(ctx context.Context, id BodyID, prefix string) (Content, error) {
+	snap, err := s.snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	row, err := snap.Body(id, true)
+	snap.Close()
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(row.Sums)) != (row.Size+ChunkSize-1)/ChunkSize*4 {
+		return nil, fmt.Errorf("body %d: %w", id, ErrDamaged)
+	}
+	if row.File == "" {
+		if int64(len(row.Data)) != row.Size || !chunksMatch(row.Data, row.Sums) {
+			s.log.Error("a stored body is damaged", "body", id)
+			return nil, fmt.Errorf("body %d: %w", id, ErrDamaged)
+		}
+		return &inlineContent{prefix: prefix, data: row.Data}, nil
+	}
+	file, err := s.engine.OpenFile(row.File)
+	if err != nil {
+		if errors.Is(err, ErrNotFound) {
+			return nil, s.missing(ctx, id, row.File)
+		}
+		return nil, fmt.Errorf("open body %d: %w", id, err)
+	}
+	return &fileContent{s: s, row: row, prefix: prefix, file: file}, nil
+}
+
+// missing tells a body that was removed meanwhile from one whose file is lost.
+func (s *Store) missing(ctx context.Context, id BodyID, file string) error {
+	snap, err := s.snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	defer snap.Close()
+	if _, err := snap.Body(id, false); err != nil {
+		return err
+	}
+	s.log.Error("the file of a stored body is gone", "body", id, "file", file)
+	return fmt.Errorf("body %d: its file is gone: %w", id, ErrDamaged)
+}
+
+// chunksMatch checks data against the checksums of its chunks.
+func chunksMatch(data, sums []byte) bool {
+	for len(data) > 0 {
+		n := min(len(data), ChunkSize)
+		if crc32.Checksum(data[:n], castagnoli) != binary.BigEndian.Uint32(sums) {
+			return false
+		}
+		data, sums = data[n:], sums[4:]
+	}
+	return true
+}
+
+// inlineContent is a body that came from the index.
+type inlineContent struct {
+	prefix string
+	data   []byte
+}
+
+func (c *inlineContent) Size() int64  { return int64(len(c.prefix) + len(c.data)) }
+func (c *inlineContent) Close() error { return nil }
+
+func (c *inlineContent) ReadAt(p []byte, off int64) (int, error) {
+	return readWithPrefix(c.prefix, p, off, func(p []byte, off int64) (int, error) {
+		return readAt(c.data, p, off)
+	})
+}
+
+// readWithPrefix is ReadAt of a prefix and what follows it.
+func readWithPrefix(prefix string, p []byte, off int64, rest func([]byte, int64) (int, error)) (int, error) {
+	if off < 0 {
+		return 0, errors.New("read before the start of a body")
+	}
+	n := 0
+	if off < int64(len(prefix)) {
+		n = copy(p, prefix[off:])
+		if n == len(p) {
+			return n, nil
+		}
+	}
+	m, err := rest(p[n:], off+int64(n)-int64(len(prefix)))
+	return n + m, err
+}
+
+// fileContent is a body in a file. It keeps the chunk that was read last.
+type fileContent struct {
+	s      *Store
+	row    BodyRow
+	prefix string
+	file   Content
+
+	mu    sync.Mutex
+	chunk []byte
+	index int64 // of chunk, where it is not empty
+}
+
+func (c *fileContent) Size() int64  { return int64(len(c.prefix)) + c.row.Size }
+func (c *fileContent) Close() error { return c.file.Close() }
+
+func (c *fileContent) ReadAt(p []byte, off int64) (int, error) {
+	return readWithPrefix(c.prefix, p, off, c.readBody)
+}
+
+func (c *fileContent) readBody(p []byte, off int64) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := 0
+	for n < len(p) {
+		at := off + int64(n)
+		if at >= c.row.Size {
+			return n, io.EOF
+		}
+		index := at / ChunkSize
+		if whole := p[n:min(len(p), n+int(c.chunkLen(index)))]; at%ChunkSize == 0 && int64(len(whole)) == c.chunkLen(index) {
+			if err := c.load(whole, index); err != nil {
+				return n, err
+			}
+			n += len(whole)
+			continue
+		}
+		if err := c.fillLocked(index); err != nil {
+			return n, err
+		}
+		n += copy(p[n:], c.chunk[at%ChunkSize:])
+	}
+	return n, nil
+}
+
+// chunkLen is the number of octets in a chunk.
+func (c *fileContent) chunkLen(index int64) int64 {
+	return min(ChunkSize, c.row.Size-index*ChunkSize)
+}
+
+// fillLocked makes c.chunk the chunk of that index.
+func (c *fileContent) fillLocked(index int64) error {
+	if len(c.chunk) > 0 && c.index == index {
+		return nil
+	}
+	n := c.chunkLen(index)
+	if int64(cap(c.chunk)) < n {
+		c.chunk = make([]byte, n)
+	}
+	c.chunk = c.chunk[:n]
+	if err := c.load(c.chunk, index); err != nil {
+		c.chunk = c.chunk[:0]
+		return err
+	}
+	c.index = index
+	return nil
+}
+
+// load reads one whole chunk into p and checks it.
+func (c *fileContent) load(p []byte, index int64) error {
+	n, err := c.file.ReadAt(p, index*ChunkSize)
+	if n < len(p) && err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("read body %d: %w", c.row.ID, err)
+	}
+	if n < len(p) || !chunksMatch(p, c.row.Sums[index*4:]) {
+		clear(p)
+		c.s.log.Error("a stored body is damaged", "body", c.row.ID, "file", c.row.File, "chunk", index)
+		return fmt.Errorf("body %d: %w", c.row.ID, ErrDamaged)
+	}
+	return nil
+}

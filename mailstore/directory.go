@@ -1,0 +1,152 @@
+package mailstore
+
+import (
+	"bytes"
+	"errors"
+	"math"
+	"slices"
+	"time"
+)
+
+// stamp is a time as rows keep it: without a zone and a monotonic reading.
+func stamp(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Time{}
+	}
+	return time.Unix(0, t.UnixNano()).UTC()
+}
+
+// second is a time as messages keep it.
+func second(t time.Time) time.Time { return time.Unix(t.Unix(), 0).UTC() }
+
+// absent turns the outcome of a getter into that of a creator's check.
+func absent(err error) error {
+	switch {
+	case err == nil:
+		return ErrExists
+	case errors.Is(err, ErrNotFound):
+		return nil
+	default:
+		return err
+	}
+}
+
+// CreateAccount adds an account with an address that no other has. Its ID is
+// given; Created is set when it is zero. It gets no mailboxes.
+func (tx *Tx) CreateAccount(a Account) (AccountID, error) {
+	_, err := tx.r.AccountByAddress(a.Address)
+	if err := absent(err); err != nil {
+		return 0, err
+	}
+	id, err := tx.b.s.state.take(tx, accountIDs)
+	if err != nil {
+		return 0, err
+	}
+	a.ID = AccountID(id)
+	if a.Created.IsZero() {
+		a.Created = tx.now()
+	}
+	a.Created = stamp(a.Created)
+	a.Credentials = bytes.Clone(a.Credentials)
+	tx.touchList(a.ID)
+	return a.ID, tx.do(func(w Writer) error { return w.PutAccount(a) })
+}
+
+// UpdateAccount replaces the account of that ID, Created excepted.
+func (tx *Tx) UpdateAccount(a Account) error {
+	old, err := tx.r.Account(a.ID)
+	if err != nil {
+		return err
+	}
+	if old.Address != a.Address {
+		_, err := tx.r.AccountByAddress(a.Address)
+		if err := absent(err); err != nil {
+			return err
+		}
+	}
+	a.Created = old.Created
+	a.Credentials = bytes.Clone(a.Credentials)
+	return tx.do(func(w Writer) error { return w.PutAccount(a) })
+}
+
+// DeleteAccount removes the account with its mailboxes and messages.
+func (tx *Tx) DeleteAccount(id AccountID) error {
+	if _, err := tx.r.Account(id); err != nil {
+		return err
+	}
+	boxes, err := tx.Mailboxes(id)
+	if err != nil {
+		return err
+	}
+	for _, box := range boxes {
+		if err := tx.dropMailbox(box.ID); err != nil {
+			return err
+		}
+	}
+	names, err := tx.Subscriptions(id)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		err := tx.do(func(w Writer) error { return w.DeleteSubscription(id, name) })
+		if err != nil {
+			return err
+		}
+	}
+	tx.touchList(id)
+	return tx.do(func(w Writer) error { return w.DeleteAccount(id) })
+}
+
+// CreateDomain adds a domain (A-labels, lower case).
+func (tx *Tx) CreateDomain(name string) error {
+	_, err := tx.r.Domain(name)
+	if err := absent(err); err != nil {
+		return err
+	}
+	d := Domain{Name: name, Created: stamp(tx.now())}
+	return tx.do(func(w Writer) error { return w.PutDomain(d) })
+}
+
+func (tx *Tx) DeleteDomain(name string) error {
+	if _, err := tx.r.Domain(name); err != nil {
+		return err
+	}
+	return tx.do(func(w Writer) error { return w.DeleteDomain(name) })
+}
+
+// PutAlias adds or replaces an alias.
+func (tx *Tx) PutAlias(a Alias) error {
+	a.Targets = slices.Clone(a.Targets)
+	return tx.do(func(w Writer) error { return w.PutAlias(a) })
+}
+
+func (tx *Tx) DeleteAlias(address string) error {
+	if _, err := tx.r.Alias(address); err != nil {
+		return err
+	}
+	return tx.do(func(w Writer) error { return w.DeleteAlias(address) })
+}
+
+// PutSetting keeps a value under a key; nil removes it.
+func (tx *Tx) PutSetting(key string, v []byte) error {
+	v = bytes.Clone(v)
+	return tx.do(func(w Writer) error { return w.PutSetting(key, v) })
+}
+
+// validity takes a UIDVALIDITY: it grows with time and by one at least, so that
+// no two mailboxes ever share one, not even after the loss of the store.
+func (tx *Tx) validity() (uint32, error) {
+	last, err := tx.r.Counter(validityCounter)
+	if err != nil {
+		return 0, err
+	}
+	next := last + 1
+	if now := tx.now().Unix(); now > next && now < math.MaxUint32/2 {
+		next = now
+	}
+	if next > math.MaxUint32 {
+		return 0, ErrLimit
+	}
+	err = tx.do(func(w Writer) error { return w.PutCounter(validityCounter, next) })
+	return uint32(next), err
+}

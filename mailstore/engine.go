@@ -1,0 +1,194 @@
+package mailstore
+
+import (
+	"context"
+	"time"
+)
+
+// Engine is what a storage engine offers: an index of typed rows with one
+// write transaction at a time and any number of snapshots, and files for large
+// bodies. It knows nothing of what the rows mean: counters, UIDs, reference
+// counts and the change record are kept by this package, above it. An engine
+// may hold many rows in one of its own (a packed index), as long as it answers
+// like one that does not; package storetest has the suite that says how.
+//
+// Errors: a row that is not there is ErrNotFound; a write for which there is no
+// space wraps ErrFull. After any other error of a Writer, ErrFull included, the
+// transaction is only good for Rollback.
+type Engine interface {
+	// Begin starts the write transaction. The store has one at a time and uses
+	// it from one goroutine at a time.
+	Begin() (Writer, error)
+
+	// Snapshot returns a reader of what is committed now, unmoved by later
+	// commits. It waits while too many are open. It is used from one goroutine.
+	Snapshot(ctx context.Context) (Snapshot, error)
+
+	// CreateFile begins a file for a large body. It may be called concurrently,
+	// as the other methods on files may.
+	CreateFile() (BodyFile, error)
+	// OpenFile opens a committed file; ErrNotFound when there is none.
+	OpenFile(name string) (Content, error)
+	// RemoveFile removes a committed file. Those who have it open go on
+	// reading. One that is not there is no error.
+	RemoveFile(name string) error
+	// Files calls fn with the name of each committed file, until fn returns
+	// false. Files that come or go meanwhile may be told or not.
+	Files(fn func(name string) bool) error
+
+	Close() error
+}
+
+// BodyFile is a large body on its way to a file.
+type BodyFile interface {
+	// Name is what the file will be called; no other ever was or will be.
+	Name() string
+	Write(p []byte) (int, error)
+	// Commit makes the file durable under its name, and hands over its content
+	// for reading. After an error there is only Abort.
+	Commit() (Content, error)
+	// Abort removes what was written; it does nothing after Commit succeeded.
+	Abort()
+}
+
+// MailboxRow is a mailbox with what only this package needs. Subscribed is not
+// part of the row: names are subscribed, not mailboxes.
+type MailboxRow struct {
+	Mailbox
+	// Horizon is the mod-sequence up to which the record of expunges was cut.
+	Horizon ModSeq
+	// Expunges counts the mailbox's rows in the record of expunges.
+	Expunges int
+}
+
+// MessageRow is a message with the mod-sequence of its arrival. Within a
+// mailbox Created never falls with growing UID.
+type MessageRow struct {
+	Message
+	Created ModSeq
+}
+
+// ExpungeRow records that the messages First to Last, all of which were there,
+// were expunged at ModSeq.
+type ExpungeRow struct {
+	ModSeq      ModSeq
+	First, Last UID
+}
+
+// BodyRow is one stored body. Either Data or File has its bytes.
+type BodyRow struct {
+	ID   BodyID
+	Refs int
+	Size int64
+	Hash [32]byte // SHA-256 of the whole
+	Sums []byte   // CRC-32C, big endian, of each chunk of ChunkSize
+	File string
+	Data []byte
+}
+
+// QueueRow is a queue item with the number of its recipients.
+type QueueRow struct {
+	QueueItem
+	Left int
+}
+
+// Reader reads rows. Lists call fn until it returns false. Rows that are handed
+// out belong to the receiver; within a list they are valid until fn returns.
+type Reader interface {
+	// Counter is 0 when it was never put.
+	Counter(name string) (int64, error)
+	Setting(key string) ([]byte, error)
+
+	Domain(name string) (Domain, error)
+	Domains(fn func(Domain) bool) error // in order of creation
+	Alias(address string) (Alias, error)
+	Aliases(fn func(Alias) bool) error // by address
+	Account(id AccountID) (Account, error)
+	AccountByAddress(address string) (Account, error)
+	Accounts(fn func(Account) bool) error // by ID
+
+	Mailbox(id MailboxID) (MailboxRow, error)
+	MailboxByName(a AccountID, name string) (MailboxRow, error)
+	Mailboxes(a AccountID, fn func(MailboxRow) bool) error // by ID
+	Subscribed(a AccountID, name string) (bool, error)
+	Subscriptions(a AccountID, fn func(name string) bool) error // by name
+
+	Message(m MailboxID, uid UID) (MessageRow, error)
+	// Messages lists from <= UID <= to by UID.
+	Messages(m MailboxID, from, to UID, fn func(*MessageRow) bool) error
+	// MessagesSince lists those with ModSeq > since, in any order and in time
+	// proportional to their number.
+	MessagesSince(m MailboxID, since ModSeq, fn func(*MessageRow) bool) error
+	// Expunges lists those with ModSeq > since, in order of ModSeq, then First.
+	Expunges(m MailboxID, since ModSeq, fn func(ExpungeRow) bool) error
+
+	// Body reads a body's row, its Data only where data is true.
+	Body(id BodyID, data bool) (BodyRow, error)
+	// BodyOfFile finds the body that is kept in a file.
+	BodyOfFile(name string) (BodyID, error)
+
+	QueueItem(id QueueID) (QueueRow, error)
+	QueueItems(after QueueID, fn func(QueueRow) bool) error                         // by ID
+	Recipients(item QueueID, fn func(QueueRecipient) bool) error                    // by Index
+	Recipient(item QueueID, index int) (QueueRecipient, error)                      // one of them
+	Due(until time.Time, limit int, skip *QueueRecipient) ([]QueueRecipient, error) // see View.Due
+}
+
+// Snapshot is a Reader of one moment.
+type Snapshot interface {
+	Reader
+	Close()
+}
+
+// Writer is the write transaction: a Reader that sees its own writes. Put
+// inserts or replaces. Delete of what is not there is no error, but where said.
+type Writer interface {
+	Reader
+
+	PutCounter(name string, v int64) error
+	PutSetting(key string, v []byte) error // nil deletes
+	PutDomain(d Domain) error
+	DeleteDomain(name string) error
+	PutAlias(a Alias) error
+	DeleteAlias(address string) error
+	PutAccount(a Account) error
+	DeleteAccount(id AccountID) error
+
+	PutMailbox(m MailboxRow) error
+	DeleteMailbox(id MailboxID) error
+	PutSubscription(a AccountID, name string) error
+	DeleteSubscription(a AccountID, name string) error
+
+	InsertMessage(r *MessageRow) error
+	// UpdateMessage changes ModSeq and Flags of a message that is there.
+	UpdateMessage(r *MessageRow) error
+	// DeleteMessages deletes all with from <= UID <= to.
+	DeleteMessages(m MailboxID, from, to UID) error
+	PutExpunge(m MailboxID, e ExpungeRow) error
+	// DeleteExpunges deletes those with ModSeq <= upTo.
+	DeleteExpunges(m MailboxID, upTo ModSeq) error
+
+	InsertBody(b *BodyRow) error
+	// AddRefs adds delta to the references of a body that is there, and deletes
+	// it when none are left. It returns how many are, and the body's file.
+	AddRefs(id BodyID, delta int) (left int, file string, err error)
+
+	PutQueueItem(q QueueRow) error
+	DeleteQueueItem(id QueueID) error
+	PutRecipient(r QueueRecipient) error
+	// DeleteRecipient is ErrNotFound when there is none.
+	DeleteRecipient(item QueueID, index int) error
+
+	// Savepoint marks a point within the transaction; there is one at a time.
+	Savepoint() error
+	// Release forgets the savepoint.
+	Release() error
+	// RollbackTo undoes what came after the savepoint, and forgets it.
+	RollbackTo() error
+
+	// Commit makes the transaction durable and then visible. After an error it
+	// is neither, for all that the caller may tell anybody; Rollback still has
+	// to be called.
+	Commit() error
+	Rollback() error
+}

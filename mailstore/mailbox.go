@@ -1,0 +1,187 @@
+package mailstore
+
+import (
+	"fmt"
+	"math"
+	"strings"
+)
+
+// Limits of one account's mailboxes.
+const (
+	// MaxExpunges is the number of rows in a mailbox's record of expunges
+	// (runs of neighbours count once); when there are more, the older half goes
+	// and the horizon rises.
+	MaxExpunges = 20000
+)
+
+// CreateMailbox creates one mailbox (parents are the caller's business).
+// UIDVALIDITY is never one that a mailbox of that name had before.
+func (tx *Tx) CreateMailbox(a AccountID, name, specialUse string) (Mailbox, error) {
+	name, err := CleanName(name)
+	if err != nil {
+		return Mailbox{}, err
+	}
+	if _, err := tx.r.Account(a); err != nil {
+		return Mailbox{}, err
+	}
+	_, err = tx.r.MailboxByName(a, name)
+	if err := absent(err); err != nil {
+		return Mailbox{}, err
+	}
+	id, err := tx.b.s.state.take(tx, mailboxIDs)
+	if err != nil {
+		return Mailbox{}, err
+	}
+	valid, err := tx.validity()
+	if err != nil {
+		return Mailbox{}, err
+	}
+	row := MailboxRow{Mailbox: Mailbox{
+		ID: MailboxID(id), Account: a, Name: name, SpecialUse: specialUse,
+		UIDValidity: valid, UIDNext: 1, ModSeq: 1,
+	}}
+	if err := tx.putBox(row); err != nil {
+		return Mailbox{}, err
+	}
+	tx.touchList(a)
+	return tx.subscribed(row, nil)
+}
+
+// putBox writes a row at once, where its name matters to later reads.
+func (tx *Tx) putBox(row MailboxRow) error {
+	if err := tx.do(func(w Writer) error { return w.PutMailbox(row) }); err != nil {
+		return err
+	}
+	tx.setBox(row.ID, &row)
+	return nil
+}
+
+// RenameMailbox renames the mailbox and all below it; subscriptions stay with
+// the names. Renaming INBOX moves its messages into a new mailbox and leaves it
+// empty, and what is below it where it is (RFC 9051 section 6.3.6).
+func (tx *Tx) RenameMailbox(m MailboxID, name string) error {
+	name, err := CleanName(name)
+	if err != nil {
+		return err
+	}
+	box, err := tx.mailbox(m)
+	if err != nil {
+		return err
+	}
+	if strings.HasPrefix(name, box.Name+"/") && box.Name != Inbox {
+		return fmt.Errorf("%w: below the mailbox itself", ErrName)
+	}
+	_, err = tx.r.MailboxByName(box.Account, name)
+	if err := absent(err); err != nil {
+		return err
+	}
+	if box.Name == Inbox {
+		to, err := tx.CreateMailbox(box.Account, name, "")
+		if err != nil {
+			return err
+		}
+		_, _, err = tx.transfer(m, nil, to.ID, true)
+		return err
+	}
+	boxes, err := tx.Mailboxes(box.Account)
+	if err != nil {
+		return err
+	}
+	taken := make(map[string]bool)
+	for _, b := range boxes {
+		taken[b.Name] = true
+	}
+	prefix := box.Name + "/"
+	for _, b := range boxes {
+		rest, below := strings.CutPrefix(b.Name, prefix)
+		if !below {
+			continue
+		}
+		to, err := CleanName(name + "/" + rest)
+		if err != nil {
+			return err
+		}
+		if taken[to] {
+			return ErrExists
+		}
+		if err := tx.renameOne(b.ID, to); err != nil {
+			return err
+		}
+	}
+	return tx.renameOne(m, name)
+}
+
+// renameOne changes one mailbox's name.
+func (tx *Tx) renameOne(m MailboxID, name string) error {
+	row, err := tx.mailbox(m)
+	if err != nil {
+		return err
+	}
+	row.Name = name
+	tx.touchList(row.Account)
+	tx.touch(m, row.Account)
+	return tx.putBox(row)
+}
+
+// DeleteMailbox removes the mailbox and its messages, not those below it.
+// INBOX stays (RFC 9051 section 6.3.5).
+func (tx *Tx) DeleteMailbox(m MailboxID) error {
+	box, err := tx.mailbox(m)
+	if err != nil {
+		return err
+	}
+	if box.Name == Inbox {
+		return fmt.Errorf("%w: INBOX can not be deleted", ErrName)
+	}
+	return tx.dropMailbox(m)
+}
+
+// dropMailbox removes any mailbox.
+func (tx *Tx) dropMailbox(m MailboxID) error {
+	box, err := tx.mailbox(m)
+	if err != nil {
+		return err
+	}
+	err = tx.r.Messages(m, 1, math.MaxUint32, func(r *MessageRow) bool {
+		tx.addRef(r.Body, -1)
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	err = tx.do(func(w Writer) error {
+		if err := w.DeleteMessages(m, 1, math.MaxUint32); err != nil {
+			return err
+		}
+		if err := w.DeleteExpunges(m, math.MaxInt64); err != nil {
+			return err
+		}
+		return w.DeleteMailbox(m)
+	})
+	if err != nil {
+		return err
+	}
+	tx.setBox(m, nil)
+	tx.touch(m, box.Account)
+	tx.touchList(box.Account)
+	return nil
+}
+
+// Subscribe adds a name to the account's subscriptions or removes it. The name
+// need not be that of a mailbox.
+func (tx *Tx) Subscribe(a AccountID, name string, subscribed bool) error {
+	name, err := CleanName(name)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.r.Account(a); err != nil {
+		return err
+	}
+	tx.touchList(a)
+	return tx.do(func(w Writer) error {
+		if subscribed {
+			return w.PutSubscription(a, name)
+		}
+		return w.DeleteSubscription(a, name)
+	})
+}

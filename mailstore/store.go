@@ -1,0 +1,157 @@
+package mailstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"postrider/internal/clock"
+)
+
+// Limits of the writer.
+const (
+	maxWaiting = 1024     // Updates that wait for the writer; more wait to be let in
+	maxBatch   = 256      // Updates in one commit
+	maxBytes   = 16 << 20 // of bodies in one commit, after which it takes no more
+	maxCached  = 8192     // mailbox rows that the writer remembers
+)
+
+// Options has what a Store needs; zero values work.
+type Options struct {
+	Clock clock.Clock
+	Log   *slog.Logger
+}
+
+// Store is the mailstore over an engine.
+type Store struct {
+	engine Engine
+	clock  clock.Clock
+	log    *slog.Logger
+
+	queue   chan *waiter
+	stop    chan struct{} // closed by Close: nothing more is let in
+	stopped chan struct{} // closed when the writer has ended
+	failed  chan struct{}
+	closing sync.Once
+	tasks   sync.WaitGroup // the janitor
+
+	state   writerState
+	watch   watchers
+	janitor janitor
+}
+
+// Open returns the store kept in engine, which it then owns, also when it fails.
+func Open(ctx context.Context, engine Engine, o Options) (*Store, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, errors.Join(err, engine.Close())
+	}
+	if o.Clock == nil {
+		o.Clock = clock.System()
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Store{
+		engine:  engine,
+		clock:   o.Clock,
+		log:     o.Log,
+		queue:   make(chan *waiter, maxWaiting),
+		stop:    make(chan struct{}),
+		stopped: make(chan struct{}),
+		failed:  make(chan struct{}),
+	}
+	s.state.boxes = make(map[MailboxID]*MailboxRow)
+	s.watch.init()
+	s.janitor.init()
+	go s.writeLoop()
+	s.tasks.Add(1)
+	go s.clean()
+	return s, nil
+}
+
+// Close waits for what is in hand and closes the engine. Bodies and contents
+// that are still open must not be used afterwards.
+func (s *Store) Close() error {
+	err := ErrClosed
+	s.closing.Do(func() {
+		close(s.stop)
+		<-s.stopped
+		s.janitor.close()
+		s.tasks.Wait()
+		err = s.engine.Close()
+	})
+	return err
+}
+
+// Failed is closed when the store turned read-only after a failed sync.
+func (s *Store) Failed() <-chan struct{} { return s.failed }
+
+// Update runs fn in a transaction and returns when its changes are durable. An
+// error from fn undoes its changes and is returned. fn may run once only, must
+// not block, must not call Update, and must not use tx after it returned. A
+// cancelled ctx stops the wait before fn has begun, never between. A panic of
+// fn undoes its changes and goes on in the caller.
+//
+// ErrFull means that there was no space: nothing was changed. ErrFailed means
+// that the disk failed; whether the change will be there after the next start
+// is not known. Any other error that is not fn's is temporary.
+func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) error {
+	w := &waiter{fn: fn, done: make(chan struct{})}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case <-s.stop:
+		return ErrClosed
+	default:
+	}
+	select {
+	case s.queue <- w:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.stop:
+		return ErrClosed
+	}
+	select {
+	case <-w.done:
+	case <-s.stopped:
+		select {
+		case <-w.done:
+		default:
+			return ErrClosed
+		}
+	case <-ctx.Done():
+		if w.abandon() {
+			return ctx.Err()
+		}
+		<-w.done
+	}
+	return w.result()
+}
+
+// View runs fn on a consistent snapshot of committed data. fn must not use v
+// after it returned, and should not keep it longer than it reads.
+func (s *Store) View(ctx context.Context, fn func(v *View) error) error {
+	snap, err := s.snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	defer snap.Close()
+	return fn(&View{r: snap})
+}
+
+// snapshot opens a snapshot unless the store is closed.
+func (s *Store) snapshot(ctx context.Context) (Snapshot, error) {
+	select {
+	case <-s.stop:
+		return nil, ErrClosed
+	default:
+	}
+	snap, err := s.engine.Snapshot(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the store: %w", err)
+	}
+	return snap, nil
+}

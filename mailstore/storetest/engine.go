@@ -1,0 +1,376 @@
+package storetest
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"postrider/mailstore"
+)
+
+// Engine is the model engine: it keeps everything in memory, in the plainest
+// way that keeps the promises. Snapshots share what did not change. A new
+// Engine on the same Disk sees what was committed there.
+type Engine struct{ disk *Disk }
+
+// Disk is what a model engine keeps its rows and files on; it stays when the
+// engine is closed.
+type Disk struct {
+	mu    sync.Mutex
+	rows  rows
+	files map[string][]byte
+	names int
+}
+
+// NewEngine returns an engine on a new disk.
+func NewEngine() *Engine { return NewDisk().Engine() }
+
+// NewDisk returns an empty disk.
+func NewDisk() *Disk { return &Disk{rows: newRows(), files: make(map[string][]byte)} }
+
+// Engine returns an engine on the disk; there should be one at a time.
+func (d *Disk) Engine() *Engine { return &Engine{disk: d} }
+
+// Reopen returns an engine on the same disk, as after a restart.
+func (e *Engine) Reopen() *Engine { return e.disk.Engine() }
+
+func (e *Engine) Close() error { return nil }
+
+// Begin starts the write transaction.
+func (e *Engine) Begin() (mailstore.Writer, error) {
+	e.disk.mu.Lock()
+	defer e.disk.mu.Unlock()
+	return &transaction{rows: e.disk.rows, disk: e.disk}, nil
+}
+
+// Snapshot returns a reader of what is committed.
+func (e *Engine) Snapshot(ctx context.Context) (mailstore.Snapshot, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	e.disk.mu.Lock()
+	defer e.disk.mu.Unlock()
+	return &snapshot{e.disk.rows}, nil
+}
+
+type snapshot struct{ rows }
+
+func (*snapshot) Close() {}
+
+// CreateFile begins a file.
+func (e *Engine) CreateFile() (mailstore.BodyFile, error) {
+	e.disk.mu.Lock()
+	defer e.disk.mu.Unlock()
+	e.disk.names++
+	return &file{disk: e.disk, name: fmt.Sprintf("file%d", e.disk.names)}, nil
+}
+
+type file struct {
+	disk *Disk
+	name string
+	bytes.Buffer
+}
+
+func (f *file) Name() string { return f.name }
+func (f *file) Abort()       {}
+
+func (f *file) Commit() (mailstore.Content, error) {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	f.disk.files[f.name] = f.Bytes()
+	return content{bytes.NewReader(f.Bytes())}, nil
+}
+
+type content struct{ *bytes.Reader }
+
+func (content) Close() error { return nil }
+
+var _ io.ReaderAt = content{}
+
+// OpenFile opens a file for reading.
+func (e *Engine) OpenFile(name string) (mailstore.Content, error) {
+	e.disk.mu.Lock()
+	defer e.disk.mu.Unlock()
+	data, ok := e.disk.files[name]
+	if !ok {
+		return nil, mailstore.ErrNotFound
+	}
+	return content{bytes.NewReader(data)}, nil
+}
+
+// RemoveFile removes a file.
+func (e *Engine) RemoveFile(name string) error {
+	e.disk.mu.Lock()
+	defer e.disk.mu.Unlock()
+	delete(e.disk.files, name)
+	return nil
+}
+
+// Files lists the files.
+func (e *Engine) Files(fn func(name string) bool) error {
+	e.disk.mu.Lock()
+	var names []string
+	for name := range e.disk.files {
+		names = append(names, name)
+	}
+	e.disk.mu.Unlock()
+	slices.Sort(names)
+	for _, name := range names {
+		if !fn(name) {
+			break
+		}
+	}
+	return nil
+}
+
+// Keys of rows.
+type (
+	ownedName struct {
+		account mailstore.AccountID
+		name    string
+	}
+	messageKey struct {
+		mailbox mailstore.MailboxID
+		uid     mailstore.UID
+	}
+	expungeKey struct {
+		mailbox mailstore.MailboxID
+		modSeq  mailstore.ModSeq
+		first   mailstore.UID
+	}
+	recipientKey struct {
+		item  mailstore.QueueID
+		index int
+	}
+	dueKey struct {
+		next time.Time
+		recipientKey
+	}
+)
+
+func (a ownedName) compare(b ownedName) int {
+	return cmp.Or(cmp.Compare(a.account, b.account), strings.Compare(a.name, b.name))
+}
+
+func (a messageKey) compare(b messageKey) int {
+	return cmp.Or(cmp.Compare(a.mailbox, b.mailbox), cmp.Compare(a.uid, b.uid))
+}
+
+func (a expungeKey) compare(b expungeKey) int {
+	return cmp.Or(cmp.Compare(a.mailbox, b.mailbox), cmp.Compare(a.modSeq, b.modSeq), cmp.Compare(a.first, b.first))
+}
+
+func (a recipientKey) compare(b recipientKey) int {
+	return cmp.Or(cmp.Compare(a.item, b.item), cmp.Compare(a.index, b.index))
+}
+
+func (a dueKey) compare(b dueKey) int {
+	return cmp.Or(a.next.Compare(b.next), a.recipientKey.compare(b.recipientKey))
+}
+
+// rows is the whole index. A copy of it is a snapshot.
+type rows struct {
+	counters      tree[string, int64]
+	settings      tree[string, []byte]
+	domains       tree[int, mailstore.Domain] // by order of creation
+	domainCount   int
+	aliases       tree[string, mailstore.Alias]
+	accounts      tree[mailstore.AccountID, mailstore.Account]
+	mailboxes     tree[mailstore.MailboxID, mailstore.MailboxRow]
+	subscriptions tree[ownedName, bool]
+	messages      tree[messageKey, mailstore.MessageRow]
+	expunges      tree[expungeKey, mailstore.ExpungeRow]
+	bodies        tree[mailstore.BodyID, mailstore.BodyRow]
+	items         tree[mailstore.QueueID, mailstore.QueueRow]
+	recipients    tree[recipientKey, mailstore.QueueRecipient]
+	due           tree[dueKey, bool]
+}
+
+func newRows() rows {
+	return rows{
+		counters:      tree[string, int64]{compare: strings.Compare},
+		settings:      tree[string, []byte]{compare: strings.Compare},
+		domains:       tree[int, mailstore.Domain]{compare: cmp.Compare[int]},
+		aliases:       tree[string, mailstore.Alias]{compare: strings.Compare},
+		accounts:      tree[mailstore.AccountID, mailstore.Account]{compare: cmp.Compare[mailstore.AccountID]},
+		mailboxes:     tree[mailstore.MailboxID, mailstore.MailboxRow]{compare: cmp.Compare[mailstore.MailboxID]},
+		subscriptions: tree[ownedName, bool]{compare: ownedName.compare},
+		messages:      tree[messageKey, mailstore.MessageRow]{compare: messageKey.compare},
+		expunges:      tree[expungeKey, mailstore.ExpungeRow]{compare: expungeKey.compare},
+		bodies:        tree[mailstore.BodyID, mailstore.BodyRow]{compare: cmp.Compare[mailstore.BodyID]},
+		items:         tree[mailstore.QueueID, mailstore.QueueRow]{compare: cmp.Compare[mailstore.QueueID]},
+		recipients:    tree[recipientKey, mailstore.QueueRecipient]{compare: recipientKey.compare},
+		due:           tree[dueKey, bool]{compare: dueKey.compare},
+	}
+}
+
+// found turns a map's answer into a getter's.
+func found[V any](v V, ok bool) (V, error) {
+	if !ok {
+		return v, mailstore.ErrNotFound
+	}
+	return v, nil
+}
+
+// first finds the first value that is good.
+func first[K, V any](t tree[K, V], start K, good func(V) bool) (V, error) {
+	var hit V
+	err := mailstore.ErrNotFound
+	t.from(start, func(_ K, v V) bool {
+		if !good(v) {
+			return true
+		}
+		hit, err = v, nil
+		return false
+	})
+	return hit, err
+}
+
+func (r *rows) Counter(name string) (int64, error) {
+	v, _ := r.counters.get(name)
+	return v, nil
+}
+
+func (r *rows) Setting(key string) ([]byte, error) {
+	v, ok := r.settings.get(key)
+	return found(bytes.Clone(v), ok)
+}
+
+func (r *rows) Domain(name string) (mailstore.Domain, error) {
+	return first(r.domains, 0, func(d mailstore.Domain) bool { return d.Name == name })
+}
+
+func (r *rows) Domains(fn func(mailstore.Domain) bool) error {
+	r.domains.from(0, func(_ int, d mailstore.Domain) bool { return fn(d) })
+	return nil
+}
+
+func (r *rows) Alias(address string) (mailstore.Alias, error) {
+	return found(r.aliases.get(address))
+}
+
+func (r *rows) Aliases(fn func(mailstore.Alias) bool) error {
+	r.aliases.from("", func(_ string, a mailstore.Alias) bool { return fn(a) })
+	return nil
+}
+
+func (r *rows) Account(id mailstore.AccountID) (mailstore.Account, error) {
+	return found(r.accounts.get(id))
+}
+
+func (r *rows) AccountByAddress(address string) (mailstore.Account, error) {
+	return first(r.accounts, 0, func(a mailstore.Account) bool { return a.Address == address })
+}
+
+func (r *rows) Accounts(fn func(mailstore.Account) bool) error {
+	r.accounts.from(0, func(_ mailstore.AccountID, a mailstore.Account) bool { return fn(a) })
+	return nil
+}
+
+func (r *rows) Mailbox(id mailstore.MailboxID) (mailstore.MailboxRow, error) {
+	return found(r.mailboxes.get(id))
+}
+
+func (r *rows) MailboxByName(a mailstore.AccountID, name string) (mailstore.MailboxRow, error) {
+	return first(r.mailboxes, 0, func(m mailstore.MailboxRow) bool { return m.Account == a && m.Name == name })
+}
+
+func (r *rows) Mailboxes(a mailstore.AccountID, fn func(mailstore.MailboxRow) bool) error {
+	r.mailboxes.from(0, func(_ mailstore.MailboxID, m mailstore.MailboxRow) bool {
+		return m.Account != a || fn(m)
+	})
+	return nil
+}
+
+func (r *rows) Subscribed(a mailstore.AccountID, name string) (bool, error) {
+	v, _ := r.subscriptions.get(ownedName{a, name})
+	return v, nil
+}
+
+func (r *rows) Subscriptions(a mailstore.AccountID, fn func(string) bool) error {
+	r.subscriptions.from(ownedName{a, ""}, func(k ownedName, _ bool) bool {
+		return k.account == a && fn(k.name)
+	})
+	return nil
+}
+
+func (r *rows) Message(m mailstore.MailboxID, uid mailstore.UID) (mailstore.MessageRow, error) {
+	return found(r.messages.get(messageKey{m, uid}))
+}
+
+func (r *rows) Messages(m mailstore.MailboxID, from, to mailstore.UID, fn func(*mailstore.MessageRow) bool) error {
+	r.messages.from(messageKey{m, from}, func(k messageKey, row mailstore.MessageRow) bool {
+		return k.mailbox == m && k.uid <= to && fn(&row)
+	})
+	return nil
+}
+
+func (r *rows) MessagesSince(m mailstore.MailboxID, since mailstore.ModSeq, fn func(*mailstore.MessageRow) bool) error {
+	r.messages.from(messageKey{m, 0}, func(k messageKey, row mailstore.MessageRow) bool {
+		return k.mailbox == m && (row.ModSeq <= since || fn(&row))
+	})
+	return nil
+}
+
+func (r *rows) Expunges(m mailstore.MailboxID, since mailstore.ModSeq, fn func(mailstore.ExpungeRow) bool) error {
+	r.expunges.from(expungeKey{m, since + 1, 0}, func(k expungeKey, e mailstore.ExpungeRow) bool {
+		return k.mailbox == m && fn(e)
+	})
+	return nil
+}
+
+func (r *rows) Body(id mailstore.BodyID, data bool) (mailstore.BodyRow, error) {
+	b, ok := r.bodies.get(id)
+	if !data {
+		b.Data = nil
+	}
+	return found(b, ok)
+}
+
+func (r *rows) BodyOfFile(name string) (mailstore.BodyID, error) {
+	b, err := first(r.bodies, 0, func(b mailstore.BodyRow) bool { return b.File == name })
+	return b.ID, err
+}
+
+func (r *rows) QueueItem(id mailstore.QueueID) (mailstore.QueueRow, error) {
+	return found(r.items.get(id))
+}
+
+func (r *rows) QueueItems(after mailstore.QueueID, fn func(mailstore.QueueRow) bool) error {
+	r.items.from(after+1, func(_ mailstore.QueueID, q mailstore.QueueRow) bool { return fn(q) })
+	return nil
+}
+
+func (r *rows) Recipients(item mailstore.QueueID, fn func(mailstore.QueueRecipient) bool) error {
+	r.recipients.from(recipientKey{item, 0}, func(k recipientKey, q mailstore.QueueRecipient) bool {
+		return k.item == item && fn(q)
+	})
+	return nil
+}
+
+func (r *rows) Recipient(item mailstore.QueueID, index int) (mailstore.QueueRecipient, error) {
+	return found(r.recipients.get(recipientKey{item, index}))
+}
+
+func (r *rows) Due(until time.Time, limit int, skip *mailstore.QueueRecipient) ([]mailstore.QueueRecipient, error) {
+	var start dueKey
+	if skip != nil {
+		start = dueKey{skip.Next, recipientKey{skip.Item, skip.Index + 1}}
+	}
+	var due []mailstore.QueueRecipient
+	r.due.from(start, func(k dueKey, _ bool) bool {
+		if len(due) >= limit || k.next.After(until) {
+			return false
+		}
+		q, _ := r.recipients.get(k.recipientKey)
+		due = append(due, q)
+		return true
+	})
+	return due, nil
+}

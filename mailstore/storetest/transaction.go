@@ -1,0 +1,217 @@
+package storetest
+
+import (
+	"errors"
+
+	"postrider/mailstore"
+)
+
+// transaction is a copy of the rows that takes their place on commit.
+type transaction struct {
+	rows
+	disk *Disk
+	mark *rows
+}
+
+var errSavepoint = errors.New("savepoints do not nest, and must be there")
+
+func (t *transaction) PutCounter(name string, v int64) error {
+	t.counters = t.counters.put(name, v)
+	return nil
+}
+
+func (t *transaction) PutSetting(key string, v []byte) error {
+	if v == nil {
+		t.settings = t.settings.remove(key)
+	} else {
+		t.settings = t.settings.put(key, v)
+	}
+	return nil
+}
+
+func (t *transaction) PutDomain(d mailstore.Domain) error {
+	if err := t.DeleteDomain(d.Name); err != nil {
+		return err
+	}
+	t.domainCount++
+	t.domains = t.domains.put(t.domainCount, d)
+	return nil
+}
+
+func (t *transaction) DeleteDomain(name string) error {
+	t.domains.from(0, func(k int, d mailstore.Domain) bool {
+		if d.Name == name {
+			t.domains = t.domains.remove(k)
+		}
+		return true
+	})
+	return nil
+}
+
+func (t *transaction) PutAlias(a mailstore.Alias) error {
+	t.aliases = t.aliases.put(a.Address, a)
+	return nil
+}
+
+func (t *transaction) DeleteAlias(address string) error {
+	t.aliases = t.aliases.remove(address)
+	return nil
+}
+
+func (t *transaction) PutAccount(a mailstore.Account) error {
+	t.accounts = t.accounts.put(a.ID, a)
+	return nil
+}
+
+func (t *transaction) DeleteAccount(id mailstore.AccountID) error {
+	t.accounts = t.accounts.remove(id)
+	return nil
+}
+
+func (t *transaction) PutMailbox(m mailstore.MailboxRow) error {
+	m.Subscribed = false
+	t.mailboxes = t.mailboxes.put(m.ID, m)
+	return nil
+}
+
+func (t *transaction) DeleteMailbox(id mailstore.MailboxID) error {
+	t.mailboxes = t.mailboxes.remove(id)
+	return nil
+}
+
+func (t *transaction) PutSubscription(a mailstore.AccountID, name string) error {
+	t.subscriptions = t.subscriptions.put(ownedName{a, name}, true)
+	return nil
+}
+
+func (t *transaction) DeleteSubscription(a mailstore.AccountID, name string) error {
+	t.subscriptions = t.subscriptions.remove(ownedName{a, name})
+	return nil
+}
+
+func (t *transaction) InsertMessage(r *mailstore.MessageRow) error {
+	t.messages = t.messages.put(messageKey{r.Mailbox, r.UID}, *r)
+	return nil
+}
+
+func (t *transaction) UpdateMessage(r *mailstore.MessageRow) error {
+	old, ok := t.messages.get(messageKey{r.Mailbox, r.UID})
+	if !ok {
+		return mailstore.ErrNotFound
+	}
+	old.ModSeq, old.Flags = r.ModSeq, r.Flags
+	t.messages = t.messages.put(messageKey{r.Mailbox, r.UID}, old)
+	return nil
+}
+
+func (t *transaction) DeleteMessages(m mailstore.MailboxID, from, to mailstore.UID) error {
+	t.messages.from(messageKey{m, from}, func(k messageKey, _ mailstore.MessageRow) bool {
+		if k.mailbox != m || k.uid > to {
+			return false
+		}
+		t.messages = t.messages.remove(k)
+		return true
+	})
+	return nil
+}
+
+func (t *transaction) PutExpunge(m mailstore.MailboxID, e mailstore.ExpungeRow) error {
+	t.expunges = t.expunges.put(expungeKey{m, e.ModSeq, e.First}, e)
+	return nil
+}
+
+func (t *transaction) DeleteExpunges(m mailstore.MailboxID, upTo mailstore.ModSeq) error {
+	t.expunges.from(expungeKey{mailbox: m}, func(k expungeKey, _ mailstore.ExpungeRow) bool {
+		if k.mailbox != m || k.modSeq > upTo {
+			return false
+		}
+		t.expunges = t.expunges.remove(k)
+		return true
+	})
+	return nil
+}
+
+func (t *transaction) InsertBody(b *mailstore.BodyRow) error {
+	t.bodies = t.bodies.put(b.ID, *b)
+	return nil
+}
+
+func (t *transaction) AddRefs(id mailstore.BodyID, delta int) (int, string, error) {
+	b, ok := t.bodies.get(id)
+	if !ok {
+		return 0, "", mailstore.ErrNotFound
+	}
+	if b.Refs += delta; b.Refs <= 0 {
+		t.bodies = t.bodies.remove(id)
+		return 0, b.File, nil
+	}
+	t.bodies = t.bodies.put(id, b)
+	return b.Refs, b.File, nil
+}
+
+func (t *transaction) PutQueueItem(q mailstore.QueueRow) error {
+	t.items = t.items.put(q.ID, q)
+	return nil
+}
+
+func (t *transaction) DeleteQueueItem(id mailstore.QueueID) error {
+	t.items = t.items.remove(id)
+	return nil
+}
+
+func (t *transaction) PutRecipient(r mailstore.QueueRecipient) error {
+	k := recipientKey{r.Item, r.Index}
+	if old, ok := t.recipients.get(k); ok {
+		t.due = t.due.remove(dueKey{old.Next, k})
+	}
+	t.recipients = t.recipients.put(k, r)
+	if !r.Held {
+		t.due = t.due.put(dueKey{r.Next, k}, true)
+	}
+	return nil
+}
+
+func (t *transaction) DeleteRecipient(item mailstore.QueueID, index int) error {
+	k := recipientKey{item, index}
+	old, ok := t.recipients.get(k)
+	if !ok {
+		return mailstore.ErrNotFound
+	}
+	t.due = t.due.remove(dueKey{old.Next, k})
+	t.recipients = t.recipients.remove(k)
+	return nil
+}
+
+func (t *transaction) Savepoint() error {
+	if t.mark != nil {
+		return errSavepoint
+	}
+	mark := t.rows
+	t.mark = &mark
+	return nil
+}
+
+func (t *transaction) Release() error {
+	if t.mark == nil {
+		return errSavepoint
+	}
+	t.mark = nil
+	return nil
+}
+
+func (t *transaction) RollbackTo() error {
+	if t.mark == nil {
+		return errSavepoint
+	}
+	t.rows, t.mark = *t.mark, nil
+	return nil
+}
+
+func (t *transaction) Commit() error {
+	t.disk.mu.Lock()
+	defer t.disk.mu.Unlock()
+	t.disk.rows = t.rows
+	return nil
+}
+
+func (t *transaction) Rollback() error { return nil }

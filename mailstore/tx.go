@@ -1,0 +1,218 @@
+package mailstore
+
+import (
+	"errors"
+	"slices"
+	"time"
+)
+
+// Tx reads and writes. It is good for one goroutine, until the function that
+// got it returns.
+type Tx struct {
+	View
+	b *batch
+
+	wrote    bool // something, in the engine or in boxes
+	marked   bool // there is a savepoint
+	reserved bool // a block of ids
+	broken   error
+	bytes    int64                     // of new bodies
+	queued   int                       // recipients added less removed
+	boxes    map[MailboxID]*MailboxRow // as changed here; nil = deleted
+	refs     map[BodyID]int            // references added less removed
+	bodies   []*Body                   // with an id that they got here
+	freed    []string
+	touched  map[MailboxID]AccountID
+	lists    map[AccountID]bool
+}
+
+func newTx(b *batch) *Tx {
+	tx := &Tx{b: b}
+	tx.View = View{r: b.w, tx: tx}
+	return tx
+}
+
+// end makes later use of tx fail at once.
+func (tx *Tx) end() { tx.View.r, tx.b = nil, nil }
+
+// write gives the engine's writer, after marking where this function's changes
+// begin when others of the same batch stand before them.
+func (tx *Tx) write() (Writer, error) {
+	if tx.broken != nil {
+		return nil, tx.broken
+	}
+	if !tx.wrote {
+		if tx.b.dirty {
+			if err := tx.b.w.Savepoint(); err != nil {
+				return nil, tx.fail(err)
+			}
+			tx.marked = true
+		}
+		tx.wrote = true
+	}
+	return tx.b.w, nil
+}
+
+// fail notes that the engine failed, so that nothing of the transaction can be
+// committed whatever fn makes of the error. What is merely not found is fine.
+func (tx *Tx) fail(err error) error {
+	if err != nil && !errors.Is(err, ErrNotFound) && tx.broken == nil {
+		tx.broken = err
+	}
+	return err
+}
+
+// do runs one write of the engine.
+func (tx *Tx) do(op func(w Writer) error) error {
+	w, err := tx.write()
+	if err != nil {
+		return err
+	}
+	return tx.fail(op(w))
+}
+
+// now is the present, as rows keep it.
+func (tx *Tx) now() time.Time { return tx.b.s.clock.Now() }
+
+// known gives the row as changed here or earlier in the batch; nil when it was
+// not read.
+func (tx *Tx) known(id MailboxID) *MailboxRow {
+	if row, ok := tx.boxes[id]; ok {
+		return row
+	}
+	return tx.b.s.state.boxes[id]
+}
+
+// box reads a mailbox row, which the caller must not change.
+func (tx *Tx) box(id MailboxID) (*MailboxRow, error) {
+	if row, ok := tx.boxes[id]; ok {
+		if row == nil {
+			return nil, ErrNotFound
+		}
+		return row, nil
+	}
+	if row := tx.b.s.state.boxes[id]; row != nil {
+		return row, nil
+	}
+	row, err := tx.r.Mailbox(id)
+	if err != nil {
+		return nil, err
+	}
+	tx.b.s.state.boxes[id] = &row
+	return &row, nil
+}
+
+// change gives a mailbox row to change; it is written at the end of the batch.
+func (tx *Tx) change(id MailboxID) (*MailboxRow, error) {
+	if row := tx.boxes[id]; row != nil {
+		return row, nil
+	}
+	old, err := tx.box(id)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := tx.write(); err != nil {
+		return nil, err
+	}
+	row := *old
+	tx.setBox(id, &row)
+	return &row, nil
+}
+
+func (tx *Tx) setBox(id MailboxID, row *MailboxRow) {
+	if tx.boxes == nil {
+		tx.boxes = make(map[MailboxID]*MailboxRow)
+	}
+	tx.boxes[id] = row
+}
+
+// touch notes that watchers of the mailbox must hear of the commit.
+func (tx *Tx) touch(m MailboxID, a AccountID) {
+	if tx.touched == nil {
+		tx.touched = make(map[MailboxID]AccountID)
+	}
+	tx.touched[m] = a
+}
+
+// touchList notes that an account's list of mailboxes changed.
+func (tx *Tx) touchList(a AccountID) {
+	if tx.lists == nil {
+		tx.lists = make(map[AccountID]bool)
+	}
+	tx.lists[a] = true
+}
+
+// addRef counts references to a body; they are written at the end, so that a
+// move costs none.
+func (tx *Tx) addRef(id BodyID, delta int) {
+	if tx.refs == nil {
+		tx.refs = make(map[BodyID]int)
+	}
+	tx.refs[id] += delta
+}
+
+// use gives the id under which a body is stored, once the transaction commits.
+func (tx *Tx) use(body *Body) (BodyID, error) {
+	if body == nil || body.released {
+		return 0, errors.New("a body was used after its release")
+	}
+	if body.id != 0 {
+		if slices.Contains(tx.bodies, body) || tx.refs[body.id] > 0 {
+			return body.id, nil
+		}
+		_, err := tx.r.Body(body.id, false)
+		if err == nil {
+			return body.id, nil
+		}
+		if !errors.Is(err, ErrNotFound) {
+			return 0, err
+		}
+	}
+	id, err := tx.b.s.state.take(tx, bodyIDs)
+	if err != nil {
+		return 0, err
+	}
+	body.id = BodyID(id)
+	tx.bodies = append(tx.bodies, body)
+	return body.id, nil
+}
+
+// flush writes the bodies and their references.
+func (tx *Tx) flush() error {
+	if tx.broken != nil {
+		return tx.broken
+	}
+	for _, body := range tx.bodies {
+		n := tx.refs[body.id]
+		delete(tx.refs, body.id)
+		if n <= 0 {
+			body.id = 0
+			continue
+		}
+		row := body.row()
+		row.Refs = n
+		if err := tx.do(func(w Writer) error { return w.InsertBody(&row) }); err != nil {
+			return err
+		}
+		tx.bytes += int64(len(row.Data))
+	}
+	for id, delta := range tx.refs {
+		if delta == 0 {
+			continue
+		}
+		w, err := tx.write()
+		if err != nil {
+			return err
+		}
+		left, file, err := w.AddRefs(id, delta)
+		if err != nil {
+			// A message without its body is beyond repair here.
+			tx.broken = err
+			return err
+		}
+		if left == 0 && file != "" {
+			tx.freed = append(tx.freed, file)
+		}
+	}
+	return nil
+}

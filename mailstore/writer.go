@@ -1,0 +1,384 @@
+package mailstore
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+)
+
+// States of a waiter.
+const (
+	waiting int32 = iota
+	begun
+	abandoned
+)
+
+// waiter is one Update on its way through the writer.
+type waiter struct {
+	fn    func(*Tx) error
+	state atomic.Int32
+	done  chan struct{} // closed when the fields below are final
+
+	err      error
+	panicked bool
+	value    any  // of the panic
+	exited   bool // fn called runtime.Goexit
+}
+
+// begin tells whether fn may run: its caller still waits.
+func (w *waiter) begin() bool { return w.state.CompareAndSwap(waiting, begun) }
+
+// abandon tells whether the caller may leave: fn has not begun and never will.
+func (w *waiter) abandon() bool { return w.state.CompareAndSwap(waiting, abandoned) }
+
+// result ends Update as fn ended, in the goroutine that called it.
+func (w *waiter) result() error {
+	if w.panicked {
+		panic(w.value)
+	}
+	if w.exited {
+		runtime.Goexit()
+	}
+	return w.err
+}
+
+// writerState belongs to the writer goroutine.
+type writerState struct {
+	// boxes remembers mailbox rows as the transaction in hand sees them. Rows
+	// in dirty are newer here than in the engine.
+	boxes map[MailboxID]*MailboxRow
+	dirty map[MailboxID]bool
+	ids   [len(idCounters)]idRange
+	// queued is what the transaction in hand adds to the length of the queue.
+	queued int
+}
+
+// batch is one commit and those who wait for it.
+type batch struct {
+	s       *Store
+	w       Writer
+	dirty   bool // something was written
+	bytes   int64
+	broken  error     // why the transaction can only be rolled back
+	members []*waiter // begun, and to be answered
+	bodies  []*Body   // got their row in this batch
+	freed   []string  // files whose body lost its last reference
+	touched map[MailboxID]AccountID
+	lists   map[AccountID]bool
+}
+
+// writeLoop is the writer: it joins the Updates that wait into batches until
+// the store is closed. When a function ends the goroutine (runtime.Goexit, as
+// testing's FailNow does), another one takes over.
+func (s *Store) writeLoop() {
+	var b *batch
+	ended := false
+	defer func() {
+		if ended {
+			close(s.stopped)
+			return
+		}
+		go func() { // after Goexit; a panic never gets here
+			s.state.finish(b)
+			s.writeLoop()
+		}()
+	}()
+	for {
+		first := s.next()
+		if first == nil {
+			ended = true
+			return
+		}
+		b = &batch{s: s}
+		b.add(first)
+	more:
+		for len(b.members) < maxBatch && b.bytes < maxBytes && b.broken == nil {
+			select {
+			case w := <-s.queue:
+				b.add(w)
+			default:
+				break more
+			}
+		}
+		s.state.finish(b)
+	}
+}
+
+// next waits for an Update; nil when the store is closed and none waits.
+func (s *Store) next() *waiter {
+	select {
+	case w := <-s.queue:
+		return w
+	case <-s.stop:
+		select {
+		case w := <-s.queue:
+			return w
+		default:
+			return nil
+		}
+	}
+}
+
+// add runs one Update's function as part of the batch.
+func (b *batch) add(w *waiter) {
+	if !w.begin() {
+		return
+	}
+	b.members = append(b.members, w)
+	select {
+	case <-b.s.failed:
+		b.broken = ErrFailed
+		return
+	default:
+	}
+	if b.w == nil {
+		if b.w, b.broken = b.s.engine.Begin(); b.broken != nil {
+			return
+		}
+	}
+	tx := newTx(b)
+	good := false
+	defer func() {
+		if good {
+			return
+		}
+		// A panic is the caller's; it goes on there. Goexit cannot be stopped:
+		// this goroutine unwinds now, and writeLoop starts another.
+		if r := recover(); r != nil {
+			w.panicked, w.value = true, r
+			good = true
+		} else {
+			w.exited = true
+		}
+		b.undo(tx)
+	}()
+	err := w.fn(tx)
+	if err == nil {
+		err = tx.flush()
+	}
+	good = true
+	switch {
+	case tx.broken != nil:
+		b.broken = tx.broken
+	case err != nil:
+		w.err = err
+		b.undo(tx)
+	default:
+		b.keep(tx)
+	}
+	tx.end()
+}
+
+// undo takes back what one function did, and leaves the rest of the batch.
+func (b *batch) undo(tx *Tx) {
+	if tx.broken != nil {
+		b.broken = tx.broken
+	}
+	b.s.state.undoIDs(tx)
+	for _, body := range tx.bodies {
+		body.id = 0
+	}
+	if !tx.wrote || b.broken != nil {
+		return
+	}
+	if tx.marked {
+		b.broken = b.w.RollbackTo()
+		return
+	}
+	// The first to write has no savepoint: all there is is its own.
+	if b.broken = b.w.Rollback(); b.broken == nil {
+		b.w, b.broken = b.s.engine.Begin()
+	}
+}
+
+// keep makes what one function did part of the batch.
+func (b *batch) keep(tx *Tx) {
+	st := &b.s.state
+	if !tx.wrote {
+		return
+	}
+	if tx.marked {
+		if b.broken = b.w.Release(); b.broken != nil {
+			return
+		}
+	}
+	b.dirty = true
+	b.bytes += tx.bytes
+	b.bodies = append(b.bodies, tx.bodies...)
+	b.freed = append(b.freed, tx.freed...)
+	st.queued += tx.queued
+	if b.touched == nil {
+		b.touched = make(map[MailboxID]AccountID)
+		b.lists = make(map[AccountID]bool)
+	}
+	for id, row := range tx.boxes {
+		if row == nil {
+			delete(st.boxes, id)
+			delete(st.dirty, id)
+			continue
+		}
+		st.boxes[id] = row
+		if st.dirty == nil {
+			st.dirty = make(map[MailboxID]bool)
+		}
+		st.dirty[id] = true
+	}
+	for id, a := range tx.touched {
+		b.touched[id] = a
+	}
+	for a := range tx.lists {
+		b.lists[a] = true
+	}
+}
+
+// finish commits the batch, then wakes the watchers and answers. The order is
+// the promise: durable, visible, announced.
+func (st *writerState) finish(b *batch) {
+	s := b.s
+	err := b.broken
+	if err == nil && b.dirty {
+		if err = st.flush(b.w); err == nil {
+			if err = b.w.Commit(); err != nil && !errors.Is(err, ErrFull) {
+				s.fail(err)
+			}
+		}
+	}
+	if b.w != nil && (err != nil || !b.dirty) {
+		if rerr := b.w.Rollback(); rerr != nil && err == nil {
+			err = rerr
+		}
+	}
+	if err != nil {
+		st.forget(b)
+		err = s.outcome(err)
+	} else {
+		st.trim()
+		s.janitor.add(b.freed...)
+		s.watch.wake(b.touched, b.lists)
+	}
+	for _, w := range b.members {
+		if err != nil && w.err == nil && !w.panicked {
+			w.err = err
+		}
+		close(w.done)
+	}
+}
+
+// outcome is what those in a batch that was not committed are told.
+func (s *Store) outcome(err error) error {
+	select {
+	case <-s.failed:
+		if errors.Is(err, ErrFailed) {
+			return err
+		}
+		return fmt.Errorf("%w: %w", ErrFailed, err)
+	default:
+	}
+	s.log.Error("a change to the store was not made", "error", err)
+	return fmt.Errorf("change the store: %w", err)
+}
+
+// fail turns the store read-only for good: after a failed sync nobody can say
+// what is on disk, and a second sync that succeeds would prove nothing.
+func (s *Store) fail(err error) {
+	s.log.Error("the disk failed under a commit; the store is read-only until the next start", "error", err)
+	close(s.failed)
+}
+
+// flush writes what was held back for the end of the batch.
+func (st *writerState) flush(w Writer) error {
+	for id := range st.dirty {
+		if err := w.PutMailbox(*st.boxes[id]); err != nil {
+			return err
+		}
+	}
+	clear(st.dirty)
+	if st.queued == 0 {
+		return nil
+	}
+	n, err := w.Counter(queueCounter)
+	if err != nil {
+		return err
+	}
+	if err := w.PutCounter(queueCounter, n+int64(st.queued)); err != nil {
+		return err
+	}
+	st.queued = 0
+	return nil
+}
+
+// forget drops all that a batch that was not committed has left in memory.
+func (st *writerState) forget(b *batch) {
+	clear(st.boxes)
+	clear(st.dirty)
+	st.queued = 0
+	for i := range st.ids {
+		st.ids[i].limit = 0
+	}
+	for _, body := range b.bodies {
+		body.id = 0
+	}
+}
+
+// trim keeps the memory of mailbox rows bounded.
+func (st *writerState) trim() {
+	if len(st.boxes) > maxCached {
+		clear(st.boxes)
+	}
+}
+
+// Counters from which ids are taken. UIDVALIDITY is one of them, so that no two
+// mailboxes of a store ever share one.
+const (
+	accountIDs = iota
+	mailboxIDs
+	bodyIDs
+	queueIDs
+)
+
+var idCounters = [...]string{"account", "mailbox", "body", "queue"}
+
+const (
+	queueCounter    = "queue length"
+	validityCounter = "uidvalidity"
+	idBlock         = 1000 // ids reserved by one write of a counter
+)
+
+// idRange is the ids reserved in the transaction in hand or before: next is
+// the first that was not given out, limit the first that is not reserved.
+type idRange struct{ next, limit int64 }
+
+// take gives out an id. They only grow; those of an Update that failed, or that
+// were reserved when the process ended, are never used.
+func (st *writerState) take(tx *Tx, kind int) (int64, error) {
+	r := &st.ids[kind]
+	w, err := tx.write()
+	if err != nil {
+		return 0, err
+	}
+	if r.next >= r.limit {
+		n, err := w.Counter(idCounters[kind])
+		if err != nil {
+			return 0, tx.fail(err)
+		}
+		r.next = max(r.next, n, 1)
+		r.limit = r.next + idBlock
+		if err := w.PutCounter(idCounters[kind], r.limit); err != nil {
+			return 0, tx.fail(err)
+		}
+		tx.reserved = true
+	}
+	r.next++
+	return r.next - 1, nil
+}
+
+// undoIDs makes the next id reserve anew when the reservation was undone.
+func (st *writerState) undoIDs(tx *Tx) {
+	if !tx.reserved {
+		return
+	}
+	for i := range st.ids {
+		st.ids[i].limit = 0
+	}
+}
