@@ -1,0 +1,121 @@
+package pop3
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/emersion/go-sasl"
+
+	"postrider/internal/clock"
+	"postrider/internal/directory"
+	"postrider/internal/wire"
+	"postrider/mailstore"
+)
+
+// Limits on what a client can make the server hold, do or wait for.
+const (
+	maxLine     = 255              // octets of a command with CRLF (RFC 2449 section 4)
+	maxAuthLine = 4096             // the same for AUTH and its responses (RFC 5034 section 4)
+	maxErrors   = 20               // refused commands and logins; the last one ends the session
+	idleTimeout = 10 * time.Minute // for one line, however it drips (RFC 1939 section 3)
+	sendTimeout = 10 * time.Minute // for one buffer of replies
+	bufferSize  = 32 << 10         // octets of replies, and of a message, in memory while they pass
+
+	// Where more than half of the connections are in use (RELIABILITY.md rule 9):
+	crowdedLogin = time.Minute     // from the connection to the login
+	crowdedSend  = 5 * time.Minute // for one buffer: about 100 octets a second
+)
+
+// Directory says who may log in; *directory.Directory is one.
+type Directory interface {
+	PlaintextAllowed(p directory.Peer) bool
+	Mechanisms(p directory.Peer) []string
+	Login(ctx context.Context, p directory.Peer, name, password string) (mailstore.Account, error)
+	SASL(ctx context.Context, p directory.Peer, mech string) (sasl.Server, func() mailstore.Account, error)
+}
+
+// Options has what a Server needs. Store and Directory must be set.
+type Options struct {
+	Hostname  string
+	TLS       *tls.Config // nil = no STLS
+	Store     *mailstore.Store
+	Directory Directory
+	Crowded   func() bool // whether to be less patient with strangers; nil = never
+	Clock     clock.Clock
+	Log       *slog.Logger
+}
+
+// Server is safe for concurrent use.
+type Server struct {
+	hostname  string
+	tls       *tls.Config
+	drops     maildrops
+	directory Directory
+	crowded   func() bool
+	clock     clock.Clock
+	log       *slog.Logger
+	buffers   sync.Pool // of *[]byte, bufferSize long
+
+	mu   sync.Mutex
+	held map[mailstore.AccountID]struct{} // maildrops in the TRANSACTION state
+}
+
+// New returns a Server.
+func New(o Options) *Server {
+	s := &Server{
+		hostname:  o.Hostname,
+		tls:       o.TLS,
+		drops:     storedDrops{o.Store},
+		directory: o.Directory,
+		crowded:   o.Crowded,
+		clock:     o.Clock,
+		log:       o.Log,
+		held:      map[mailstore.AccountID]struct{}{},
+	}
+	s.buffers.New = func() any { b := make([]byte, bufferSize); return &b }
+	if s.crowded == nil {
+		s.crowded = func() bool { return false }
+	}
+	if s.clock == nil {
+		s.clock = clock.System()
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	return s
+}
+
+// Protocol is what a listener of the given name serves; with implicitTLS it
+// begins with a TLS handshake (RFC 8314).
+func (s *Server) Protocol(name string, implicitTLS bool) wire.Protocol {
+	p := wire.Protocol{
+		Name:    name,
+		Refusal: func(reason string) string { return "-ERR [SYS/TEMP] " + reason + "\r\n" },
+		Serve:   s.serve,
+	}
+	if implicitTLS {
+		p.TLS = s.tls
+	}
+	return p
+}
+
+// lock takes the maildrop of an account for one session. It reports false when
+// another session has it.
+func (s *Server) lock(id mailstore.AccountID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, taken := s.held[id]; taken {
+		return false
+	}
+	s.held[id] = struct{}{}
+	return true
+}
+
+func (s *Server) unlock(id mailstore.AccountID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.held, id)
+}
