@@ -10,14 +10,39 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
-func testLog() (*slog.Logger, *bytes.Buffer) {
-	var b bytes.Buffer
-	return slog.New(slog.NewTextHandler(&b, nil)), &b
+// logBuffer is what was logged, for tests to read meanwhile.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+func (b *logBuffer) Reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.buf.Reset()
+}
+
+func testLog() (*slog.Logger, *logBuffer) {
+	b := new(logBuffer)
+	return slog.New(slog.NewTextHandler(b, nil)), b
 }
 
 // writePair writes a self-signed certificate and its key as an operator would.
@@ -130,7 +155,7 @@ func TestExpiryWarning(t *testing.T) {
 		log, logged := testLog()
 		writePair(t, cert, key, "a.example", 15*24*time.Hour)
 		c, err := LoadCertificates(cert, key, log)
-		if err != nil || logged.Len() > 0 {
+		if err != nil || logged.String() != "" {
 			t.Fatalf("%v, %s", err, logged)
 		}
 		for day := 1; day <= 16; day++ {

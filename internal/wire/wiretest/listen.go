@@ -54,6 +54,13 @@ func (l *Listener) Fail(errs ...error) {
 	l.lookAgain()
 }
 
+// Failures is how many errors of Fail were not returned yet.
+func (l *Listener) Failures() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.fail)
+}
+
 // SetDeadline sets when Accept gives up; the zero time means never.
 func (l *Listener) SetDeadline(t time.Time) error {
 	l.mu.Lock()
