@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	miekg "github.com/miekg/dns"
 	"golang.org/x/net/idna"
@@ -26,8 +27,8 @@ func normalize(s string) (string, error) {
 		// Underscores pass: _dmarc.bücher.example is asked for.
 		p := idna.New(idna.MapForLookup(), idna.BidiRule(), idna.StrictDomainName(false))
 		a, err := p.ToASCII(name)
-		if err != nil {
-			return "", fmt.Errorf("%w: %q is not a domain name: %w", ErrNotExist, s, err)
+		if err != nil || !utf8.ValidString(name) {
+			return "", fmt.Errorf("%w: %q is not an internationalised domain name", ErrNotExist, s)
 		}
 		name = a
 	}

@@ -48,7 +48,7 @@ func parseResolvConf(b []byte) config {
 		}
 		switch f[0] {
 		case "nameserver":
-			if s, err := ParseServer(f[1]); err == nil && len(c.servers) < maxServers && !slices.Contains(c.servers, s) {
+			if s, err := ServerAddr(f[1]); err == nil && len(c.servers) < maxServers && !slices.Contains(c.servers, s) {
 				c.servers = append(c.servers, s)
 			}
 		case "domain":
@@ -95,9 +95,9 @@ func searchList(suffixes []string) []string {
 	return list
 }
 
-// ParseServer reads a name server's address: an IP address, with or without a
+// ServerAddr reads a name server's address: an IP address, with or without a
 // port (53).
-func ParseServer(s string) (string, error) {
+func ServerAddr(s string) (string, error) {
 	if a, err := netip.ParseAddrPort(s); err == nil && a.Port() != 0 {
 		return a.String(), nil
 	}

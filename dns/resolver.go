@@ -101,7 +101,7 @@ func (o *Options) config() (func() config, error) {
 	}
 	var servers []string
 	for _, s := range o.Servers {
-		server, err := ParseServer(s)
+		server, err := ServerAddr(s)
 		if err != nil {
 			return nil, fmt.Errorf("dns: %w", err)
 		}
