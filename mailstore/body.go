@@ -35,7 +35,8 @@ type BodyWriter struct {
 	size int64
 	hash hash.Hash
 	sums []byte
-	crc  uint32 // of the chunk in hand
+	crc  uint32  // of the chunk in hand
+	last [2]byte // octets written
 	err  error
 	done bool
 }
@@ -79,6 +80,13 @@ func (w *BodyWriter) spill() {
 // sum takes p into the checksums.
 func (w *BodyWriter) sum(p []byte) {
 	w.hash.Write(p)
+	switch len(p) {
+	case 0:
+	case 1:
+		w.last[0], w.last[1] = w.last[1], p[0]
+	default:
+		w.last = [2]byte(p[len(p)-2:])
+	}
 	for len(p) > 0 {
 		n := min(len(p), ChunkSize-int(w.size%ChunkSize))
 		w.crc = crc32.Update(w.crc, castagnoli, p[:n])
@@ -114,6 +122,7 @@ func (w *BodyWriter) Commit() (*Body, error) {
 		w.endChunk()
 	}
 	b := &Body{s: w.s, size: w.size, data: w.buf, sums: w.sums}
+	b.unended = w.size > 0 && w.last != [2]byte{'\r', '\n'}
 	w.hash.Sum(b.hash[:0])
 	w.buf = nil
 	if w.file == nil {
@@ -156,6 +165,7 @@ type Body struct {
 	data    []byte  // where it is small
 	file    string  // where it is large
 	content Content // of file
+	unended bool    // see Message.Unended
 
 	id       BodyID // of its row; belongs to the writer
 	released bool

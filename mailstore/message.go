@@ -41,7 +41,7 @@ func (tx *Tx) Append(m MailboxID, n NewMessage) (UID, error) {
 	}
 	row := MessageRow{Message: Message{
 		Flags: flags, Internal: second(n.Internal), Saved: second(now),
-		Body: id, Prefix: n.Prefix, Size: int64(len(n.Prefix)) + n.Body.Size(),
+		Body: id, Prefix: n.Prefix, Size: int64(len(n.Prefix)) + n.Body.Size(), Unended: n.Body.unended,
 	}}
 	box, err := tx.change(m)
 	if err != nil {

@@ -99,9 +99,9 @@ type Message struct {
 	// Return-Path field, CRLF included, or nothing.
 	Prefix string
 	Size   int64 // octets of prefix and body
-	// Unended: the body does not end in CRLF (APPEND and BDAT may store such
-	// ones). POP3 sends one more CRLF, which Size does not count, and has to know
-	// without reading bodies.
+	// Unended: the body has octets and does not end in CRLF (APPEND and BDAT
+	// may store such ones). POP3 sends a CRLF after it, which Size does not
+	// count, and has to know without reading bodies.
 	Unended bool
 }
 
