@@ -104,6 +104,7 @@ func (s *session) login(ctx context.Context, account mailstore.Account) error {
 	s.drop, s.user = drop, ""
 	s.in.opened = time.Time{}
 	s.conn.SetAuthenticated()
+	count(s.srv.metrics.Logins, 1)
 	s.log.Info("logged in", "account", account.Address, "messages", drop.count, "octets", drop.octets)
 	s.out.line("+OK user successfully logged on, ", drop.summary())
 	return nil

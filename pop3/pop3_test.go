@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -202,7 +203,7 @@ type fixture struct {
 	pop3     *Server
 	server   *wire.Server
 	listener *wiretest.Listener
-	crowded  bool
+	crowded  atomic.Bool
 
 	clientTLS *tls.Config
 }
@@ -237,7 +238,7 @@ func newFixture(t testing.TB, implicitTLS bool) *fixture {
 	}
 	serverTLS, clientTLS := wiretest.TLS(t, "hamburger.edu")
 	f.clientTLS = clientTLS
-	f.pop3 = New(Options{Hostname: "hamburger.edu", TLS: serverTLS, Directory: f.dir, Crowded: func() bool { return f.crowded }})
+	f.pop3 = New(Options{Hostname: "hamburger.edu", TLS: serverTLS, Directory: f.dir, Crowded: f.crowded.Load})
 	f.pop3.drops = f.drops
 	f.server = wire.NewServer(wire.ServerOptions{})
 	f.listener = wiretest.ListenAddr(netip.MustParseAddrPort("127.0.0.1:110"))
@@ -276,7 +277,7 @@ func (f *fixture) do(line string) error {
 	case "no-inbox":
 		f.drops.fail["open"] = mailstore.ErrNotFound
 	case "crowded":
-		f.crowded = true
+		f.crowded.Store(true)
 	case "expunge": // expunge bob 2: another program does
 		uid, err := strconv.Atoi(fields[2])
 		if err != nil {

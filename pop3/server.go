@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/emersion/go-sasl"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"postrider/internal/clock"
 	"postrider/internal/directory"
@@ -46,6 +47,20 @@ type Options struct {
 	Crowded   func() bool // whether to be less patient with strangers; nil = never
 	Clock     clock.Clock
 	Log       *slog.Logger
+	Metrics   Metrics
+}
+
+// Metrics are counters that may be nil.
+type Metrics struct {
+	Logins    prometheus.Counter // sessions that opened a maildrop
+	Retrieved prometheus.Counter // messages sent whole
+	Deleted   prometheus.Counter // messages that QUIT deleted
+}
+
+func count(c prometheus.Counter, n int) {
+	if c != nil {
+		c.Add(float64(n))
+	}
 }
 
 // Server is safe for concurrent use.
@@ -57,6 +72,7 @@ type Server struct {
 	crowded   func() bool
 	clock     clock.Clock
 	log       *slog.Logger
+	metrics   Metrics
 	buffers   sync.Pool // of *[]byte, bufferSize long
 
 	mu   sync.Mutex
@@ -73,6 +89,7 @@ func New(o Options) *Server {
 		crowded:   o.Crowded,
 		clock:     o.Clock,
 		log:       o.Log,
+		metrics:   o.Metrics,
 		held:      map[mailstore.AccountID]struct{}{},
 	}
 	s.buffers.New = func() any { b := make([]byte, bufferSize); return &b }

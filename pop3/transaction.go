@@ -96,6 +96,7 @@ func (s *session) cmdRetr(ctx context.Context, arg string) error {
 	}
 	lines.end()
 	s.retrieved++
+	count(s.srv.metrics.Retrieved, 1)
 	s.sent += s.drop.sizes[i]
 	return nil
 }
@@ -207,6 +208,7 @@ func (s *session) cmdQuit(ctx context.Context, _ string) error {
 		s.log.Error("deletion failed", "messages", len(uids), "err", err)
 		return unable("nothing was deleted, try again later")
 	}
+	count(s.srv.metrics.Deleted, len(uids))
 	s.log.Info("maildrop updated", "account", drop.account.Address, "deleted", len(uids), "left", drop.count)
 	if drop.count == 0 {
 		s.out.line("+OK POP3 server signing off (maildrop empty)")
