@@ -45,6 +45,7 @@ type Server struct {
 	zone    *Zone
 	faults  []*Fault
 	queries []Query
+	watch   func(Query, string)
 	conns   map[net.Conn]bool
 	ended   bool
 }
@@ -161,6 +162,29 @@ func (s *Server) Queries() []Query {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]Query(nil), s.queries...)
+}
+
+// Watch sets a function that is called for each question with the data of the
+// records that answer it, or with the rcode, before any fault; the answer waits
+// for it.
+func (s *Server) Watch(f func(q Query, answer string)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.watch = f
+}
+
+func summary(m *miekg.Msg) string {
+	var data []string
+	for _, rr := range m.Answer {
+		data = append(data, strings.TrimPrefix(rr.String(), rr.Header().String()))
+	}
+	switch {
+	case len(data) > 0:
+		return strings.Join(data, ", ")
+	case m.Rcode != miekg.RcodeSuccess:
+		return miekg.RcodeToString[m.Rcode]
+	}
+	return "no such record"
 }
 
 // Dial connects to the server in memory, whatever the address. The connection
@@ -287,6 +311,7 @@ func (s *Server) handle(b []byte, network string) [][]byte {
 		s.queries = append(s.queries, arrived)
 	}
 	fault := s.faultLocked(arrived)
+	watch := s.watch
 	s.mu.Unlock()
 
 	m := new(miekg.Msg)
@@ -302,6 +327,9 @@ func (s *Server) handle(b []byte, network string) [][]byte {
 		zone.answer(m, q)
 	} else {
 		m.Rcode = miekg.RcodeRefused
+	}
+	if watch != nil {
+		watch(arrived, summary(m))
 	}
 	if !s.pause(fault.Delay) {
 		return nil
