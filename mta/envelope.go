@@ -81,6 +81,13 @@ type Delivery struct {
 	// Open gives the content; it may be called more than once, and the caller
 	// closes what it got.
 	Open func() (Content, error)
+	// Partial, where it is set, makes durable what a peer took while the fate of
+	// other recipients is open, so that the attempt can go on for those: with
+	// the next hundred recipients, or with the next host. It may be called any
+	// number of times before Record, with all that is known so far; an outcome
+	// whose Reply is nil is not known yet. Without it an attempt ends with the
+	// first transaction that delivered, and the rest is left for the next.
+	Partial func([]Outcome) error
 	// Record makes outcomes durable. The client calls it as soon as the final
 	// reply for each of To is known and before it sends another command, and
 	// exactly once for each Delivery; the slice is indexed like To.
