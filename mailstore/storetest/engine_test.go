@@ -7,9 +7,11 @@ import (
 )
 
 func TestModelEngine(t *testing.T) {
-	Run(t, func(t *testing.T) Disklike { return modelDisk{NewDisk()} })
+	disks := make(map[string]*Disk)
+	Run(t, func(_ *testing.T, dir string) mailstore.Engine {
+		if disks[dir] == nil {
+			disks[dir] = NewDisk()
+		}
+		return disks[dir].Engine()
+	})
 }
-
-type modelDisk struct{ *Disk }
-
-func (d modelDisk) Open(t *testing.T) mailstore.Engine { return d.Engine() }

@@ -8,18 +8,13 @@ import (
 	"postrider/mailstore"
 )
 
-// Disklike is where an engine keeps things: it can be opened again after the
-// engine was closed.
-type Disklike interface {
-	Open(t *testing.T) mailstore.Engine
-}
-
-// Run tests that engines keep the promises of mailstore. Each call of disk gives
-// an empty one.
-func Run(t *testing.T, disk func(t *testing.T) Disklike) {
+// Run tests that an engine keeps the promises of mailstore. open opens the
+// engine that keeps its things in dir, an empty directory at first, and is
+// called again for the same dir after the engine was closed.
+func Run(t *testing.T, open func(t *testing.T, dir string) mailstore.Engine) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			s := &suite{T: t, disk: disk(t)}
+			s := &suite{T: t, dir: t.TempDir(), engine: open}
 			s.open()
 			defer s.close()
 			c.run(s)
@@ -34,16 +29,17 @@ var cases = []struct {
 	{"smoke", (*suite).smoke},
 }
 
-// suite is one test on one disk.
+// suite is one test of one store.
 type suite struct {
 	*testing.T
-	disk  Disklike
-	store *mailstore.Store
+	dir    string
+	engine func(t *testing.T, dir string) mailstore.Engine
+	store  *mailstore.Store
 }
 
 func (s *suite) open() {
 	s.Helper()
-	store, err := mailstore.Open(context.Background(), s.disk.Open(s.T), mailstore.Options{})
+	store, err := mailstore.Open(context.Background(), s.engine(s.T, s.dir), mailstore.Options{})
 	if err != nil {
 		s.Fatal(err)
 	}

@@ -1,0 +1,81 @@
+package sqlite
+
+import (
+	"sync"
+)
+
+const (
+	// checkpointPages is how much the log grows, by estimate, before it is
+	// moved into the database beside the writer.
+	checkpointPages = 4096
+	// maxLogPages is the length of the log at which the writer waits until it
+	// is moved whole, so that it starts anew. A snapshot that stays open can
+	// make it longer.
+	maxLogPages = 4 * checkpointPages
+)
+
+// checkpointer moves the log into the database on a connection and a goroutine
+// of its own.
+type checkpointer struct {
+	e    *Engine
+	c    *conn
+	kick chan struct{}
+	done sync.WaitGroup
+
+	pages int // written since the last wake, by estimate; belongs to the writer
+}
+
+func startCheckpoints(e *Engine) (*checkpointer, error) {
+	c, err := connect(e.path, role{cache: readerCache, write: true})
+	if err != nil {
+		return nil, err
+	}
+	k := &checkpointer{e: e, c: c, kick: make(chan struct{}, 1)}
+	k.done.Add(1)
+	go k.loop()
+	return k, nil
+}
+
+// grown tells how many pages a commit added to the log, about, and asks for a
+// checkpoint when there are enough of them.
+func (k *checkpointer) grown(pages int) {
+	if k.pages += pages; k.pages < checkpointPages {
+		return
+	}
+	k.pages = 0
+	select {
+	case k.kick <- struct{}{}:
+	default:
+	}
+}
+
+// close ends the goroutine after the checkpoint in hand.
+func (k *checkpointer) close() error {
+	close(k.kick)
+	k.done.Wait()
+	return k.c.close()
+}
+
+func (k *checkpointer) loop() {
+	defer k.done.Done()
+	for range k.kick {
+		length, err := k.checkpoint()
+		if err == nil && length > maxLogPages {
+			// Most of the log is moved; the rest is short. With the writer
+			// stopped all of it can be, and its next commit starts the log anew.
+			k.e.turn.Lock()
+			_, err = k.checkpoint()
+			k.e.turn.Unlock()
+		}
+		if err != nil {
+			// The log keeps what was not moved; the next one tries again.
+			k.e.log.Warn("move the write-ahead log into the database", "error", err)
+		}
+	}
+}
+
+// checkpoint moves what no snapshot needs in the log, and returns its length.
+func (k *checkpointer) checkpoint() (length int64, err error) {
+	err = k.c.one("PRAGMA wal_checkpoint(PASSIVE)", nil, func(r row) { length = r.int(1) })
+	return length, err
+}

@@ -1,0 +1,75 @@
+// Package sqlite is the embedded storage engine: a data directory with one
+// SQLite database for everything that mail depends on, and files for bodies
+// that are too large for it. It keeps rows and files; what they mean is the
+// business of package mailstore.
+//
+// # The data directory
+//
+//	lock            held (flock) by the process that uses the directory; has its id
+//	postrider.db    the database; beside it -wal and -shm while it is open
+//	bodies/tmp/     bodies that are being written
+//	bodies/xx/      complete large bodies; xx is how their names begin
+//
+// The directory is made with mode 0700, files with 0600; what others may read
+// or write is refused at open.
+//
+// # Concurrency
+//
+// One connection writes; a pool of connections reads snapshots of the
+// write-ahead log; one connection moves the log into the database (checkpoints)
+// while the others work. The writer waits for it only where the log has
+// outgrown its bound, and then only for what the last moments added. No
+// statement has a cancellable context, which would cost a goroutine each.
+//
+// # Durability
+//
+// journal_mode is WAL and synchronous FULL, both read back at open: COMMIT
+// returns after the log was synced. A body file is written under bodies/tmp,
+// synced, renamed, and its directory synced (and that directory's parent where
+// this process has not done so before), all before a row names it.
+//
+// What a crash can leave:
+//
+//	state                                         recovery
+//	database not yet made, or made half           schema steps are transactions; the next open goes on
+//	log with frames after the last commit         SQLite ignores them
+//	log not yet moved into the database           SQLite reads it; the next checkpoint moves it
+//	file in bodies/tmp                            removed at open
+//	file in bodies/xx without a row               removed by mailstore's sweep after open
+//	row without a file                            cannot be: the file is durable first, and removed
+//	                                              after the commit that drops its row
+//	lock file with the id of a dead process       the lock went with it; the next open takes it
+//
+// # Schema, version 1
+//
+// PRAGMA application_id is 0x50524452, user_version the version of the schema.
+// A newer version is refused, an older one migrated step by step, each step in
+// one transaction. Times are seconds (message) or nanoseconds (elsewhere, 0 =
+// never) since 1970.
+//
+//	counter(name, value)             ids: the first that was never reserved; uidvalidity: the last
+//	                                 that was given; queue length: rows of queue_recipient
+//	setting(key, value)              opaque
+//	domain(id, name, created)        id gives the order
+//	alias(address, targets)          targets one to a line
+//	account(id, address, credentials, created)
+//	mailbox(id, account, name, special_use, uidvalidity, uidnext, modseq,
+//	        messages, unseen, size,  counters of the mailbox's messages
+//	        horizon, expunges)       see mailstore.MailboxRow
+//	subscription(account, name)
+//	message(id, ...)                 id is mailbox << 32 | uid; created is the modseq of its arrival,
+//	                                 modseq that of its last change; keywords with spaces between
+//	  message_changed                index of those with modseq > created, so that an arrival costs
+//	                                 none; arrivals since a modseq are the end of the mailbox
+//	expunge(mailbox, modseq, first, last)
+//	body(id, size, hash, sums, file, data)  file or data is NULL
+//	body_share(body, extra)          references beyond the first, where there are any
+//	queue_item(id, ...)              pending counts its recipients
+//	queue_recipient(id, ...)         id is item << 20 | index
+//	  queue_due                      index of those not held by next
+//
+// Invariants: a mailbox's counters are those of its messages; uidnext is above
+// every uid, modseq not below any; body references (1 + extra) equal the rows
+// of message and queue_item that name it; the length of the queue is the
+// number of recipients.
+package sqlite

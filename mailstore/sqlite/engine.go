@@ -1,0 +1,216 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+
+	"postrider/mailstore"
+)
+
+const (
+	maxReaders  = 16       // connections for snapshots; more wait
+	readerCache = 4 << 10  // KiB
+	writerCache = 64 << 10 // KiB
+)
+
+var (
+	// ErrInUse: another process has the data directory open.
+	ErrInUse = errors.New("the data directory is in use")
+	// ErrNewer: a newer program has written the data directory.
+	ErrNewer = errors.New("the data directory is of a newer version")
+	// ErrOpenToOthers: the data directory or a file in it has a mode that lets
+	// others in.
+	ErrOpenToOthers = errors.New("open to others")
+)
+
+// Options has what an Engine needs; the zero value works.
+type Options struct {
+	Log *slog.Logger
+}
+
+// Engine is an open data directory.
+type Engine struct {
+	dir   string
+	path  string // of the database
+	log   *slog.Logger
+	lock  *lock
+	files *files
+
+	writer *conn
+	turn   sync.Mutex // held by a write transaction, or by a checkpoint that must finish
+	check  *checkpointer
+
+	slots chan struct{} // one for each reader in use
+	mu    sync.Mutex
+	idle  []*conn
+}
+
+// Open opens the data directory dir, which is made if it is not there.
+func Open(ctx context.Context, dir string, o Options) (*Engine, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := makePrivateDir(dir); err != nil {
+		return nil, err
+	}
+	l, err := acquire(dir)
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{
+		dir:   dir,
+		path:  filepath.Join(dir, "postrider.db"),
+		log:   o.Log,
+		lock:  l,
+		slots: make(chan struct{}, maxReaders),
+	}
+	if err := e.open(); err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	return e, nil
+}
+
+// open opens what is in the directory.
+func (e *Engine) open() error {
+	var err error
+	if e.files, err = openFiles(e.dir); err != nil {
+		return err
+	}
+	if err := makePrivateFile(e.path); err != nil {
+		return err
+	}
+	if e.writer, err = connect(e.path, role{cache: writerCache, write: true}); err != nil {
+		return fmt.Errorf("open %s: %w", e.path, err)
+	}
+	if err := e.setUp(); err != nil {
+		return fmt.Errorf("open %s: %w", e.path, err)
+	}
+	if e.check, err = startCheckpoints(e); err != nil {
+		return fmt.Errorf("open %s: %w", e.path, err)
+	}
+	return nil
+}
+
+// setUp asks for the log and for syncs, makes sure that it got them, and brings
+// the schema up to date.
+func (e *Engine) setUp() error {
+	mode, err := e.writer.pragma("journal_mode = WAL")
+	if err != nil {
+		return err
+	}
+	if mode != "wal" {
+		return fmt.Errorf("sqlite: journal_mode is %s, not wal", mode)
+	}
+	if err := migrate(e.writer, e.dir); err != nil {
+		return err
+	}
+	sync, err := e.writer.pragma("synchronous")
+	if err != nil {
+		return err
+	}
+	if sync != "2" {
+		return fmt.Errorf("sqlite: synchronous is %s, not 2 (FULL)", sync)
+	}
+	return nil
+}
+
+// Close ends everything. Snapshots must have been closed.
+func (e *Engine) Close() error {
+	var errs []error
+	if e.check != nil {
+		errs = append(errs, e.check.close())
+	}
+	e.mu.Lock()
+	for _, c := range e.idle {
+		errs = append(errs, c.close())
+	}
+	e.idle = nil
+	e.mu.Unlock()
+	if e.writer != nil { // the last: SQLite moves the log into the database
+		errs = append(errs, e.writer.close())
+	}
+	errs = append(errs, e.lock.release())
+	return errors.Join(errs...)
+}
+
+// Snapshot waits for a connection and starts a snapshot at its first read.
+func (e *Engine) Snapshot(ctx context.Context) (mailstore.Snapshot, error) {
+	select {
+	case e.slots <- struct{}{}:
+	default:
+		select {
+		case e.slots <- struct{}{}:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	c, err := e.reader()
+	if err == nil {
+		if err = c.run("BEGIN"); err == nil {
+			return &snapshot{reader: reader{c}, e: e}, nil
+		}
+		err = errors.Join(err, c.close())
+	}
+	<-e.slots
+	return nil, err
+}
+
+// reader takes an idle connection, or opens one.
+func (e *Engine) reader() (*conn, error) {
+	e.mu.Lock()
+	if n := len(e.idle); n > 0 {
+		c := e.idle[n-1]
+		e.idle = e.idle[:n-1]
+		e.mu.Unlock()
+		return c, nil
+	}
+	e.mu.Unlock()
+	return connect(e.path, role{cache: readerCache})
+}
+
+// snapshot is a read transaction.
+type snapshot struct {
+	reader
+	e *Engine
+}
+
+// Close ends the snapshot.
+func (s *snapshot) Close() {
+	c := s.c
+	if c == nil {
+		return
+	}
+	s.c = nil
+	if err := c.run("ROLLBACK"); err != nil {
+		s.e.log.Warn("end a snapshot", "error", err)
+		if err := c.close(); err != nil {
+			s.e.log.Warn("close a connection", "error", err)
+		}
+	} else {
+		s.e.mu.Lock()
+		s.e.idle = append(s.e.idle, c)
+		s.e.mu.Unlock()
+	}
+	<-s.e.slots
+}
+
+// Begin starts the write transaction.
+func (e *Engine) Begin() (mailstore.Writer, error) {
+	e.turn.Lock()
+	if err := e.writer.run("BEGIN IMMEDIATE"); err != nil {
+		e.turn.Unlock()
+		return nil, err
+	}
+	return &writer{reader: reader{e.writer}, e: e}, nil
+}

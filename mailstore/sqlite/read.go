@@ -1,0 +1,307 @@
+package sqlite
+
+import (
+	"database/sql/driver"
+	"math"
+	"strings"
+	"time"
+
+	"postrider/mailstore"
+)
+
+// reader reads rows by one connection within a transaction.
+type reader struct{ c *conn }
+
+// vals makes a list of arguments.
+func vals(v ...driver.Value) []driver.Value { return v }
+
+func (r reader) Counter(name string) (int64, error) {
+	var v int64
+	err := r.c.query("SELECT value FROM counter WHERE name = ?", vals(name), func(row row) bool {
+		v = row.int(0)
+		return false
+	})
+	return v, err
+}
+
+func (r reader) Setting(key string) ([]byte, error) {
+	var v []byte
+	err := r.c.one("SELECT value FROM setting WHERE key = ?", vals(key), func(row row) { v = row.blob(0) })
+	return v, err
+}
+
+func domainOf(r row) mailstore.Domain {
+	return mailstore.Domain{Name: r.str(0), Created: r.time(1)}
+}
+
+func (r reader) Domain(name string) (mailstore.Domain, error) {
+	var d mailstore.Domain
+	err := r.c.one("SELECT name, created FROM domain WHERE name = ?", vals(name), func(row row) { d = domainOf(row) })
+	return d, err
+}
+
+func (r reader) Domains(fn func(mailstore.Domain) bool) error {
+	return r.c.query("SELECT name, created FROM domain ORDER BY id", nil, func(row row) bool { return fn(domainOf(row)) })
+}
+
+func aliasOf(r row) mailstore.Alias {
+	a := mailstore.Alias{Address: r.str(0)}
+	if t := r.str(1); t != "" {
+		a.Targets = strings.Split(t, "\n")
+	}
+	return a
+}
+
+func (r reader) Alias(address string) (mailstore.Alias, error) {
+	var a mailstore.Alias
+	err := r.c.one("SELECT address, targets FROM alias WHERE address = ?", vals(address), func(row row) { a = aliasOf(row) })
+	return a, err
+}
+
+func (r reader) Aliases(fn func(mailstore.Alias) bool) error {
+	return r.c.query("SELECT address, targets FROM alias ORDER BY address", nil, func(row row) bool { return fn(aliasOf(row)) })
+}
+
+const selectAccount = "SELECT id, address, credentials, created FROM account"
+
+func accountOf(r row) mailstore.Account {
+	return mailstore.Account{
+		ID: mailstore.AccountID(r.int(0)), Address: r.str(1), Credentials: r.blob(2), Created: r.time(3),
+	}
+}
+
+func (r reader) Account(id mailstore.AccountID) (mailstore.Account, error) {
+	var a mailstore.Account
+	err := r.c.one(selectAccount+" WHERE id = ?", vals(int64(id)), func(row row) { a = accountOf(row) })
+	return a, err
+}
+
+func (r reader) AccountByAddress(address string) (mailstore.Account, error) {
+	var a mailstore.Account
+	err := r.c.one(selectAccount+" WHERE address = ?", vals(address), func(row row) { a = accountOf(row) })
+	return a, err
+}
+
+func (r reader) Accounts(fn func(mailstore.Account) bool) error {
+	return r.c.query(selectAccount+" ORDER BY id", nil, func(row row) bool { return fn(accountOf(row)) })
+}
+
+const selectMailbox = "SELECT id, account, name, special_use, uidvalidity, uidnext, modseq, messages, unseen, size, " +
+	"horizon, expunges FROM mailbox"
+
+func mailboxOf(r row) mailstore.MailboxRow {
+	return mailstore.MailboxRow{
+		Mailbox: mailstore.Mailbox{
+			ID: mailstore.MailboxID(r.int(0)), Account: mailstore.AccountID(r.int(1)),
+			Name: r.str(2), SpecialUse: r.str(3),
+			UIDValidity: uint32(r.int(4)), UIDNext: mailstore.UID(r.int(5)), ModSeq: mailstore.ModSeq(r.int(6)),
+			Messages: uint32(r.int(7)), Unseen: uint32(r.int(8)), Size: r.int(9),
+		},
+		Horizon: mailstore.ModSeq(r.int(10)), Expunges: int(r.int(11)),
+	}
+}
+
+func (r reader) Mailbox(id mailstore.MailboxID) (mailstore.MailboxRow, error) {
+	var m mailstore.MailboxRow
+	err := r.c.one(selectMailbox+" WHERE id = ?", vals(int64(id)), func(row row) { m = mailboxOf(row) })
+	return m, err
+}
+
+func (r reader) MailboxByName(a mailstore.AccountID, name string) (mailstore.MailboxRow, error) {
+	var m mailstore.MailboxRow
+	err := r.c.one(selectMailbox+" WHERE account = ? AND name = ?", vals(int64(a), name), func(row row) { m = mailboxOf(row) })
+	return m, err
+}
+
+func (r reader) Mailboxes(a mailstore.AccountID, fn func(mailstore.MailboxRow) bool) error {
+	return r.c.query(selectMailbox+" WHERE account = ? ORDER BY id", vals(int64(a)), func(row row) bool { return fn(mailboxOf(row)) })
+}
+
+func (r reader) Subscribed(a mailstore.AccountID, name string) (bool, error) {
+	found := false
+	err := r.c.query("SELECT 1 FROM subscription WHERE account = ? AND name = ?", vals(int64(a), name), func(row) bool {
+		found = true
+		return false
+	})
+	return found, err
+}
+
+func (r reader) Subscriptions(a mailstore.AccountID, fn func(string) bool) error {
+	return r.c.query("SELECT name FROM subscription WHERE account = ? ORDER BY name", vals(int64(a)),
+		func(row row) bool { return fn(row.str(0)) })
+}
+
+// messageID is the row id of a message.
+func messageID(m mailstore.MailboxID, uid mailstore.UID) int64 { return int64(m)<<32 | int64(uid) }
+
+const selectMessage = "SELECT id, modseq, created, flags, keywords, internal, saved, body, size, prefix FROM message"
+
+// messageOf decodes a row into m, which is used again for the next.
+func messageOf(r row, m *mailstore.MessageRow) {
+	id := r.int(0)
+	*m = mailstore.MessageRow{
+		Message: mailstore.Message{
+			Mailbox: mailstore.MailboxID(id >> 32), UID: mailstore.UID(id), ModSeq: mailstore.ModSeq(r.int(1)),
+			Flags:    mailstore.Flags{System: mailstore.SystemFlags(r.int(3))},
+			Internal: time.Unix(r.int(5), 0).UTC(), Saved: time.Unix(r.int(6), 0).UTC(),
+			Body: mailstore.BodyID(r.int(7)), Size: r.int(8), Prefix: r.str(9),
+		},
+		Created: mailstore.ModSeq(r.int(2)),
+	}
+	if k := r.str(4); k != "" {
+		m.Flags.Keywords = strings.Split(k, " ")
+	}
+}
+
+func (r reader) Message(m mailstore.MailboxID, uid mailstore.UID) (mailstore.MessageRow, error) {
+	var msg mailstore.MessageRow
+	err := r.c.one(selectMessage+" WHERE id = ?", vals(messageID(m, uid)), func(row row) { messageOf(row, &msg) })
+	return msg, err
+}
+
+func (r reader) Messages(m mailstore.MailboxID, from, to mailstore.UID, fn func(*mailstore.MessageRow) bool) error {
+	var msg mailstore.MessageRow
+	return r.c.query(selectMessage+" WHERE id BETWEEN ? AND ? ORDER BY id", vals(messageID(m, from), messageID(m, to)),
+		func(row row) bool {
+			messageOf(row, &msg)
+			return fn(&msg)
+		})
+}
+
+// MessagesSince finds arrivals at the end of the mailbox, since Created never
+// falls with the UID, and older messages by the index of those that changed.
+func (r reader) MessagesSince(m mailstore.MailboxID, since mailstore.ModSeq, fn func(*mailstore.MessageRow) bool) error {
+	var msg mailstore.MessageRow
+	more := true
+	err := r.c.query(selectMessage+" WHERE id BETWEEN ? AND ? ORDER BY id DESC",
+		vals(messageID(m, 0), messageID(m, math.MaxUint32)),
+		func(row row) bool {
+			if messageOf(row, &msg); msg.Created <= since {
+				return false
+			}
+			more = fn(&msg)
+			return more
+		})
+	if err != nil || !more {
+		return err
+	}
+	return r.c.query(selectMessage+" WHERE id >> 32 = ? AND modseq > ? AND modseq > created AND created <= ?",
+		vals(int64(m), int64(since), int64(since)),
+		func(row row) bool {
+			messageOf(row, &msg)
+			return fn(&msg)
+		})
+}
+
+func (r reader) Expunges(m mailstore.MailboxID, since mailstore.ModSeq, fn func(mailstore.ExpungeRow) bool) error {
+	return r.c.query("SELECT modseq, first, last FROM expunge WHERE mailbox = ? AND modseq > ? ORDER BY modseq, first",
+		vals(int64(m), int64(since)),
+		func(row row) bool {
+			return fn(mailstore.ExpungeRow{
+				ModSeq: mailstore.ModSeq(row.int(0)), First: mailstore.UID(row.int(1)), Last: mailstore.UID(row.int(2)),
+			})
+		})
+}
+
+const (
+	selectBody = "SELECT id, size, hash, sums, file, 1 + ifnull((SELECT extra FROM body_share WHERE body = body.id), 0)"
+	bodyByID   = " FROM body WHERE id = ?"
+)
+
+func (r reader) Body(id mailstore.BodyID, data bool) (mailstore.BodyRow, error) {
+	query := selectBody + bodyByID
+	if data {
+		query = selectBody + ", data" + bodyByID
+	}
+	var b mailstore.BodyRow
+	err := r.c.one(query, vals(int64(id)), func(row row) {
+		b = mailstore.BodyRow{
+			ID: mailstore.BodyID(row.int(0)), Size: row.int(1), Sums: row.blob(3), File: row.str(4), Refs: int(row.int(5)),
+		}
+		copy(b.Hash[:], row.blob(2))
+		if data {
+			b.Data = row.blob(6)
+		}
+	})
+	return b, err
+}
+
+func (r reader) BodyOfFile(name string) (mailstore.BodyID, error) {
+	var id mailstore.BodyID
+	err := r.c.one("SELECT id FROM body WHERE file = ?", vals(name), func(row row) { id = mailstore.BodyID(row.int(0)) })
+	return id, err
+}
+
+const selectItem = "SELECT id, pending, envelope, sender, body_type, utf8, ret, envid, login, body, size, accepted, expires FROM queue_item"
+
+func itemOf(r row) mailstore.QueueRow {
+	return mailstore.QueueRow{
+		QueueItem: mailstore.QueueItem{
+			ID: mailstore.QueueID(r.int(0)), Envelope: r.str(2), From: r.str(3), BodyType: r.str(4), UTF8: r.int(5) != 0,
+			Return: r.str(6), EnvID: r.str(7), Login: r.str(8), Body: mailstore.BodyID(r.int(9)), Size: r.int(10),
+			Accepted: r.time(11), Expires: r.time(12),
+		},
+		Left: int(r.int(1)),
+	}
+}
+
+func (r reader) QueueItem(id mailstore.QueueID) (mailstore.QueueRow, error) {
+	var q mailstore.QueueRow
+	err := r.c.one(selectItem+" WHERE id = ?", vals(int64(id)), func(row row) { q = itemOf(row) })
+	return q, err
+}
+
+func (r reader) QueueItems(after mailstore.QueueID, fn func(mailstore.QueueRow) bool) error {
+	return r.c.query(selectItem+" WHERE id > ? ORDER BY id", vals(int64(after)), func(row row) bool { return fn(itemOf(row)) })
+}
+
+// indexBits is how many bits of a recipient's row id are its Index.
+const indexBits = 20
+
+// recipientID is the row id of a recipient.
+func recipientID(item mailstore.QueueID, index int) int64 {
+	return int64(item)<<indexBits | int64(index)
+}
+
+const selectRecipient = "SELECT id, address, domain, notify, orcpt, original, held, attempts, last, next, reply, host, delayed " +
+	"FROM queue_recipient"
+
+func recipientOf(r row) mailstore.QueueRecipient {
+	id := r.int(0)
+	return mailstore.QueueRecipient{
+		Item: mailstore.QueueID(id >> indexBits), Index: int(id & (1<<indexBits - 1)),
+		Address: r.str(1), Domain: r.str(2), Notify: r.str(3), ORCPT: r.str(4), Original: r.str(5),
+		Held: r.int(6) != 0, Attempts: int(r.int(7)), Last: r.time(8), Next: r.time(9),
+		Reply: r.str(10), Host: r.str(11), Delayed: r.int(12) != 0,
+	}
+}
+
+func (r reader) Recipients(item mailstore.QueueID, fn func(mailstore.QueueRecipient) bool) error {
+	return r.c.query(selectRecipient+" WHERE id BETWEEN ? AND ? ORDER BY id",
+		vals(recipientID(item, 0), recipientID(item, mailstore.MaxQueueRecipients-1)),
+		func(row row) bool { return fn(recipientOf(row)) })
+}
+
+func (r reader) Recipient(item mailstore.QueueID, index int) (mailstore.QueueRecipient, error) {
+	var q mailstore.QueueRecipient
+	if index < 0 || index >= mailstore.MaxQueueRecipients {
+		return q, mailstore.ErrNotFound
+	}
+	err := r.c.one(selectRecipient+" WHERE id = ?", vals(recipientID(item, index)), func(row row) { q = recipientOf(row) })
+	return q, err
+}
+
+func (r reader) Due(until time.Time, limit int, skip *mailstore.QueueRecipient) ([]mailstore.QueueRecipient, error) {
+	next, id := int64(math.MinInt64), int64(0)
+	if skip != nil {
+		next, id = nanos(skip.Next), recipientID(skip.Item, skip.Index)
+	}
+	var due []mailstore.QueueRecipient
+	err := r.c.query(selectRecipient+" WHERE held = 0 AND (next, id) > (?, ?) AND next <= ? ORDER BY next, id LIMIT ?",
+		vals(next, id, nanos(until), int64(limit)),
+		func(row row) bool {
+			due = append(due, recipientOf(row))
+			return true
+		})
+	return due, err
+}

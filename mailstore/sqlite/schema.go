@@ -1,0 +1,138 @@
+package sqlite
+
+import (
+	"fmt"
+	"strconv"
+)
+
+const (
+	applicationID = 0x50524452 // "PRDR"
+	// Version is the version of the schema that this package reads and writes.
+	Version = len(migrations)
+)
+
+// migrations has the steps from each version to the next.
+var migrations = [...]string{schema1}
+
+const schema1 = `
+CREATE TABLE counter(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE setting(key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE domain(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, created INTEGER NOT NULL);
+CREATE TABLE alias(address TEXT PRIMARY KEY, targets TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE account(
+	id INTEGER PRIMARY KEY,
+	address TEXT NOT NULL UNIQUE,
+	credentials BLOB,
+	created INTEGER NOT NULL
+);
+CREATE TABLE mailbox(
+	id INTEGER PRIMARY KEY,
+	account INTEGER NOT NULL,
+	name TEXT NOT NULL,
+	special_use TEXT NOT NULL,
+	uidvalidity INTEGER NOT NULL,
+	uidnext INTEGER NOT NULL,
+	modseq INTEGER NOT NULL,
+	messages INTEGER NOT NULL,
+	unseen INTEGER NOT NULL,
+	size INTEGER NOT NULL,
+	horizon INTEGER NOT NULL,
+	expunges INTEGER NOT NULL,
+	UNIQUE(account, name)
+);
+CREATE TABLE subscription(account INTEGER NOT NULL, name TEXT NOT NULL, PRIMARY KEY(account, name)) WITHOUT ROWID;
+CREATE TABLE message(
+	id INTEGER PRIMARY KEY,
+	modseq INTEGER NOT NULL,
+	created INTEGER NOT NULL,
+	flags INTEGER NOT NULL,
+	keywords TEXT,
+	internal INTEGER NOT NULL,
+	saved INTEGER NOT NULL,
+	body INTEGER NOT NULL,
+	size INTEGER NOT NULL,
+	prefix TEXT
+);
+CREATE INDEX message_changed ON message(id >> 32, modseq) WHERE modseq > created;
+CREATE TABLE expunge(
+	mailbox INTEGER NOT NULL,
+	modseq INTEGER NOT NULL,
+	first INTEGER NOT NULL,
+	last INTEGER NOT NULL,
+	PRIMARY KEY(mailbox, modseq, first)
+) WITHOUT ROWID;
+CREATE TABLE body(
+	id INTEGER PRIMARY KEY,
+	size INTEGER NOT NULL,
+	hash BLOB NOT NULL,
+	sums BLOB NOT NULL,
+	file TEXT,
+	data BLOB
+);
+CREATE UNIQUE INDEX body_file ON body(file) WHERE file IS NOT NULL;
+CREATE TABLE body_share(body INTEGER PRIMARY KEY, extra INTEGER NOT NULL);
+CREATE TABLE queue_item(
+	id INTEGER PRIMARY KEY,
+	pending INTEGER NOT NULL,
+	envelope TEXT NOT NULL,
+	sender TEXT NOT NULL,
+	body_type TEXT NOT NULL,
+	utf8 INTEGER NOT NULL,
+	ret TEXT NOT NULL,
+	envid TEXT NOT NULL,
+	login TEXT NOT NULL,
+	body INTEGER NOT NULL,
+	size INTEGER NOT NULL,
+	accepted INTEGER NOT NULL,
+	expires INTEGER NOT NULL
+);
+CREATE TABLE queue_recipient(
+	id INTEGER PRIMARY KEY,
+	address TEXT NOT NULL,
+	domain TEXT NOT NULL,
+	notify TEXT NOT NULL,
+	orcpt TEXT NOT NULL,
+	original TEXT NOT NULL,
+	held INTEGER NOT NULL,
+	attempts INTEGER NOT NULL,
+	last INTEGER NOT NULL,
+	next INTEGER NOT NULL,
+	reply TEXT NOT NULL,
+	host TEXT NOT NULL,
+	delayed INTEGER NOT NULL
+);
+CREATE INDEX queue_due ON queue_recipient(next) WHERE held = 0;
+`
+
+// migrate brings the database to the present version.
+func migrate(c *conn, dir string) error {
+	app, err := c.pragma("application_id")
+	if err != nil {
+		return err
+	}
+	version, err := c.pragma("user_version")
+	if err != nil {
+		return err
+	}
+	switch {
+	case app == "0" && version == "0": // new, or a first step that was cut short
+	case app != strconv.Itoa(applicationID):
+		return fmt.Errorf("the database in %s is not postrider's", dir)
+	}
+	n, err := strconv.Atoi(version)
+	if err != nil {
+		return fmt.Errorf("schema version %q: %w", version, err)
+	}
+	if n > Version {
+		return fmt.Errorf("%w: %s has version %d and this program knows up to %d; use a newer postrider",
+			ErrNewer, dir, n, Version)
+	}
+	for ; n < Version; n++ {
+		step := fmt.Sprintf("BEGIN IMMEDIATE; %s; PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT",
+			migrations[n], applicationID, n+1)
+		if err := c.script(step); err != nil {
+			return fmt.Errorf("migrate %s to version %d: %w", dir, n+1, err)
+		}
+	}
+	return nil
+}

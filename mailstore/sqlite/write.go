@@ -1,0 +1,260 @@
+package sqlite
+
+import (
+	"database/sql/driver"
+	"errors"
+	"math"
+	"strings"
+
+	"postrider/mailstore"
+)
+
+// writer is the write transaction. It holds the engine's turn until it ends.
+type writer struct {
+	reader
+	e     *Engine
+	pages int // estimate of what the transaction adds to the log
+}
+
+// exec runs a statement that changes about one page.
+func (w *writer) exec(text string, args ...driver.Value) error {
+	w.pages++
+	_, err := w.c.exec(text, args...)
+	return err
+}
+
+func (w *writer) PutCounter(name string, v int64) error {
+	return w.exec("INSERT INTO counter VALUES(?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", name, v)
+}
+
+func (w *writer) PutSetting(key string, v []byte) error {
+	if v == nil {
+		return w.exec("DELETE FROM setting WHERE key = ?", key)
+	}
+	return w.exec("INSERT INTO setting VALUES(?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", key, v)
+}
+
+func (w *writer) PutDomain(d mailstore.Domain) error {
+	return w.exec("INSERT INTO domain(name, created) VALUES(?, ?)", d.Name, nanos(d.Created))
+}
+
+func (w *writer) DeleteDomain(name string) error {
+	return w.exec("DELETE FROM domain WHERE name = ?", name)
+}
+
+func (w *writer) PutAlias(a mailstore.Alias) error {
+	return w.exec("INSERT INTO alias VALUES(?, ?) ON CONFLICT DO UPDATE SET targets = excluded.targets",
+		a.Address, strings.Join(a.Targets, "\n"))
+}
+
+func (w *writer) DeleteAlias(address string) error {
+	return w.exec("DELETE FROM alias WHERE address = ?", address)
+}
+
+func (w *writer) PutAccount(a mailstore.Account) error {
+	return w.exec("INSERT INTO account VALUES(?, ?, ?, ?) ON CONFLICT(id) DO UPDATE SET "+
+		"address = excluded.address, credentials = excluded.credentials",
+		int64(a.ID), a.Address, a.Credentials, nanos(a.Created))
+}
+
+func (w *writer) DeleteAccount(id mailstore.AccountID) error {
+	return w.exec("DELETE FROM account WHERE id = ?", int64(id))
+}
+
+// PutMailbox mostly changes counters, which touches no index.
+func (w *writer) PutMailbox(m mailstore.MailboxRow) error {
+	w.pages++
+	n, err := w.c.exec("UPDATE mailbox SET uidnext = ?, modseq = ?, messages = ?, unseen = ?, size = ?, horizon = ?, expunges = ? "+
+		"WHERE id = ? AND name = ? AND special_use = ?",
+		int64(m.UIDNext), int64(m.ModSeq), int64(m.Messages), int64(m.Unseen), m.Size, int64(m.Horizon), int64(m.Expunges),
+		int64(m.ID), m.Name, m.SpecialUse)
+	if err != nil || n > 0 {
+		return err
+	}
+	return w.exec("INSERT INTO mailbox VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(id) DO UPDATE SET "+
+		"name = excluded.name, special_use = excluded.special_use, uidnext = excluded.uidnext, modseq = excluded.modseq, "+
+		"messages = excluded.messages, unseen = excluded.unseen, size = excluded.size, "+
+		"horizon = excluded.horizon, expunges = excluded.expunges",
+		int64(m.ID), int64(m.Account), m.Name, m.SpecialUse, int64(m.UIDValidity), int64(m.UIDNext), int64(m.ModSeq),
+		int64(m.Messages), int64(m.Unseen), m.Size, int64(m.Horizon), int64(m.Expunges))
+}
+
+func (w *writer) DeleteMailbox(id mailstore.MailboxID) error {
+	return w.exec("DELETE FROM mailbox WHERE id = ?", int64(id))
+}
+
+func (w *writer) PutSubscription(a mailstore.AccountID, name string) error {
+	return w.exec("INSERT INTO subscription VALUES(?, ?) ON CONFLICT DO NOTHING", int64(a), name)
+}
+
+func (w *writer) DeleteSubscription(a mailstore.AccountID, name string) error {
+	return w.exec("DELETE FROM subscription WHERE account = ? AND name = ?", int64(a), name)
+}
+
+func (w *writer) InsertMessage(r *mailstore.MessageRow) error {
+	return w.exec("INSERT INTO message VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		messageID(r.Mailbox, r.UID), int64(r.ModSeq), int64(r.Created), int64(r.Flags.System),
+		text(strings.Join(r.Flags.Keywords, " ")), r.Internal.Unix(), r.Saved.Unix(), int64(r.Body), r.Size, text(r.Prefix))
+}
+
+func (w *writer) UpdateMessage(r *mailstore.MessageRow) error {
+	w.pages++
+	n, err := w.c.exec("UPDATE message SET modseq = ?, flags = ?, keywords = ? WHERE id = ?",
+		int64(r.ModSeq), int64(r.Flags.System), text(strings.Join(r.Flags.Keywords, " ")), messageID(r.Mailbox, r.UID))
+	if err == nil && n == 0 {
+		return mailstore.ErrNotFound
+	}
+	return err
+}
+
+func (w *writer) DeleteMessages(m mailstore.MailboxID, from, to mailstore.UID) error {
+	n, err := w.c.exec("DELETE FROM message WHERE id BETWEEN ? AND ?", messageID(m, from), messageID(m, to))
+	w.pages += 1 + int(n)/16
+	return err
+}
+
+func (w *writer) PutExpunge(m mailstore.MailboxID, e mailstore.ExpungeRow) error {
+	return w.exec("INSERT INTO expunge VALUES(?, ?, ?, ?)", int64(m), int64(e.ModSeq), int64(e.First), int64(e.Last))
+}
+
+func (w *writer) DeleteExpunges(m mailstore.MailboxID, upTo mailstore.ModSeq) error {
+	return w.exec("DELETE FROM expunge WHERE mailbox = ? AND modseq <= ?", int64(m), int64(min(upTo, math.MaxInt64)))
+}
+
+func (w *writer) InsertBody(b *mailstore.BodyRow) error {
+	data := b.Data
+	if data == nil && b.File == "" {
+		data = []byte{}
+	}
+	w.pages += len(data) / 4096
+	err := w.exec("INSERT INTO body VALUES(?, ?, ?, ?, ?, ?)",
+		int64(b.ID), b.Size, b.Hash[:], notNil(b.Sums), text(b.File), data)
+	if err != nil || b.Refs == 1 {
+		return err
+	}
+	return w.share(b.ID, b.Refs-1)
+}
+
+// notNil is a blob that is not NULL.
+func notNil(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
+
+// share counts references beyond the first.
+func (w *writer) share(id mailstore.BodyID, delta int) error {
+	return w.exec("INSERT INTO body_share VALUES(?, ?) ON CONFLICT DO UPDATE SET extra = extra + excluded.extra",
+		int64(id), int64(delta))
+}
+
+func (w *writer) AddRefs(id mailstore.BodyID, delta int) (left int, file string, err error) {
+	extra := 0
+	err = w.c.query("SELECT extra FROM body_share WHERE body = ?", vals(int64(id)), func(r row) bool {
+		extra = int(r.int(0))
+		return false
+	})
+	if err != nil {
+		return 0, "", err
+	}
+	left = 1 + extra + delta
+	if left <= 0 {
+		return 0, file, w.deleteBody(id, extra, &file)
+	}
+	err = w.c.one("SELECT file FROM body WHERE id = ?", vals(int64(id)), func(r row) { file = r.str(0) })
+	if err != nil {
+		return 0, "", err
+	}
+	if left == 1 && extra != 0 {
+		return left, file, w.exec("DELETE FROM body_share WHERE body = ?", int64(id))
+	}
+	return left, file, w.share(id, delta)
+}
+
+// deleteBody deletes a body and tells the file that it had.
+func (w *writer) deleteBody(id mailstore.BodyID, extra int, file *string) error {
+	w.pages++
+	err := w.c.one("DELETE FROM body WHERE id = ? RETURNING file", vals(int64(id)), func(r row) { *file = r.str(0) })
+	if err != nil || extra == 0 {
+		return err
+	}
+	return w.exec("DELETE FROM body_share WHERE body = ?", int64(id))
+}
+
+// flag is a bool as a column keeps it.
+func flag(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func (w *writer) PutQueueItem(q mailstore.QueueRow) error {
+	return w.exec("INSERT OR REPLACE INTO queue_item VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		int64(q.ID), int64(q.Left), q.Envelope, q.From, q.BodyType, flag(q.UTF8), q.Return, q.EnvID, q.Login,
+		int64(q.Body), q.Size, nanos(q.Accepted), nanos(q.Expires))
+}
+
+func (w *writer) DeleteQueueItem(id mailstore.QueueID) error {
+	return w.exec("DELETE FROM queue_item WHERE id = ?", int64(id))
+}
+
+func (w *writer) PutRecipient(r mailstore.QueueRecipient) error {
+	return w.exec("INSERT OR REPLACE INTO queue_recipient VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		recipientID(r.Item, r.Index), r.Address, r.Domain, r.Notify, r.ORCPT, r.Original, flag(r.Held),
+		int64(r.Attempts), nanos(r.Last), nanos(r.Next), r.Reply, r.Host, flag(r.Delayed))
+}
+
+func (w *writer) DeleteRecipient(item mailstore.QueueID, index int) error {
+	if index < 0 || index >= mailstore.MaxQueueRecipients {
+		return mailstore.ErrNotFound
+	}
+	w.pages++
+	n, err := w.c.exec("DELETE FROM queue_recipient WHERE id = ?", recipientID(item, index))
+	if err == nil && n == 0 {
+		return mailstore.ErrNotFound
+	}
+	return err
+}
+
+func (w *writer) Savepoint() error { return w.c.run("SAVEPOINT one") }
+func (w *writer) Release() error   { return w.c.run("RELEASE one") }
+
+func (w *writer) RollbackTo() error {
+	if err := w.c.run("ROLLBACK TO one"); err != nil {
+		return err
+	}
+	return w.c.run("RELEASE one")
+}
+
+// Commit makes the transaction durable. After an error Rollback ends it.
+func (w *writer) Commit() error {
+	if err := w.c.run("COMMIT"); err != nil {
+		return err
+	}
+	w.end()
+	return nil
+}
+
+// Rollback undoes the transaction, where SQLite has not done so itself after an
+// error.
+func (w *writer) Rollback() error {
+	if w.c == nil {
+		return errors.New("sqlite: the transaction has ended")
+	}
+	var err error
+	if !w.c.c.AutoCommit() {
+		err = w.c.run("ROLLBACK")
+	}
+	w.pages = 0
+	w.end()
+	return err
+}
+
+// end gives the turn back.
+func (w *writer) end() {
+	w.e.check.grown(w.pages)
+	w.c = nil
+	w.e.turn.Unlock()
+}
