@@ -85,7 +85,10 @@ func (e expectation) judge(b []byte) verdict {
 	return answer
 }
 
-var errMalformed = errors.New("its answer is malformed")
+var (
+	errMalformed = errors.New("its answer is malformed")
+	errClosed    = errors.New("it closed the connection before it had answered")
+)
 
 // parse reads an answer that judge accepted.
 func parse(b []byte) (*message, error) {
@@ -144,11 +147,15 @@ func overTCP(conn net.Conn, query []byte, want expectation) (*message, error) {
 		return nil, err
 	}
 	var length [2]byte
-	if _, err := io.ReadFull(conn, length[:]); err != nil {
-		return nil, err
-	}
+	_, err := io.ReadFull(conn, length[:])
 	b := make([]byte, binary.BigEndian.Uint16(length[:]))
-	if _, err := io.ReadFull(conn, b); err != nil {
+	if err == nil {
+		_, err = io.ReadFull(conn, b)
+	}
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, errClosed
+	case err != nil:
 		return nil, err
 	}
 	switch want.judge(b) {

@@ -5,11 +5,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -386,5 +388,94 @@ func TestCacheBounds(t *testing.T) {
 	}
 	if c.bytes != 0 || len(c.entries) != 0 {
 		t.Errorf("%d bytes and %d entries remain", c.bytes, len(c.entries))
+	}
+}
+
+// Many lookups at once, with a cache that is too small and a server that fails
+// now and then, over sockets.
+func TestConcurrent(t *testing.T) {
+	var zone strings.Builder
+	zone.WriteString("$TTL 1\n")
+	for i := range 50 {
+		fmt.Fprintf(&zone, "d%d.example. MX 10 mx%d.example.\nmx%d.example. A 192.0.2.%d\nwww%d.example. CNAME mx%d.example.\n", i, i, i, i, i, i)
+	}
+	server := dnstest.Start(t, zone.String())
+	for range 10 {
+		server.Break(dnstest.Fault{Times: 1, Rcode: miekg.RcodeServerFailure})
+	}
+	r := newResolver(t, Options{Servers: []string{server.Addr}, CacheSize: 20})
+	var wg sync.WaitGroup
+	var failures atomic.Int64
+	for i := range 32 {
+		wg.Go(func() {
+			for j := range 50 {
+				n := (i + j) % 50
+				mx, err := r.MX(t.Context(), fmt.Sprintf("d%d.example", n))
+				if err == nil && mx[0].Host != fmt.Sprintf("mx%d.example", n) {
+					t.Errorf("d%d: %v", n, mx)
+				}
+				list, err2 := r.Addresses(t.Context(), fmt.Sprintf("www%d.example", n))
+				if err2 == nil && list[0] != netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}) {
+					t.Errorf("www%d: %v", n, list)
+				}
+				for _, err := range []error{err, err2} {
+					if err != nil {
+						failures.Add(1)
+						if !errors.Is(err, ErrTemporary) {
+							t.Error(err)
+						}
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n := failures.Load(); n == 32*100 {
+		t.Error("nothing was looked up")
+	}
+}
+
+// The largest answer that can be sent, made of names that are as long as names
+// can be, takes little time and memory (RELIABILITY.md S5).
+func TestLargestAnswer(t *testing.T) {
+	q := question{"example.com.", TypeMX}
+	m := new(miekg.Msg).SetQuestion(q.name, miekg.TypeMX)
+	m.Response = true
+	b, err := m.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	label := append([]byte{63}, strings.Repeat("x", 63)...)
+	long := slices.Concat(label, label, label, append([]byte{61}, strings.Repeat("\xff", 61)...), []byte{0})
+	at := len(b) + 12
+	record := func(owner, data []byte) {
+		b = append(b, owner...)
+		b = append(b, 0, 5, 0, 1, 0, 0, 1, 0) // CNAME, IN, TTL 256
+		b = binary.BigEndian.AppendUint16(b, uint16(len(data)))
+		b = append(b, data...)
+	}
+	record([]byte{0xc0, 12}, long)
+	n := 1
+	pointer := []byte{0xc0 | byte(at>>8), byte(at)}
+	for ; len(b)+14 <= miekg.MaxMsgSize; n++ {
+		record(pointer, pointer)
+	}
+	binary.BigEndian.PutUint16(b[6:], uint16(n))
+	began := time.Now()
+	framed := append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...)
+	got, err := overTCP(stream{nil, strings.NewReader(string(framed))}, nil, expectation{m.Id, q, false})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := interpret(q, got); s.outcome != failed || !errors.Is(s.err, ErrTemporary) {
+		t.Errorf("a loop of aliases: %+v", s)
+	}
+	if err := Format(io.Discard, newAnswer(q, got)); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("took %v", took)
+	} else {
+		t.Logf("%d records in %v", n, took)
 	}
 }
