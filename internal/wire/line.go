@@ -37,7 +37,8 @@ const (
 // part is completed by the next ReadLine.
 type Reader struct {
 	src  io.Reader
-	own  []byte // bufferSize octets
+	own  []byte // bufferSize octets, or what Lend gave
+	base []byte // own before Lend; nil without it
 	buf  []byte // own, or a larger one while a long line is in hand
 	r, w int    // buf[r:w] was read and not yet consumed
 	scan int    // buf[r:r+scan] is known to have no LF
@@ -55,7 +56,32 @@ func NewReader(r io.Reader) *Reader {
 
 // Reset makes the reader read from r and forgets what was buffered (STARTTLS).
 func (r *Reader) Reset(src io.Reader) {
-	*r = Reader{src: src, own: r.own, buf: r.own}
+	*r = Reader{src: src, own: r.own, base: r.base, buf: r.own}
+}
+
+// Lend makes the reader use p, which is larger than its own buffer, as soon as
+// that is empty, so that a body comes in fewer reads. Reclaim takes it back.
+func (r *Reader) Lend(p []byte) {
+	if r.base == nil {
+		r.base = r.own
+	}
+	r.own = p
+}
+
+// Reclaim ends Lend: the reader does not use what it was lent any more. What
+// is buffered stays.
+func (r *Reader) Reclaim() {
+	lent := r.own
+	r.own, r.base = r.base, nil
+	if &r.buf[0] != &lent[0] {
+		return
+	}
+	rest := r.buf[r.r:r.w]
+	r.buf = r.own
+	if len(rest) > len(r.buf) {
+		r.buf = make([]byte, len(rest)) // until it is consumed
+	}
+	r.r, r.w = 0, copy(r.buf, rest)
 }
 
 // ReadLine returns the next line without its CRLF; it is valid until the next

@@ -234,3 +234,40 @@ func FuzzReadLine(f *testing.F) {
 		}
 	})
 }
+
+func TestLend(t *testing.T) {
+	const tail = "\r\nQUIT\r\n"
+	body := strings.Repeat("x", 5*bufferSize) + tail
+	for _, whole := range []bool{false, true} {
+		r := NewReader(strings.NewReader("DATA\r\n" + body))
+		if line, err := r.ReadLine(20); err != nil || string(line) != "DATA" {
+			t.Fatalf("ReadLine = %q, %v", line, err)
+		}
+		lent := make([]byte, 8*bufferSize)
+		r.Lend(lent)
+		got := 0
+		for got < len(body)-len(tail) {
+			p, err := r.Peek()
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := min(len(p), len(body)-len(tail)-got)
+			if whole && len(p) > bufferSize {
+				n = 1 // leave more than the reader's own buffer holds
+			}
+			r.Discard(n)
+			got += n
+			if n == 1 {
+				break
+			}
+		}
+		r.Reclaim()
+		for i := range lent {
+			lent[i] = '!'
+		}
+		rest, err := io.ReadAll(r)
+		if err != nil || string(rest) != body[got:] {
+			t.Errorf("after Reclaim: %d octets, %v; want %d", len(rest), err, len(body)-got)
+		}
+	}
+}
