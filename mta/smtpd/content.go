@@ -1,0 +1,156 @@
+package smtpd
+
+import (
+	"bytes"
+
+	"postrider/mailstore"
+	"postrider/mta"
+)
+
+// message is the content of one message on its way into the store. After a
+// refusal the octets that still come are thrown away.
+type message struct {
+	body    *mailstore.BodyWriter
+	scan    scanner
+	head    header
+	fix     *submission   // what to change in the header; nil = nothing
+	kept    []byte        // with fix: the header as far as it came
+	authors []mta.Address // with fix: whom the header names as its authors
+	limit   int64         // of size; 0 = off
+	size    int64         // octets of content so far, as RFC 1870 section 5 counts them
+	refusal *mta.Reply
+	failed  error // the store's error behind a refusal, for the log
+}
+
+// take is how the scanner passes content on.
+func (m *message) take(p []byte) {
+	if m.refusal != nil || m.scan.fault != noFault {
+		return
+	}
+	m.size += int64(len(p))
+	if m.limit > 0 && m.size > m.limit {
+		m.refuse(tooLarge(m.limit))
+		return
+	}
+	if !m.head.done {
+		n, r := m.head.take(p)
+		if r != nil {
+			m.refuse(r)
+			return
+		}
+		if m.fix != nil {
+			m.kept = append(m.kept, p[:n]...)
+			p = p[n:]
+			if m.head.done {
+				m.endHeader()
+			}
+		}
+	}
+	m.write(p)
+}
+
+// endHeader writes a header that was kept, with the changes of a submission.
+func (m *message) endHeader() {
+	edited, authors, r := m.fix.apply(m.kept)
+	if r != nil {
+		m.refuse(r)
+		return
+	}
+	m.kept, m.authors = nil, authors
+	m.write(edited)
+}
+
+func (m *message) write(p []byte) {
+	if m.refusal != nil || len(p) == 0 {
+		return
+	}
+	if _, err := m.body.Write(p); err != nil {
+		m.failed = err
+		m.refuse(newReply(452, "4.3.1", "The message cannot be stored, please try again later"))
+	}
+}
+
+// refuse decides that the message is not taken; the first reason stands.
+func (m *message) refuse(r *mta.Reply) {
+	if m.refusal == nil {
+		m.refusal = r
+		m.body.Abort()
+	}
+}
+
+// end is called at the end of the content. It returns why the message is
+// refused, or nil.
+func (m *message) end() *mta.Reply {
+	m.scan.finish()
+	switch m.scan.fault {
+	case bareNewline:
+		m.refuse(newReply(550, "5.5.2", "The message has a bare CR or LF: its lines must end in CRLF"))
+	case nulOctet:
+		m.refuse(newReply(550, "5.6.0", "The message has a NUL octet"))
+	}
+	if m.refusal == nil && m.fix != nil && !m.head.done {
+		m.endHeader()
+	}
+	return m.refusal
+}
+
+// abort throws the message away; it does nothing after the body's Commit.
+func (m *message) abort() { m.body.Abort() }
+
+// header watches over a message's header while it passes: its size and the
+// number of Received fields.
+type header struct {
+	done   bool // the empty line was seen
+	size   int
+	hops   int
+	line   int      // octets of the line in hand
+	prefix [10]byte // the first ones of them
+}
+
+// take consumes that part of p which belongs to the header, the empty line
+// after it included, and returns its length.
+func (h *header) take(p []byte) (n int, refusal *mta.Reply) {
+	for n < len(p) && !h.done {
+		piece := p[n:]
+		end := bytes.IndexByte(piece, '\n')
+		if end >= 0 {
+			piece = piece[:end+1]
+		}
+		if h.line < len(h.prefix) {
+			copy(h.prefix[h.line:], piece)
+		}
+		h.line += len(piece)
+		n += len(piece)
+		if end >= 0 {
+			h.endLine()
+		}
+	}
+	switch h.size += n; {
+	case h.size > maxHeader:
+		return n, mta.Errorf(552, "5.3.4", "The header of the message is larger than %d octets", maxHeader)
+	case h.hops > maxHops:
+		return n, newReply(554, "5.4.6", "The message has passed too many servers: a mail loop")
+	}
+	return n, nil
+}
+
+func (h *header) endLine() {
+	switch {
+	case h.line == len("\r\n"):
+		h.done = true
+	case h.line > len("Received:") && isReceived(h.prefix[:]):
+		h.hops++
+	}
+	h.line = 0
+}
+
+// isReceived tells whether a line of the header, of which prefix are the first
+// octets, begins a Received field.
+func isReceived(prefix []byte) bool {
+	const name = "received"
+	if !bytes.EqualFold(prefix[:len(name)], []byte(name)) {
+		return false
+	}
+	c := prefix[len(name)]
+	return c == ':' || (c == ' ' || c == '\t') && prefix[len(name)+1] == ':'
+}

@@ -1,0 +1,212 @@
+package smtpd
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"log/slog"
+	"math/big"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-sasl"
+
+	"postrider/internal/directory"
+	"postrider/mailstore"
+	"postrider/mailstore/storetest"
+	"postrider/mta"
+)
+
+// world is what stands around a server in tests: hamburger.edu with the users
+// alice (who is ally too) and bob.
+type world struct {
+	store *mailstore.Store
+	taken chan taken
+	free  sync.Mutex // held while Accept must wait
+
+	mu      sync.Mutex
+	refusal error // of the next Accept
+}
+
+// taken is one message that the queue took.
+type taken struct {
+	env     mta.Envelope
+	content string
+}
+
+func newWorld(tb testing.TB) *world {
+	store, err := mailstore.Open(context.Background(), storetest.NewEngine(), mailstore.Options{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return &world{store: store, taken: make(chan taken, 10000)}
+}
+
+func (w *world) NewBody() *mailstore.BodyWriter { return w.store.NewBody() }
+
+func (w *world) Accept(_ context.Context, env *mta.Envelope, body *mailstore.Body) error {
+	w.free.Lock()
+	defer w.free.Unlock()
+	w.mu.Lock()
+	err := w.refusal
+	w.refusal = nil
+	w.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	b, err := io.ReadAll(io.NewSectionReader(body, 0, body.Size()))
+	if err != nil {
+		return err
+	}
+	w.taken <- taken{*env, string(b)}
+	return nil
+}
+
+func (w *world) Recipient(_ context.Context, c mta.Client, to mta.Address) ([]mta.Target, error) {
+	switch strings.ToLower(to.Base().Local) {
+	case "broken":
+		return nil, errors.New("the disk is on fire at /var/lib/postrider")
+	case "later":
+		return nil, mta.Errorf(450, "4.2.1", "The mailbox is asleep")
+	}
+	if to.Domain != "hamburger.edu" && to.Domain != "" {
+		if c.Account == 0 {
+			return nil, mta.Errorf(550, "5.7.1", "relaying denied")
+		}
+		return []mta.Target{{Remote: to}}, nil
+	}
+	switch strings.ToLower(to.Base().Local) {
+	case "alice", "postmaster", "用户":
+		return []mta.Target{{Account: 1}}, nil
+	case "bob":
+		return []mta.Target{{Account: 2}}, nil
+	}
+	return nil, mta.Errorf(550, "5.1.1", "There is no %s here", to.Local)
+}
+
+func (w *world) Mechanisms(p directory.Peer) []string {
+	if p.TLS == nil {
+		return []string{"SCRAM-TEST"}
+	}
+	return []string{"SCRAM-TEST", "PLAIN", "LOGIN"}
+}
+
+func (w *world) SASL(_ context.Context, p directory.Peer, mech string) (sasl.Server, func() mailstore.Account, error) {
+	account := func() mailstore.Account {
+		return mailstore.Account{ID: 1, Address: "alice@hamburger.edu"}
+	}
+	switch mech {
+	case "PLAIN":
+		if p.TLS == nil {
+			return nil, nil, directory.ErrPlaintext
+		}
+		return sasl.NewPlainServer(func(_, user, password string) error { return w.check(user, password) }), account, nil
+	case "LOGIN":
+		return &loginServer{check: w.check}, account, nil
+	case "SCRAM-TEST":
+		return &scramServer{}, account, nil
+	}
+	return nil, nil, directory.ErrMechanism
+}
+
+func (w *world) check(user, password string) error {
+	switch {
+	case user == "alice@hamburger.edu" && password == "wonderland":
+		return nil
+	case user == "busy":
+		return directory.ErrBusy
+	case user == "guesser":
+		return directory.ErrTooManyLogins
+	case user == "broken":
+		return errors.New("the disk is on fire at /var/lib/postrider")
+	}
+	return directory.ErrCredentials
+}
+
+func (w *world) Owns(_ context.Context, account int64, a mta.Address) (bool, error) {
+	if a.Local == "broken" {
+		return false, errors.New("the disk is on fire at /var/lib/postrider")
+	}
+	local := a.Base().Local
+	return account == 1 && a.Domain == "hamburger.edu" && (local == "alice" || local == "ally"), nil
+}
+
+// loginServer is the server side of LOGIN.
+type loginServer struct {
+	check func(user, password string) error
+	step  int
+	user  string
+}
+
+func (l *loginServer) Next(response []byte) ([]byte, bool, error) {
+	if response == nil && l.step == 0 {
+		l.step = 1
+		return []byte("Username:"), false, nil
+	}
+	if l.step < 2 {
+		l.user, l.step = string(response), 2
+		return []byte("Password:"), false, nil
+	}
+	return nil, true, l.check(l.user, string(response))
+}
+
+// scramServer has the shape of SCRAM: the client speaks first, and the last
+// challenge comes with the success.
+type scramServer struct{ step int }
+
+func (s *scramServer) Next(response []byte) ([]byte, bool, error) {
+	s.step++
+	switch {
+	case s.step == 1 && response == nil:
+		s.step = 0
+		return []byte{}, false, nil
+	case s.step == 1:
+		return []byte("salt"), false, nil
+	case string(response) != "proof":
+		return nil, false, directory.ErrCredentials
+	}
+	return []byte("verifier"), true, nil
+}
+
+// testTLS is a server's configuration with a certificate of its own.
+func testTLS(tb testing.TB) *tls.Config {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		DNSNames:     []string{"hamburger.edu"},
+		NotBefore:    time.Unix(0, 0),
+		NotAfter:     time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12}
+}
+
+// options is a server for hamburger.edu in w.
+func (w *world) options() Options {
+	return Options{
+		Hostname:  "hamburger.edu",
+		Router:    w,
+		Queue:     w,
+		Directory: w,
+		Random:    func() uint64 { return 0 },
+		Log:       slog.New(slog.DiscardHandler),
+	}
+}
