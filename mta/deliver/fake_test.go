@@ -75,4 +75,3 @@ func (a *authority) serverConfig(t testing.TB, name string) *tls.Config {
 	}
 	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
 }
-

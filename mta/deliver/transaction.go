@@ -209,7 +209,7 @@ func (t *transaction) reply(timeout time.Duration, to string) (*mta.Reply, error
 	switch {
 	case rep.Code == 421:
 		return nil, &failure{reply: rep, peer: true}
-	case rep.Code/100 == 3 && rep.Code != 354:
+	case rep.Code/100 == 3 && (rep.Code != 354 || to != "DATA"):
 		return nil, t.s.unexpected(rep, to)
 	}
 	t.answered = true
@@ -232,8 +232,6 @@ func (t *transaction) rcpts(mail *mta.Reply, pipelining bool) error {
 		case !mail.Success(): // what it says after that means nothing
 		case rep.Success():
 			t.accepted = append(t.accepted, i)
-		case rep.Code == 354:
-			return s.unexpected(rep, "RCPT")
 		default:
 			t.refuse(i, rep)
 		}
@@ -321,11 +319,8 @@ func (t *transaction) message() error {
 		return t.early(err)
 	}
 	rep, err := t.reply(s.c.o.Timeouts.Final, "the message")
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case rep.Code == 354:
-		return s.unexpected(rep, "the message")
 	}
 	s.dirty = false
 	for _, i := range t.accepted {

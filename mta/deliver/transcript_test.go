@@ -28,7 +28,7 @@ import (
 //	from ADDR | <>           default a@crepes.test
 //	to ADDR [NOTIFY=.. ORCPT=..]
 //	body 8BITMIME | utf8 | ret HDRS | envid X
-//	content "..."            a Go string; default a short message
+//	content "..."            a Go string; default a short message; "@N" about N octets
 //	hop HOST ADDR... [tls=required|implicit|never] [login=U:P]
 //	partial                  Delivery.Partial is set
 //	after 10s                waits before it delivers
@@ -135,6 +135,11 @@ func (m *testMessage) setting(verb, arg string) (known bool, err error) {
 		m.d.Options.EnvelopeID = arg
 	case "content":
 		m.content, err = strconv.Unquote(arg)
+		if n, ok := strings.CutPrefix(m.content, "@"); ok {
+			var size int
+			size, err = strconv.Atoi(n)
+			m.content = strings.Repeat("0123456789abcdef\r\n", size/18)
+		}
 	case "hop":
 		err = m.addHop(strings.Fields(arg))
 	case "after":
@@ -229,10 +234,11 @@ func (tr *transcript) play(t *testing.T) {
 		m.run(t, c, p)
 	}
 	c.Close()
-	<-done
+	synctest.Wait()
 	for _, l := range p.listeners {
-		l.Close()
+		l.Close() // a peer that still waits for a connection fails
 	}
+	<-done
 }
 
 func (m *testMessage) run(t *testing.T, c *Client, p *peer) {
@@ -396,6 +402,9 @@ func (p *peer) accept(addr string) error {
 
 func (p *peer) startTLS(fail bool) error {
 	if fail {
+		if _, err := p.r.ReadByte(); err != nil {
+			return err
+		}
 		_, err := p.conn.Write([]byte("this is no TLS\r\n"))
 		return err
 	}
