@@ -1,0 +1,35 @@
+// Package directory knows who exists: the domains that we accept mail for,
+// accounts and their credentials, aliases. It answers who an address belongs to
+// and whether a login is good. It keeps passwords only as verifiers, never
+// handles mail, and never decides where mail for others goes.
+//
+// Addresses are kept and compared in one form: domains as lower-case A-labels,
+// local parts in NFC and case-folded.
+//
+// # Credentials
+//
+// Account.Credentials is JSON of version 1: the hash of the password by argon2id
+// with its parameters, and the SCRAM-SHA-256 verifier (RFC 5802 section 3). Both
+// are of the password as SASLprep leaves it, or, where SASLprep refuses it, in
+// NFC. A newer version is an error, never a failed login.
+//
+// # Strangers
+//
+// A wrong password and an unknown user look alike: the same work (an argon2id run
+// of equal cost, or a SCRAM exchange with a salt that is an HMAC of the name under
+// a key kept in the settings), the same error, the same delays.
+//
+// Failures are counted per network (an IPv6 /64 is one) and per account name,
+// whether it exists or not, for a minute from the first one. From half of
+// FailedLoginsPerMinute on, the next attempt waits, longer each time; after all of
+// them, attempts are refused until the minute is over. A network from which an
+// account logged in lately does not wait for that account's failures elsewhere, so
+// that a stranger cannot lock its owner out.
+//
+// # Concurrency and crashes
+//
+// A Directory is safe for concurrent use. Every change is one Update of the store:
+// durable when the method returns, and in effect from then on. What is in memory
+// (resolved addresses, verified logins, counts of failures) is bounded, and empty
+// after a start.
+package directory
