@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,11 +19,14 @@ import (
 // oddPeer is a server that does at every step what its script says: mostly what
 // is right.
 type oddPeer struct {
+	mu     sync.Mutex
 	script []byte
 	taken  map[string]int // recipients of messages that it answered with 2xx
 }
 
 func (p *oddPeer) next() byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if len(p.script) == 0 {
 		return 0
 	}
@@ -105,6 +109,8 @@ func (p *oddPeer) serve(c net.Conn) {
 				}
 			}
 			p.answer(c, "250 taken\r\n", func() {
+				p.mu.Lock()
+				defer p.mu.Unlock()
 				for _, a := range to {
 					p.taken[a]++
 				}
@@ -123,6 +129,7 @@ func (p *oddPeer) serve(c net.Conn) {
 func odd(t *testing.T, script []byte) {
 	p := &oddPeer{script: script, taken: map[string]int{}}
 	var network wiretest.Network
+	var peers sync.WaitGroup
 	d := mta.Delivery{ID: "odd", From: mta.Address{Local: "a", Domain: "crepes.test"}}
 	var listeners []*wiretest.Listener
 	for i := range 3 {
@@ -132,7 +139,7 @@ func odd(t *testing.T, script []byte) {
 			t.Fatal(err)
 		}
 		listeners = append(listeners, l)
-		go func() {
+		peers.Go(func() {
 			for {
 				c, err := l.Accept()
 				if err != nil {
@@ -140,7 +147,7 @@ func odd(t *testing.T, script []byte) {
 				}
 				p.serve(c)
 			}
-		}()
+		})
 		d.Hops = append(d.Hops, mta.Hop{Host: fmt.Sprintf("mx%d.test", i), Addrs: []netip.AddrPort{addr}})
 	}
 	d.Open = func() (mta.Content, error) { return memory("Subject: odd\r\n\r\n.\r\n"), nil }
@@ -156,6 +163,8 @@ func odd(t *testing.T, script []byte) {
 		records := 0
 		d.Record = func(out []mta.Outcome) error {
 			records++
+			p.mu.Lock()
+			defer p.mu.Unlock()
 			for i, o := range out {
 				to := d.To[i].Address.String()
 				switch {
@@ -185,6 +194,7 @@ func odd(t *testing.T, script []byte) {
 	for _, l := range listeners {
 		l.Close()
 	}
+	peers.Wait()
 }
 
 func TestOddPeers(t *testing.T) {
@@ -199,7 +209,6 @@ func TestOddPeers(t *testing.T) {
 				}
 			}
 			odd(t, script)
-			synctest.Wait()
 			if t.Failed() {
 				t.Fatalf("script %d: %v", n, script)
 			}
