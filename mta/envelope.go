@@ -15,6 +15,9 @@ type Client struct {
 	Hello   string     // argument of EHLO or HELO
 	Account int64      // the account that logged in; 0 for a stranger
 	Login   string     // its address; "" for a stranger
+	// Ours is set for mail of this process's own and for the submission socket
+	// of its commands: it may go anywhere.
+	Ours bool
 }
 
 // Target is where one copy of a message goes. Exactly one of the two is set.

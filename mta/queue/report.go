@@ -82,7 +82,7 @@ func (q *Queue) report(ctx context.Context, r *reportOf, now time.Time) (*letter
 	if len(tell) == 0 || r.from.IsZero() {
 		return nil, nil
 	}
-	targets, err := q.o.Router.Recipient(ctx, mta.Client{}, r.from)
+	targets, err := q.o.Router.Recipient(ctx, mta.Client{Ours: true}, r.from)
 	var reply *mta.Reply
 	switch {
 	case errors.As(err, &reply) && !reply.Temporary():

@@ -78,7 +78,7 @@ func (r *Router) ours(ctx context.Context, domain string) (bool, error) {
 // mayRelay tells whether c may send to any address: it logged in, or is in
 // relay_networks, or is on this machine and came by no network.
 func (r *Router) mayRelay(c mta.Client) bool {
-	if c.Account != 0 || c.Login != "" || !c.Addr.IsValid() {
+	if c.Account != 0 || c.Ours {
 		return true
 	}
 	return contains(r.o.RelayNetworks, c.Addr)

@@ -16,7 +16,7 @@ import (
 // offersAuth tells whether this service has AUTH at all.
 func (s *session) offersAuth() bool {
 	o := &s.srv.o
-	return o.Directory != nil && (o.Mode == Submission || o.Mode == MX && o.RequireAuth)
+	return o.Directory != nil && !o.Ours && (o.Mode == Submission || o.Mode == MX && o.RequireAuth)
 }
 
 // auth is AUTH (RFC 4954 section 4).

@@ -62,10 +62,11 @@ func (s *session) newMessage() *message {
 		body:  s.srv.o.Queue.NewBody(),
 		limit: s.srv.limits.Load().MaxSize,
 	}
+	m.pace = s.newPace()
 	m.scan.out = m
 	m.scan.normalise = s.srv.o.BareNewline == NormaliseBareNewline
-	if s.login != nil {
-		m.fix = s.submission()
+	if s.login != nil || s.srv.o.Ours {
+		m.fix, m.head.strict = s.submission(), s.login != nil
 	}
 	m.write(s.received(s.txn))
 	s.txn.msg = m
@@ -75,14 +76,13 @@ func (s *session) newMessage() *message {
 // readData reads content up to the end of DATA.
 func (s *session) readData(m *message) error {
 	defer s.borrow()()
-	pace := s.newPace()
 	for {
-		p, err := s.peekContent(&pace)
+		p, err := s.peekContent(&m.pace)
 		if err != nil {
 			return err
 		}
 		n, done := m.scan.scan(p)
-		s.r.Discard(n)
+		s.consume(&m.pace, n)
 		if done {
 			return nil
 		}
@@ -104,7 +104,7 @@ func (s *session) borrow() (giveBack func()) {
 type pace struct {
 	begin  time.Time // of the content
 	last   time.Time // when octets came last
-	octets int64
+	octets int64     // that were consumed
 }
 
 // errSlow: content drips while connections are short.
@@ -135,7 +135,6 @@ func (s *session) peekContent(pc *pace) ([]byte, error) {
 		}
 		p, err := s.r.Peek()
 		if err == nil {
-			pc.octets += int64(len(p))
 			pc.last = s.srv.o.Clock.Now()
 			return p, nil
 		}
@@ -143,6 +142,12 @@ func (s *session) peekContent(pc *pace) ([]byte, error) {
 			return nil, err
 		}
 	}
+}
+
+// consume takes n octets of what peekContent returned.
+func (s *session) consume(pc *pace, n int) {
+	s.r.Discard(n)
+	pc.octets += int64(n)
 }
 
 // cutShort is the reply to content that has not ended: the connection ends.
@@ -182,11 +187,15 @@ func (s *session) bdat(ctx context.Context, arg string) *mta.Reply {
 		defer s.drop()
 		return s.cutShort(err)
 	}
-	if !last && m.refusal == nil && m.scan.fault == noFault {
-		return newReply(250, "2.0.0", strconv.FormatInt(size, 10)+" octets received")
+	switch {
+	case last:
+		defer s.drop()
+		return s.conclude(ctx, m)
+	case m.refusal != nil, m.scan.fault != noFault:
+		defer s.drop()
+		return s.refuseMessage(m.end(), m)
 	}
-	defer s.drop()
-	return s.conclude(ctx, m)
+	return newReply(250, "2.0.0", strconv.FormatInt(size, 10)+" octets received")
 }
 
 // parseBdat reads chunk-size and the end marker.
@@ -205,15 +214,15 @@ func (s *session) readChunk(m *message, size int64) error {
 		return nil
 	}
 	defer s.borrow()()
-	pace := s.newPace()
+	m.pace.last = s.srv.o.Clock.Now()
 	for size > 0 {
-		p, err := s.peekContent(&pace)
+		p, err := s.peekContent(&m.pace)
 		if err != nil {
 			return err
 		}
 		p = p[:min(int64(len(p)), size)]
 		m.scan.scan(p)
-		s.r.Discard(len(p))
+		s.consume(&m.pace, len(p))
 		size -= int64(len(p))
 	}
 	return nil
@@ -229,7 +238,7 @@ func (s *session) discardChunk(size int64, r *mta.Reply) *mta.Reply {
 			return nil
 		}
 		n := min(int64(len(p)), size)
-		s.r.Discard(int(n))
+		s.consume(&pace, int(n))
 		size -= n
 	}
 	return r
@@ -264,19 +273,26 @@ func (s *session) accept(ctx context.Context, m *message) *mta.Reply {
 		r = s.commit(ctx, env, m)
 	}
 	if r != nil {
-		if m.failed != nil {
-			s.log.Error("cannot store a message", "id", env.ID, "err", m.failed)
-		}
-		count(s.srv.o.Metrics.RefusedMessages)
-		s.log.Info("message refused", "id", env.ID, "from", env.From.String(),
-			"recipients", len(env.To), "remote", s.conn.Remote.String(), "reply", r.Error())
-		return r
+		return s.refuseMessage(r, m)
 	}
 	s.errors, s.idle = 0, 0
 	count(s.srv.o.Metrics.Accepted)
 	s.log.Info("message accepted", "id", env.ID, "from", env.From.String(),
 		"recipients", len(env.To), "size", m.size, "remote", s.conn.Remote.String(), "login", env.Client.Login)
 	return newReply(250, "2.0.0", "Message accepted for delivery, id "+env.ID)
+}
+
+// refuseMessage notes that the message is refused with r and returns what to
+// reply.
+func (s *session) refuseMessage(r *mta.Reply, m *message) *mta.Reply {
+	if m.failed != nil {
+		r = s.failure("cannot store a message", m.failed)
+	}
+	env := s.txn.env
+	count(s.srv.o.Metrics.RefusedMessages)
+	s.log.Info("message refused", "id", env.ID, "from", env.From.String(),
+		"recipients", len(env.To), "remote", s.conn.Remote.String(), "reply", r.Error())
+	return r
 }
 
 // commit makes the message durable. A nil reply means that it is.

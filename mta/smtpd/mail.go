@@ -57,7 +57,7 @@ func (s *session) mail(ctx context.Context, arg string) *mta.Reply {
 // mayMail tells what has to come before MAIL.
 func (s *session) mayMail() *mta.Reply {
 	switch {
-	case s.srv.o.Mode == Submission && s.login == nil:
+	case s.srv.o.Mode == Submission && s.login == nil && !s.srv.o.Ours:
 		return newReply(530, "5.7.0", "Authentication required: say AUTH first")
 	case s.srv.o.Mode == MX && s.srv.o.RequireAuth && s.login == nil:
 		return closing(530, "5.7.1", "Client was not authenticated")

@@ -130,6 +130,9 @@ type Options struct {
 	Hostname string // in the greeting and in Received
 	Mode     Mode
 	TLS      *tls.Config // nil: no STARTTLS
+	// Ours is for Submission on a socket that only this server's owner can
+	// open: no login is needed, and any sender may be given.
+	Ours bool
 	// RequireAuth makes port 25 answer MAIL with 530 without login.
 	RequireAuth bool
 	BareHelo    bool   // accept HELO and EHLO without a name

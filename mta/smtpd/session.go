@@ -63,8 +63,8 @@ func (s *Server) serve(ctx context.Context, conn *wire.Conn, draining <-chan str
 	}
 	count(s.o.Metrics.Sessions)
 	ss.log.Debug("session begins", "remote", conn.Remote.String())
+	defer ss.drop()
 	ss.run(ctx)
-	ss.drop()
 	ss.log.Debug("session ends", "err", ss.lost)
 }
 
@@ -100,7 +100,9 @@ func (s *session) send(r *mta.Reply) bool {
 	s.out = appendReply(s.out, r)
 	if r.Close {
 		s.flush()
-		s.linger()
+		if r.Code/100 != 2 {
+			s.linger()
+		}
 		return false
 	}
 	if len(s.out) >= replyFlush {
@@ -266,7 +268,7 @@ func (s *session) greet() *mta.Reply {
 
 // client is how the rest of the system sees the far end.
 func (s *session) client() mta.Client {
-	c := mta.Client{Addr: s.conn.Remote}
+	c := mta.Client{Addr: s.conn.Remote, Ours: s.srv.o.Ours}
 	if s.hello != nil {
 		c.Hello = s.hello.name
 	}

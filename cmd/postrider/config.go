@@ -1,0 +1,482 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/pelletier/go-toml/v2/unstable"
+
+	"postrider/internal/directory"
+	"postrider/internal/node"
+	"postrider/mta"
+)
+
+// config is what a configuration file says.
+type config struct {
+	path      string
+	node      node.Options
+	logLevel  slog.Level
+	logFormat string
+	level     slog.LevelVar
+}
+
+// problem is one thing wrong in a configuration file.
+type problem struct {
+	line      int
+	key, text string
+}
+
+// configError lists every problem of a configuration file.
+type configError struct {
+	path     string
+	problems []problem
+}
+
+func (e *configError) Error() string {
+	var b strings.Builder
+	for i, p := range e.problems {
+		if i > 0 {
+			b.WriteString("\n")
+		}
+		fmt.Fprintf(&b, "%s:%d: ", e.path, p.line)
+		if p.key != "" {
+			fmt.Fprintf(&b, "%s: ", p.key)
+		}
+		b.WriteString(p.text)
+	}
+	return b.String()
+}
+
+// loadConfig reads the file and reports all that is wrong with it at once.
+func loadConfig(path string) (*config, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w (name another with --config FILE)", err)
+	}
+	return parseConfig(path, text)
+}
+
+func parseConfig(path string, text []byte) (*config, error) {
+	var tree map[string]any
+	if err := toml.Unmarshal(text, &tree); err != nil {
+		var at *toml.DecodeError
+		line := 1
+		if errors.As(err, &at) {
+			line, _ = at.Position()
+		}
+		return nil, &configError{path, []problem{{line, "", strings.TrimPrefix(err.Error(), "toml: ")}}}
+	}
+	c := &config{path: path, node: node.DefaultOptions(), logFormat: "text"}
+	dir, err := filepath.Abs(filepath.Dir(path))
+	if err != nil {
+		return nil, fmt.Errorf("find the folder of %s: %w", path, err)
+	}
+	lines := keyLines(text)
+	e := &configError{path: path}
+	fail := func(key, format string, args ...any) {
+		line := lines[key]
+		for k := key; line == 0; line = lines[k] {
+			i := strings.LastIndexByte(k, '.')
+			if i < 0 {
+				line = 1
+				break
+			}
+			k = k[:i]
+		}
+		e.problems = append(e.problems, problem{line, key, fmt.Sprintf(format, args...)})
+	}
+	keys := c.keys()
+	values := map[string]any{}
+	flatten("", tree, values)
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		set, ok := keys[key]
+		if !ok {
+			fail(key, "unknown key%s", nearest(key, keys))
+			continue
+		}
+		if err := set(values[key]); err != nil {
+			fail(key, "%v", err)
+		}
+	}
+	if c.node.Hostname == "" && !failed(e, "hostname") {
+		fail("hostname", "is missing: the name under which other servers know this one, such as \"mail.example.org\"")
+	}
+	if (c.node.TLSCert == "") != (c.node.TLSKey == "") {
+		fail("tls", "cert and key go together")
+	}
+	if len(e.problems) > 0 {
+		slices.SortStableFunc(e.problems, func(a, b problem) int { return a.line - b.line })
+		return nil, e
+	}
+	for _, p := range []*string{&c.node.DataDir, &c.node.TLSCert, &c.node.TLSKey} {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(dir, *p)
+		}
+	}
+	return c, nil
+}
+
+func failed(e *configError, key string) bool {
+	return slices.ContainsFunc(e.problems, func(p problem) bool { return p.key == key })
+}
+
+// setter takes a decoded value and says what it should have been.
+type setter func(v any) error
+
+// keys is the one table of what a configuration may say.
+func (c *config) keys() map[string]setter {
+	n := &c.node
+	keys := map[string]setter{
+		"hostname": hostname(&n.Hostname),
+		"data_dir": text(&n.DataDir, func(s string) error {
+			if s == "" {
+				return errors.New("must name a folder")
+			}
+			return nil
+		}),
+		"server.user":               text(&n.User, nil),
+		"tls.cert":                  text(&n.TLSCert, nil),
+		"tls.key":                   text(&n.TLSKey, nil),
+		"auth.plaintext":            oneOf((*string)(&n.Plaintext), string(directory.PlaintextNever), string(directory.PlaintextLoopback), string(directory.PlaintextAlways)),
+		"smtp.relay_networks":       list(&n.RelayNetworks, parsePrefix),
+		"smtp.relay_domains":        list(&n.RelayDomains, mta.NormalizeDomain),
+		"smtp.require_auth":         boolean(&n.RequireAuth),
+		"smtp.bare_helo":            boolean(&n.BareHelo),
+		"smtp.bare_newline":         oneOf(&n.BareNewline, "reject", "normalise"),
+		"dns.resolver":              resolver(&n.Resolver),
+		"dns.root_hints":            notBuilt(""),
+		"dns.hosts":                 text(&n.HostsFile, nil),
+		"dns.zones":                 notBuilt([]any{}),
+		"delivery.remote_port":      integer(&n.RemotePort, 1, 65535),
+		"delivery.smarthost":        hostPort(&n.Smarthost.Host),
+		"delivery.user":             text(&n.Smarthost.User, nil),
+		"delivery.password":         text(&n.Smarthost.Password, nil),
+		"delivery.tls":              tlsPolicy(&n.Smarthost.TLS),
+		"delivery.private_networks": list(&n.PrivateNetworks, parsePrefix),
+		"delivery.retry": func(v any) error {
+			if err := list(&n.Retry, parseDuration)(v); err != nil {
+				return err
+			}
+			if len(n.Retry) == 0 {
+				return errors.New("needs at least one wait")
+			}
+			return nil
+		},
+		"delivery.expire":                 duration(&n.Expire),
+		"limits.message_size":             size(&n.Limits.MessageSize),
+		"limits.recipients":               integer(&n.Limits.Recipients, 0, math.MaxInt32),
+		"limits.connections":              integer(&n.Limits.Connections, 0, math.MaxInt32),
+		"limits.connections_per_address":  integer(&n.Limits.ConnectionsPerAddress, 0, math.MaxInt32),
+		"limits.messages_per_minute":      integer(&n.Limits.MessagesPerMinute, 0, math.MaxInt32),
+		"limits.failed_logins_per_minute": integer(&n.Limits.FailedLoginsPerMinute, 0, math.MaxInt32),
+		"log.level": text(nil, func(s string) error {
+			if c.logLevel.UnmarshalText([]byte(s)) != nil {
+				return errors.New(`must be "debug", "info", "warn" or "error"`)
+			}
+			return nil
+		}),
+		"log.format":     oneOf(&c.logFormat, "text", "json"),
+		"storage.engine": oneOf(new(string), "sqlite"),
+	}
+	for name, addrs := range n.Listen.ByName() {
+		keys["listen."+name] = list(addrs, listenAddress(name))
+	}
+	for _, name := range []string{"dns", "http", "https"} {
+		keys["listen."+name] = notBuilt([]any{})
+	}
+	return keys
+}
+
+func text(p *string, check func(string) error) setter {
+	return func(v any) error {
+		s, ok := v.(string)
+		if !ok {
+			return errors.New("must be a string")
+		}
+		if strings.ContainsAny(s, "\r\n\x00") {
+			return errors.New("must be one line")
+		}
+		if check != nil {
+			if err := check(s); err != nil {
+				return err
+			}
+		}
+		if p != nil {
+			*p = s
+		}
+		return nil
+	}
+}
+
+func oneOf(p *string, words ...string) setter {
+	return text(p, func(s string) error {
+		if !slices.Contains(words, s) {
+			return fmt.Errorf("must be %s", strings.Join(quoteAll(words), " or "))
+		}
+		return nil
+	})
+}
+
+func quoteAll(words []string) []string {
+	out := make([]string, len(words))
+	for i, w := range words {
+		out[i] = strconv.Quote(w)
+	}
+	return out
+}
+
+func boolean(p *bool) setter {
+	return func(v any) error {
+		b, ok := v.(bool)
+		if !ok {
+			return errors.New("must be true or false")
+		}
+		*p = b
+		return nil
+	}
+}
+
+func integer(p *int, low, high int64) setter {
+	return func(v any) error {
+		i, ok := v.(int64)
+		if !ok || i < low || i > high {
+			return fmt.Errorf("must be a whole number from %d to %d", low, high)
+		}
+		*p = int(i)
+		return nil
+	}
+}
+
+func list[T any](p *[]T, parse func(string) (T, error)) setter {
+	return func(v any) error {
+		items, ok := v.([]any)
+		if !ok {
+			return errors.New("must be a list of strings")
+		}
+		out := make([]T, 0, len(items))
+		for _, item := range items {
+			s, ok := item.(string)
+			if !ok {
+				return errors.New("must be a list of strings")
+			}
+			t, err := parse(s)
+			if err != nil {
+				return fmt.Errorf("%q: %w", s, err)
+			}
+			out = append(out, t)
+		}
+		*p = out
+		return nil
+	}
+}
+
+// notBuilt takes only the value that means "off".
+func notBuilt(off any) setter {
+	return func(v any) error {
+		if v == off {
+			return nil
+		}
+		if l, ok := v.([]any); ok && len(l) == 0 {
+			return nil
+		}
+		return errors.New("not built yet: leave it out")
+	}
+}
+
+func parsePrefix(s string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		return p, errors.New(`must be a network such as "192.0.2.0/24"`)
+	}
+	return p.Masked(), nil
+}
+
+func hostname(p *string) setter {
+	return func(v any) error {
+		s, _ := v.(string)
+		name, err := mta.NormalizeDomain(s)
+		if err != nil || strings.HasPrefix(name, "[") {
+			return errors.New(`must be a domain name such as "mail.example.org"`)
+		}
+		*p = name
+		return nil
+	}
+}
+
+func resolver(p *string) setter {
+	return text(p, func(s string) error {
+		if s == "iterative" {
+			return errors.New(`"iterative" is not built yet: use "system" or a name server's "ADDR:PORT"`)
+		}
+		if _, err := netip.ParseAddrPort(s); err != nil && s != "system" {
+			return errors.New(`must be "system" or a name server's "ADDR:PORT"`)
+		}
+		return nil
+	})
+}
+
+func hostPort(p *string) setter {
+	return text(p, func(s string) error {
+		if s == "" {
+			return nil
+		}
+		return checkHostPort(s)
+	})
+}
+
+func checkHostPort(s string) error {
+	host, port, err := net.SplitHostPort(s)
+	if n, perr := strconv.Atoi(port); err != nil || host == "" || perr != nil || n < 0 || n > 65535 {
+		return errors.New(`must be "HOST:PORT"`)
+	}
+	return nil
+}
+
+func listenAddress(service string) func(string) (string, error) {
+	return func(s string) (string, error) {
+		if service == "lmtp" && strings.Contains(s, "/") {
+			return s, nil
+		}
+		if strings.HasPrefix(s, ":") {
+			s = "[::]" + s // every address of this machine
+		}
+		return s, checkHostPort(s)
+	}
+}
+
+func tlsPolicy(p *mta.TLSPolicy) setter {
+	return func(v any) error {
+		var word string
+		err := oneOf(&word, "required", "implicit", "opportunistic", "never")(v)
+		switch word {
+		case "required":
+			*p = mta.TLSRequired
+		case "implicit":
+			*p = mta.TLSImplicit
+		case "opportunistic":
+			*p = mta.TLSOpportunistic
+		case "never":
+			*p = mta.TLSNever
+		}
+		return err
+	}
+}
+
+func duration(p *time.Duration) setter {
+	return func(v any) error {
+		s, _ := v.(string)
+		d, err := parseDuration(s)
+		if err != nil {
+			return err
+		}
+		*p = d
+		return nil
+	}
+}
+
+// parseDuration reads Go's durations and whole days.
+func parseDuration(s string) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		n, derr := strconv.ParseUint(days, 10, 16)
+		d, err = time.Duration(n)*24*time.Hour, derr
+	}
+	if err != nil || d <= 0 {
+		return 0, errors.New(`must be a time such as "90s", "15m", "4h" or "5d"`)
+	}
+	return d, nil
+}
+
+func size(p *int64) setter {
+	units := []struct {
+		name   string
+		factor int64
+	}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"B", 1}, {"", 1}}
+	return func(v any) error {
+		if i, ok := v.(int64); ok && i >= 0 {
+			*p = i
+			return nil
+		}
+		s, _ := v.(string)
+		for _, u := range units {
+			if digits, ok := strings.CutSuffix(s, u.name); ok {
+				n, err := strconv.ParseInt(strings.TrimSpace(digits), 10, 64)
+				if err != nil || n < 0 || n > math.MaxInt64/u.factor {
+					break
+				}
+				*p = n * u.factor
+				return nil
+			}
+		}
+		return errors.New(`must be a size such as "50MiB", "100KiB" or 0`)
+	}
+}
+
+func flatten(prefix string, tree map[string]any, out map[string]any) {
+	for k, v := range tree {
+		if sub, ok := v.(map[string]any); ok {
+			flatten(prefix+k+".", sub, out)
+			continue
+		}
+		out[prefix+k] = v
+	}
+}
+
+// keyLines finds the line of each key and table of a well-formed document.
+func keyLines(doc []byte) map[string]int {
+	lines := map[string]int{}
+	var p unstable.Parser
+	p.Reset(doc)
+	table := ""
+	for p.NextExpression() {
+		e := p.Expression()
+		var parts []string
+		offset := -1
+		for it := e.Key(); it.Next(); {
+			if offset < 0 {
+				offset = int(it.Node().Raw.Offset)
+			}
+			parts = append(parts, string(it.Node().Data))
+		}
+		if offset < 0 {
+			continue
+		}
+		key := strings.Join(parts, ".")
+		if e.Kind == unstable.KeyValue {
+			key = table + key
+		} else {
+			table = key + "."
+		}
+		if lines[key] == 0 {
+			lines[key] = 1 + bytes.Count(doc[:offset], []byte{'\n'})
+		}
+	}
+	return lines
+}
+
+// nearest suggests the key that was likely meant.
+func nearest(key string, keys map[string]setter) string {
+	last := key[strings.LastIndexByte(key, '.')+1:]
+	for _, k := range slices.Sorted(maps.Keys(keys)) {
+		if k[strings.LastIndexByte(k, '.')+1:] == last {
+			return fmt.Sprintf(" (did you mean %s?)", k)
+		}
+	}
+	return ""
+}

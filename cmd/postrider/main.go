@@ -1,0 +1,145 @@
+// Command postrider is a complete mail system: an MTA, a mailstore, POP3 and
+// IMAP servers in one binary. This package reads the command line, the
+// configuration and signals, and turns errors into exit codes; package node
+// builds the server.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// Exit codes of the contract.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// usageError is a fault of the command line rather than of the work.
+type usageError struct{ error }
+
+// exitError ends the program with a code and without another word.
+type exitError int
+
+func (e exitError) Error() string { return fmt.Sprintf("exit %d", int(e)) }
+
+// env is what a command has of the outside.
+type env struct {
+	ctx    context.Context
+	config string
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+}
+
+type cli struct {
+	Config string `help:"Configuration file." placeholder:"FILE" env:"POSTRIDER_CONFIG"`
+
+	Serve   serveCmd   `cmd:"" help:"Run what the configuration enables until SIGTERM or SIGINT; SIGHUP reloads certificates, limits and log level."`
+	Init    initCmd    `cmd:"" help:"Set up the data directory; safe to repeat."`
+	Domain  domainCmd  `cmd:"" help:"Domains that we accept mail for."`
+	User    userCmd    `cmd:"" help:"Accounts."`
+	Alias   aliasCmd   `cmd:"" help:"Addresses that stand for others."`
+	Queue   queueCmd   `cmd:"" help:"Mail that waits for delivery to other servers."`
+	Send    sendCmd    `cmd:"" passthrough:"" help:"Send a message from standard input, like sendmail (-t, -f, -i)."`
+	DNS     dnsCmd     `cmd:"" name:"dns" help:"Ask the domain name system."`
+	Check   checkCmd   `cmd:"" help:"Explain a verdict."`
+	Lab     labCmd     `cmd:"" help:"Two mail servers and their DNS on loopback, to watch a letter travel."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+
+	Trace   notBuiltCmd `cmd:"" hidden:"" passthrough:""`
+	Import  notBuiltCmd `cmd:"" hidden:"" passthrough:""`
+	Export  notBuiltCmd `cmd:"" hidden:"" passthrough:""`
+	Backup  notBuiltCmd `cmd:"" hidden:"" passthrough:""`
+	Restore notBuiltCmd `cmd:"" hidden:"" passthrough:""`
+	Verify  notBuiltCmd `cmd:"" hidden:"" passthrough:""`
+}
+
+// notBuiltCmd stands for a command of the contract that does not exist yet.
+type notBuiltCmd struct {
+	Args []string `arg:"" optional:""`
+}
+
+func (notBuiltCmd) Run(k *kong.Context) error {
+	return usageError{fmt.Errorf("%s: not built yet", k.Command())}
+}
+
+// kongExit carries the exit code of --help out of the parser.
+type kongExit int
+
+// run is the whole program; it returns the exit code.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) (code int) {
+	defer func() {
+		if r := recover(); r != nil {
+			e, ok := r.(kongExit)
+			if !ok {
+				panic(r)
+			}
+			code = int(e)
+		}
+	}()
+	var c cli
+	parser, err := kong.New(&c,
+		kong.Name("postrider"),
+		kong.Description("A complete mail system: SMTP, queue, mailstore, POP3 and IMAP in one binary."),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(code int) { panic(kongExit(code)) }),
+		kong.UsageOnError(),
+	)
+	if err != nil {
+		panic(err) // the grammar above is wrong
+	}
+	k, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(stderr, "postrider: %v (see postrider --help)\n", err)
+		return exitUsage
+	}
+	e := &env{ctx: ctx, config: c.Config, stdin: stdin, stdout: stdout, stderr: stderr}
+	return exitCode(k.Run(e), stderr)
+}
+
+func exitCode(err error, stderr io.Writer) int {
+	var exit exitError
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &exit):
+		return int(exit)
+	case errors.As(err, &usage):
+		fmt.Fprintln(stderr, "postrider:", err)
+		return exitUsage
+	default:
+		fmt.Fprintln(stderr, "postrider:", err)
+		return exitFailed
+	}
+}
+
+// loadConfig finds and reads the configuration: --config, ./config.toml or
+// /etc/postrider/config.toml.
+func (e *env) loadConfig() (*config, error) {
+	path := e.config
+	if path == "" {
+		path = "config.toml"
+		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+			path = "/etc/postrider/config.toml"
+		}
+	}
+	return loadConfig(path)
+}

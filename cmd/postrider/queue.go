@@ -1,0 +1,140 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"postrider/internal/node"
+	"postrider/mta/queue"
+)
+
+type queueCmd struct {
+	List    queueListCmd    `cmd:"" help:"List the messages that wait, each recipient with its next attempt and last reply."`
+	Show    queueShowCmd    `cmd:"" help:"Show messages in full: envelope, every recipient, the header."`
+	Retry   queueRetryCmd   `cmd:"" help:"Try now, whatever the schedule says."`
+	Hold    queueHoldCmd    `cmd:"" help:"Do not try until released."`
+	Release queueReleaseCmd `cmd:"" help:"End a hold."`
+	Remove  queueRemoveCmd  `cmd:"" help:"Throw messages away without telling their senders."`
+}
+
+type queueIDs struct {
+	ID []string `arg:"" help:"IDs as queue list prints them."`
+}
+
+type optionalIDs struct {
+	ID []string `arg:"" optional:"" help:"IDs as queue list prints them; default: all."`
+}
+
+type (
+	queueListCmd struct{ jsonFlag }
+	queueShowCmd struct {
+		queueIDs
+		jsonFlag
+	}
+	queueRetryCmd   struct{ optionalIDs }
+	queueHoldCmd    struct{ optionalIDs }
+	queueReleaseCmd struct{ optionalIDs }
+	queueRemoveCmd  struct{ queueIDs }
+)
+
+func (c *queueListCmd) Run(e *env) error {
+	return e.admin(func(a *node.AdminClient) error {
+		var l node.QueueListing
+		if err := a.Call("QueueList", node.None{}, &l); err != nil {
+			return err
+		}
+		if c.JSON {
+			return printJSON(e, l.Items)
+		}
+		if len(l.Items) == 0 {
+			_, err := fmt.Fprintln(e.stdout, "The queue is empty.")
+			return err
+		}
+		for _, item := range l.Items {
+			fmt.Fprintf(e.stdout, "%s  %s  %d octets  from <%s>\n", item.ID, printWhen(&item.Accepted), item.Size, item.From)
+			printRecipients(e, item)
+		}
+		if l.More {
+			fmt.Fprintf(e.stdout, "and more: these are the oldest %d\n", len(l.Items))
+		}
+		return nil
+	})
+}
+
+func printRecipients(e *env, item queue.Item) {
+	for _, r := range item.Recipients {
+		fmt.Fprintf(e.stdout, "    <%s>  %s", r.Address, r.State)
+		if r.Next != nil {
+			fmt.Fprintf(e.stdout, ", next try %s", printWhen(r.Next))
+		}
+		fmt.Fprintf(e.stdout, ", %d tried\n", r.Attempts)
+		if r.Reply != "" {
+			fmt.Fprintf(e.stdout, "        %s: %s\n", r.Host, r.Reply)
+		}
+	}
+}
+
+func printWhen(t *time.Time) string {
+	if t == nil || t.IsZero() {
+		return "-"
+	}
+	return t.Local().Format(time.DateTime)
+}
+
+func (c *queueShowCmd) Run(e *env) error {
+	return e.admin(func(a *node.AdminClient) error {
+		var shown []node.QueueShown
+		if err := a.Call("QueueShow", c.ID, &shown); err != nil {
+			return err
+		}
+		if c.JSON {
+			return printJSON(e, shown)
+		}
+		for _, m := range shown {
+			fmt.Fprintf(e.stdout, "id        %s\nfrom      <%s>\naccepted  %s\nexpires   %s\nsize      %d octets\n",
+				m.ID, m.From, printWhen(&m.Accepted), printWhen(&m.Expires), m.Size)
+			if m.Login != "" {
+				fmt.Fprintf(e.stdout, "login     %s\n", m.Login)
+			}
+			fmt.Fprintln(e.stdout, "to")
+			printRecipients(e, m.Item)
+			fmt.Fprintf(e.stdout, "header\n%s\n", m.Header)
+		}
+		return nil
+	})
+}
+
+func (c *queueRetryCmd) Run(e *env) error   { return queueAction(e, "QueueRetry", c.ID) }
+func (c *queueHoldCmd) Run(e *env) error    { return queueAction(e, "QueueHold", c.ID) }
+func (c *queueReleaseCmd) Run(e *env) error { return queueAction(e, "QueueRelease", c.ID) }
+func (c *queueRemoveCmd) Run(e *env) error  { return queueAction(e, "QueueRemove", c.ID) }
+
+// queueAction runs an action on the named messages and says what it did to
+// each; one that could not be done fails the command.
+func queueAction(e *env, method string, ids []string) error {
+	return e.admin(func(a *node.AdminClient) error {
+		var changes []queue.Change
+		if err := a.Call(method, ids, &changes); err != nil {
+			return err
+		}
+		failed := 0
+		for _, c := range changes {
+			switch {
+			case c.Error != "":
+				failed++
+				fmt.Fprintf(e.stderr, "postrider: %s: %s\n", c.ID, c.Error)
+				continue
+			case c.Busy > 0:
+				fmt.Fprintf(e.stdout, "%s: %d recipients done, %d are being delivered just now\n", c.ID, c.Recipients, c.Busy)
+			case c.Held > 0:
+				fmt.Fprintf(e.stdout, "%s: %d recipients done, %d are on hold (queue release ends that)\n", c.ID, c.Recipients, c.Held)
+			default:
+				fmt.Fprintf(e.stdout, "%s: %d recipients done\n", c.ID, c.Recipients)
+			}
+		}
+		if failed > 0 {
+			return exitError(exitFailed)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"text/tabwriter"
+
+	"postrider/internal/node"
+)
+
+type serveCmd struct {
+	PortOffset string `default:"0" placeholder:"N" help:"Add N to every listening port; auto adds 10000 where the plain ports can't be bound."`
+}
+
+// autoOffset is what --port-offset auto adds where it must.
+const autoOffset = 10000
+
+func (c *serveCmd) Run(e *env) error {
+	conf, err := e.loadConfig()
+	if err != nil {
+		return err
+	}
+	conf.node.Log = conf.logger(e.stderr)
+	ls, err := c.bind(e, &conf.node)
+	if err != nil {
+		return err
+	}
+	defer ls.Close()
+	root, err := node.DropPrivileges(conf.node.User, conf.node.DataDir)
+	if err != nil {
+		return err
+	}
+	if root {
+		conf.node.Log.Warn("running as root; set [server] user to the account that postrider should become after binding its ports")
+	}
+	n, err := node.New(e.ctx, conf.node, ls)
+	if err != nil {
+		return err
+	}
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	reloads, stop := context.WithCancel(e.ctx)
+	defer stop()
+	go e.reload(reloads, hup, n, conf)
+	return n.Run(e.ctx, func() {
+		printListeners(e.stdout, n)
+		fmt.Fprintln(e.stdout, "ready")
+	})
+}
+
+// bind opens the listeners at the offset that was asked for.
+func (c *serveCmd) bind(e *env, o *node.Options) (*node.Listeners, error) {
+	if c.PortOffset != "auto" {
+		n, err := strconv.Atoi(c.PortOffset)
+		if err != nil || n < 0 || n > 65535 {
+			return nil, usageError{fmt.Errorf("--port-offset %s: must be a number from 0 to 65535, or auto", c.PortOffset)}
+		}
+		o.PortOffset = n
+		return node.Bind(*o)
+	}
+	ls, err := node.Bind(*o)
+	if err == nil {
+		return ls, nil
+	}
+	fmt.Fprintf(e.stdout, "%v\nUsing ports moved by %d instead.\n", err, autoOffset)
+	if errors.Is(err, os.ErrPermission) {
+		if self, err := os.Executable(); err == nil {
+			fmt.Fprintf(e.stdout, "This line makes it unnecessary:\n  sudo setcap cap_net_bind_service=+ep %s\n", self)
+		}
+	}
+	fmt.Fprintln(e.stdout)
+	o.PortOffset = autoOffset
+	return node.Bind(*o)
+}
+
+// reload reads the configuration again at each SIGHUP and applies what can
+// change in a running server.
+func (e *env) reload(ctx context.Context, hup <-chan os.Signal, n *node.Node, running *config) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+		}
+		log := running.node.Log
+		next, err := loadConfig(running.path)
+		if err != nil {
+			log.Error("reload refused: the configuration has faults; going on with the old one", "err", err)
+			continue
+		}
+		running.level.Set(next.logLevel)
+		if err := n.Reload(next.node); err != nil {
+			log.Error("reload incomplete", "err", err)
+			continue
+		}
+		log.Info("reloaded certificates, limits and log level")
+	}
+}
+
+func printListeners(w io.Writer, n *node.Node) {
+	fmt.Fprintf(w, "postrider %s, %s\n\n", node.Version(), n.Hostname())
+	t := tabwriter.NewWriter(w, 0, 8, 3, ' ', 0)
+	for _, l := range n.Listening() {
+		fmt.Fprintf(t, "  %s\t%s\t%s\n", l.Service, l.Addr, l.About)
+	}
+	t.Flush()
+	fmt.Fprintln(w)
+	if host, port, err := net.SplitHostPort(n.Addr("smtp")); err == nil {
+		fmt.Fprintf(w, "Type a letter:     telnet %s %s\n", reachable(host), port)
+	}
+	printMailProgram(w, n)
+	if ca := n.CAFile(); ca != "" {
+		fmt.Fprintf(w, "Trust this server: %s   (the local CA: import it as an authority)\n", ca)
+	}
+	fmt.Fprintln(w)
+}
+
+// printMailProgram tells what to enter in Thunderbird.
+func printMailProgram(w io.Writer, n *node.Node) {
+	for _, s := range []struct{ service, label, security string }{
+		{"imaps", "Read in a mail program:", "SSL/TLS"}, {"imap", "Read in a mail program:", "STARTTLS"},
+		{"submissions", "Send from it:          ", "SSL/TLS"}, {"submission", "Send from it:          ", "STARTTLS"},
+	} {
+		host, port, err := net.SplitHostPort(n.Addr(s.service))
+		if err != nil {
+			continue
+		}
+		protocol := "IMAP"
+		if s.service[0] == 's' {
+			protocol = "SMTP"
+		}
+		name := reachable(host)
+		if ip := net.ParseIP(name); ip != nil && ip.IsLoopback() {
+			name = "localhost"
+		}
+		fmt.Fprintf(w, "%s %s server %s, port %s, %s, normal password, user name = full address\n",
+			s.label, protocol, name, port, s.security)
+	}
+}
+
+// reachable is what to type for a listening address.
+func reachable(host string) string {
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		return "localhost"
+	}
+	return host
+}
+
+// logger writes to w as the configuration says; its level follows c.level.
+func (c *config) logger(w io.Writer) *slog.Logger {
+	c.level.Set(c.logLevel)
+	o := &slog.HandlerOptions{Level: &c.level}
+	if c.logFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}

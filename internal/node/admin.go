@@ -1,0 +1,268 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"postrider/mailstore"
+	"postrider/mta"
+	"postrider/mta/queue"
+	"postrider/mta/route"
+)
+
+// Admin is what commands can do to a node. Its methods have the form that
+// net/rpc serves; errors are for the person who typed the command. A list in a
+// result is never nil: JSON-RPC takes null for a missing result.
+type Admin struct{ n *Node }
+
+// adminPatience bounds one command.
+const adminPatience = time.Minute
+
+func adminContext() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), adminPatience)
+}
+
+// None is an empty argument or result.
+type None struct{}
+
+// Status is what `init` and the start-up text tell of a node.
+type Status struct {
+	Hostname string
+	Domains  []string
+	Version  string
+	Started  time.Time
+	Queue    int
+}
+
+// Status describes the node.
+func (a *Admin) Status(_ None, reply *Status) error {
+	ctx, cancel := adminContext()
+	defer cancel()
+	domains, err := a.n.Directory.Domains(ctx)
+	if err != nil {
+		return err
+	}
+	*reply = Status{Hostname: a.n.options.Hostname, Domains: domains, Version: Version(), Started: a.n.started}
+	return a.n.Store.View(ctx, func(v *mailstore.View) (err error) {
+		reply.Queue, err = v.QueueLength()
+		return err
+	})
+}
+
+// DomainAdd adds a domain.
+func (a *Admin) DomainAdd(name string, _ *None) error {
+	ctx, cancel := adminContext()
+	defer cancel()
+	return a.n.Directory.AddDomain(ctx, name)
+}
+
+// DomainRemove removes a domain without accounts.
+func (a *Admin) DomainRemove(name string, _ *None) error {
+	ctx, cancel := adminContext()
+	defer cancel()
+	return a.n.Directory.RemoveDomain(ctx, name)
+}
+
+// DomainList lists the domains in order of creation.
+func (a *Admin) DomainList(_ None, reply *[]string) error {
+	ctx, cancel := adminContext()
+	defer cancel()
+	domains, err := a.n.Directory.Domains(ctx)
+	*reply = append([]string{}, domains...)
+	return err
+}
+
+// UserArgs names an account and its new password.
+type UserArgs struct{ Address, Password string }
+
+// UserAdd creates an account.
+func (a *Admin) UserAdd(args UserArgs, _ *None) error {
+	ctx, cancel := adminContext()
+	defer cancel()
+	return a.n.Directory.AddAccount(ctx, args.Address, args.Password)
+}
+
+// UserPasswd replaces an account's password.
+func (a *Admin) UserPasswd(args UserArgs, _ *None) error {
+	ctx, cancel := adminContext()
+	defer cancel()
+	return a.n.Directory.SetPassword(ctx, args.Address, args.Password)
+}
+
+// UserRemove removes an account with its mail.
+func (a *Admin) UserRemove(address string, _ *None) error {
+	ctx, cancel := adminContext()
+	defer cancel()
+	return a.n.Directory.RemoveAccount(ctx, address)
+}
+
+// User is one line of `user list`.
+type User struct {
+	Address  string    `json:"address"`
+	Created  time.Time `json:"created"`
+	Messages int64     `json:"messages"`
+	Size     int64     `json:"size"` // octets
+}
+
+// UserList lists the accounts.
+func (a *Admin) UserList(_ None, reply *[]User) error {
+	ctx, cancel := adminContext()
+	defer cancel()
+	return a.n.Store.View(ctx, func(v *mailstore.View) error {
+		accounts, err := v.Accounts()
+		if err != nil {
+			return err
+		}
+		*reply = []User{}
+		for _, acct := range accounts {
+			u := User{Address: acct.Address, Created: acct.Created}
+			boxes, err := v.Mailboxes(acct.ID)
+			if err != nil {
+				return err
+			}
+			for _, m := range boxes {
+				u.Messages += int64(m.Messages)
+				u.Size += m.Size
+			}
+			*reply = append(*reply, u)
+		}
+		return nil
+	})
+}
+
+// AliasArgs names an alias and targets.
+type AliasArgs struct {
+	Address string   `json:"address"`
+	Targets []string `json:"targets"`
+}
+
+// AliasAdd adds targets to an alias.
+func (a *Admin) AliasAdd(args AliasArgs, _ *None) error {
+	ctx, cancel := adminContext()
+	defer cancel()
+	return a.n.Directory.AddAlias(ctx, args.Address, args.Targets)
+}
+
+// AliasRemove removes targets, or the alias when none are named.
+func (a *Admin) AliasRemove(args AliasArgs, _ *None) error {
+	ctx, cancel := adminContext()
+	defer cancel()
+	return a.n.Directory.RemoveAlias(ctx, args.Address, args.Targets)
+}
+
+// AliasList lists the aliases.
+func (a *Admin) AliasList(_ None, reply *[]AliasArgs) error {
+	ctx, cancel := adminContext()
+	defer cancel()
+	aliases, err := a.n.Directory.Aliases(ctx)
+	*reply = []AliasArgs{}
+	for _, al := range aliases {
+		*reply = append(*reply, AliasArgs{al.Address, al.Targets})
+	}
+	return err
+}
+
+// CheckArgs names an address, and the name server to ask where it is not the
+// configured one.
+type CheckArgs struct{ Address, Server string }
+
+// CheckAddress explains what would become of mail for an address.
+func (a *Admin) CheckAddress(args CheckArgs, reply *route.Explanation) error {
+	ctx, cancel := adminContext()
+	defer cancel()
+	addr, err := mta.ParseAddress(args.Address)
+	if err != nil {
+		return err
+	}
+	router := a.n.router
+	if args.Server != "" {
+		resolver, err := a.n.newResolver(args.Server)
+		if err != nil {
+			return err
+		}
+		router = a.n.newRouter(resolver)
+	}
+	*reply = router.Explain(ctx, addr)
+	return nil
+}
+
+// maxListed bounds what one `queue list` prints.
+const maxListed = 10000
+
+// QueueListing is what waits, oldest first.
+type QueueListing struct {
+	Items []queue.Item
+	More  bool // there are others behind them
+}
+
+// QueueList lists what is in the queue.
+func (a *Admin) QueueList(_ None, reply *QueueListing) error {
+	ctx, cancel := adminContext()
+	defer cancel()
+	return a.n.queue.List(ctx, func(i queue.Item) bool {
+		if len(reply.Items) == maxListed {
+			reply.More = true
+			return false
+		}
+		reply.Items = append(reply.Items, i)
+		return true
+	})
+}
+
+// QueueShown is one message of the queue in full.
+type QueueShown struct {
+	queue.Item
+	Header string `json:"header"`
+}
+
+// maxShownHeader bounds the header that QueueShow gives.
+const maxShownHeader = 64 << 10
+
+// QueueShow shows messages, each with its header.
+func (a *Admin) QueueShow(ids []string, reply *[]QueueShown) error {
+	ctx, cancel := adminContext()
+	defer cancel()
+	*reply = []QueueShown{}
+	for _, id := range ids {
+		item, err := a.n.queue.Show(ctx, id)
+		if err != nil {
+			return fmt.Errorf("message %s: %w", id, err)
+		}
+		header, err := a.n.queue.Header(ctx, id, maxShownHeader)
+		if err != nil {
+			return fmt.Errorf("header of message %s: %w", id, err)
+		}
+		*reply = append(*reply, QueueShown{item, string(header)})
+	}
+	return nil
+}
+
+// operate runs one of the queue's operations; no ids means every message.
+func operate(op func(context.Context, ...string) ([]queue.Change, error), ids []string, reply *[]queue.Change) error {
+	ctx, cancel := adminContext()
+	defer cancel()
+	changes, err := op(ctx, ids...)
+	*reply = append([]queue.Change{}, changes...)
+	return err
+}
+
+// QueueRetry makes messages due now.
+func (a *Admin) QueueRetry(ids []string, reply *[]queue.Change) error {
+	return operate(a.n.queue.Retry, ids, reply)
+}
+
+// QueueHold keeps messages from being tried.
+func (a *Admin) QueueHold(ids []string, reply *[]queue.Change) error {
+	return operate(a.n.queue.Hold, ids, reply)
+}
+
+// QueueRelease ends a hold.
+func (a *Admin) QueueRelease(ids []string, reply *[]queue.Change) error {
+	return operate(a.n.queue.Release, ids, reply)
+}
+
+// QueueRemove throws messages away.
+func (a *Admin) QueueRemove(ids []string, reply *[]queue.Change) error {
+	return operate(a.n.queue.Remove, ids, reply)
+}

@@ -1,0 +1,158 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"postrider/imap"
+	"postrider/mailstore"
+	"postrider/mta/deliver"
+	"postrider/mta/queue"
+	"postrider/mta/smtpd"
+	"postrider/pop3"
+)
+
+// metricsTimeout bounds one request for figures.
+const metricsTimeout = 10 * time.Second
+
+// metrics holds the figures of one node and serves them.
+type metrics struct {
+	registry *prometheus.Registry
+	n        *Node
+	smtpd    smtpd.Metrics // of all SMTP servers together
+	mu       sync.Mutex
+	servers  []*http.Server
+}
+
+func newMetrics(n *Node) *metrics {
+	m := &metrics{registry: prometheus.NewRegistry(), n: n}
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "postrider_queue_recipients", Help: "Recipients that wait for delivery to other servers.",
+	}, m.queueLength))
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "postrider_panics_total", Help: "Sessions that ended in a fault of the program.",
+	}, func() float64 { return float64(n.server.Panics()) }))
+	m.smtpd = m.smtp()
+	return m
+}
+
+// The counters of each package, under its name.
+
+func (m *metrics) smtp() smtpd.Metrics {
+	return smtpd.Metrics{
+		Sessions:         m.counter("smtp_sessions_total", "Connections to the SMTP, submission and LMTP listeners."),
+		Accepted:         m.counter("smtp_accepted_total", "Messages accepted."),
+		RefusedMessages:  m.counter("smtp_refused_messages_total", "Messages refused after their content."),
+		RefusedRecipient: m.counter("smtp_refused_recipients_total", "Recipients refused."),
+		Logins:           m.counter("smtp_logins_total", "Logins for submission."),
+		FailedLogins:     m.counter("smtp_failed_logins_total", "Logins for submission that failed."),
+		TimedOut:         m.counter("smtp_timeouts_total", "SMTP sessions that ended for a timeout."),
+	}
+}
+
+func (m *metrics) queue() queue.Metrics {
+	return queue.Metrics{
+		Messages:  m.counter("queue_messages_total", "Messages accepted, reports included."),
+		Local:     m.counter("queue_local_total", "Messages put into mailboxes."),
+		Queued:    m.counter("queue_queued_total", "Recipients put into the queue."),
+		Delivered: m.counter("queue_delivered_total", "Recipients taken by other servers."),
+		Deferred:  m.counter("queue_deferred_total", "Attempts that failed for now, by recipient."),
+		Failed:    m.counter("queue_failed_total", "Recipients refused for good or given up."),
+		Dropped:   m.counter("queue_dropped_total", "Failures that nobody could be told about."),
+		Reports:   m.counter("queue_reports_total", "Delivery status notifications made."),
+	}
+}
+
+func (m *metrics) delivery() deliver.Metrics {
+	return deliver.Metrics{
+		Connections: m.counter("delivery_connections_total", "Connections opened to other servers."),
+		Reused:      m.counter("delivery_reused_total", "Transactions on a connection that had one before."),
+		Messages:    m.counter("delivery_messages_total", "Transactions that other servers accepted."),
+		Recipients:  m.counter("delivery_recipients_total", "Recipients that other servers accepted."),
+	}
+}
+
+func (m *metrics) pop3() pop3.Metrics {
+	return pop3.Metrics{
+		Logins:    m.counter("pop3_logins_total", "POP3 sessions that opened a maildrop."),
+		Retrieved: m.counter("pop3_retrieved_total", "Messages sent whole over POP3."),
+		Deleted:   m.counter("pop3_deleted_total", "Messages deleted by QUIT."),
+	}
+}
+
+func (m *metrics) imap() imap.Metrics {
+	return imap.Metrics{
+		Logins:   m.counter("imap_logins_total", "IMAP logins."),
+		Appended: m.counter("imap_appended_total", "Messages stored by APPEND."),
+		Fetched:  m.counter("imap_fetched_total", "FETCH responses."),
+	}
+}
+
+func (m *metrics) queueLength() float64 {
+	ctx, cancel := context.WithTimeout(context.Background(), metricsTimeout)
+	defer cancel()
+	length := -1
+	err := m.n.Store.View(ctx, func(v *mailstore.View) (err error) {
+		length, err = v.QueueLength()
+		return err
+	})
+	if err != nil {
+		return -1
+	}
+	return float64(length)
+}
+
+func (m *metrics) counter(name, help string) prometheus.Counter {
+	c := prometheus.NewCounter(prometheus.CounterOpts{Name: "postrider_" + name, Help: help})
+	m.registry.MustRegister(c)
+	return c
+}
+
+// serve answers /metrics and /healthz on l.
+func (m *metrics) serve(l net.Listener, log *slog.Logger) {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Timeout: metricsTimeout}))
+	mux.HandleFunc("GET /healthz", m.health)
+	s := &http.Server{Handler: mux, ReadTimeout: metricsTimeout, WriteTimeout: 2 * metricsTimeout, MaxHeaderBytes: 16 << 10}
+	m.mu.Lock()
+	m.servers = append(m.servers, s)
+	m.mu.Unlock()
+	go func() {
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("the metrics listener failed", "err", err)
+		}
+	}()
+}
+
+// health is 200 while the store can commit.
+func (m *metrics) health(w http.ResponseWriter, r *http.Request) {
+	select {
+	case <-m.n.Store.Failed():
+		http.Error(w, "storage failed", http.StatusServiceUnavailable)
+	default:
+		if m.queueLength() < 0 {
+			http.Error(w, "the store does not answer", http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte("ok\n"))
+	}
+}
+
+func (m *metrics) close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.servers {
+		s.Close()
+	}
+	m.servers = nil
+}

@@ -1,0 +1,103 @@
+package node
+
+import (
+	"io"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"postrider/internal/clock"
+	"postrider/internal/directory"
+	"postrider/mta"
+)
+
+// Options says how one whole server is built. DefaultOptions has the values
+// of an empty configuration file.
+type Options struct {
+	Hostname string // greeting, EHLO, Received
+	DataDir  string
+	User     string // to become after binding, when started as root
+	Listen   Listen
+
+	TLSCert, TLSKey string // PEM files; "" for the local CA in DataDir/tls
+	Plaintext       directory.PlaintextPolicy
+
+	RelayNetworks []netip.Prefix
+	RelayDomains  []string
+	RequireAuth   bool
+	BareHelo      bool
+	BareNewline   string // reject, normalise
+
+	Resolver  string // "system" or "ADDR:PORT"
+	HostsFile string // "" = off
+
+	RemotePort      int
+	Smarthost       Smarthost
+	PrivateNetworks []netip.Prefix
+	Retry           []time.Duration
+	Expire          time.Duration
+
+	Limits Limits
+
+	PortOffset int // added to every listening port
+	Clock      clock.Clock
+	Log        *slog.Logger
+	Out        io.Writer // for the table of listeners; nil = discard
+}
+
+// Listen has the addresses of each service: host:port, and for LMTP also the
+// path of a UNIX socket.
+type Listen struct {
+	SMTP, Submission, Submissions, LMTP, POP3, POP3S, IMAP, IMAPS, Metrics []string
+}
+
+// ByName maps the services' names in the configuration to their addresses.
+func (l *Listen) ByName() map[string]*[]string {
+	return map[string]*[]string{
+		"smtp": &l.SMTP, "submission": &l.Submission, "submissions": &l.Submissions, "lmtp": &l.LMTP,
+		"pop3": &l.POP3, "pop3s": &l.POP3S, "imap": &l.IMAP, "imaps": &l.IMAPS, "metrics": &l.Metrics,
+	}
+}
+
+// Limits bound what peers and users may do; 0 = off. They are replaced at
+// once by a reload.
+type Limits struct {
+	MessageSize           int64 // octets
+	Recipients            int   // of one message
+	Connections           int
+	ConnectionsPerAddress int
+	MessagesPerMinute     int // of one address or account
+	FailedLoginsPerMinute int // of one address or account
+}
+
+// Smarthost takes all remote mail when Host is set.
+type Smarthost struct {
+	Host           string // HOST:PORT
+	User, Password string
+	TLS            mta.TLSPolicy
+}
+
+// DefaultOptions returns the values that hold where a configuration is silent.
+func DefaultOptions() Options {
+	return Options{
+		DataDir:         "data",
+		Plaintext:       directory.PlaintextLoopback,
+		BareNewline:     "reject",
+		Resolver:        "system",
+		HostsFile:       "/etc/hosts",
+		RemotePort:      25,
+		Smarthost:       Smarthost{TLS: mta.TLSRequired},
+		PrivateNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
+		Retry: []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute,
+			time.Hour, 2 * time.Hour, 4 * time.Hour},
+		Expire: 5 * 24 * time.Hour,
+		Limits: Limits{
+			MessageSize:           50 << 20,
+			Recipients:            1000,
+			Connections:           10000,
+			ConnectionsPerAddress: 100,
+			MessagesPerMinute:     600,
+			FailedLoginsPerMinute: 10,
+		},
+	}
+}
