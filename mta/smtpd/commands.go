@@ -160,7 +160,7 @@ func (s *session) verify(arg string) *mta.Reply {
 	if arg == "" {
 		return newReply(501, "5.5.4", "VRFY needs an address")
 	}
-	return newReply(252, "2.5.2", "Cannot verify the address, but will take mail for it if it exists")
+	return newReply(252, "2.0.0", "Cannot verify the address, but will take mail for it if it exists")
 }
 
 // startTLS is STARTTLS (RFC 3207).

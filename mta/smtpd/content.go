@@ -18,8 +18,9 @@ type message struct {
 	authors []mta.Address // with fix: whom the header names as its authors
 	limit   int64         // of size; 0 = off
 	size    int64         // octets of content so far, as RFC 1870 section 5 counts them
+	pace    pace
 	refusal *mta.Reply
-	failed  error // the store's error behind a refusal, for the log
+	failed  error // of the store: it stands in the place of refusal
 }
 
 // take is how the scanner passes content on.
@@ -66,7 +67,7 @@ func (m *message) write(p []byte) {
 	}
 	if _, err := m.body.Write(p); err != nil {
 		m.failed = err
-		m.refuse(newReply(452, "4.3.1", "The message cannot be stored, please try again later"))
+		m.refuse(newReply(451, "4.3.0", "The message cannot be stored, please try again later"))
 	}
 }
 
@@ -100,15 +101,17 @@ func (m *message) abort() { m.body.Abort() }
 // header watches over a message's header while it passes: its size and the
 // number of Received fields.
 type header struct {
-	done   bool // the empty line was seen
+	strict bool // only an empty line ends it; else also a line that is no field
+	done   bool // its end was seen
 	size   int
 	hops   int
 	line   int      // octets of the line in hand
 	prefix [10]byte // the first ones of them
+	colon  bool     // whether there is a colon in it
 }
 
-// take consumes that part of p which belongs to the header, the empty line
-// after it included, and returns its length.
+// take consumes that part of p which belongs to the header, the line that ends
+// it included, and returns its length.
 func (h *header) take(p []byte) (n int, refusal *mta.Reply) {
 	for n < len(p) && !h.done {
 		piece := p[n:]
@@ -119,6 +122,7 @@ func (h *header) take(p []byte) (n int, refusal *mta.Reply) {
 		if h.line < len(h.prefix) {
 			copy(h.prefix[h.line:], piece)
 		}
+		h.colon = h.colon || bytes.IndexByte(piece, ':') >= 0
 		h.line += len(piece)
 		n += len(piece)
 		if end >= 0 {
@@ -138,10 +142,12 @@ func (h *header) endLine() {
 	switch {
 	case h.line == len("\r\n"):
 		h.done = true
+	case !h.strict && !h.colon && h.prefix[0] != ' ' && h.prefix[0] != '\t':
+		h.done = true // text from its first line, as it is typed into telnet
 	case h.line > len("Received:") && isReceived(h.prefix[:]):
 		h.hops++
 	}
-	h.line = 0
+	h.line, h.colon = 0, false
 }
 
 // isReceived tells whether a line of the header, of which prefix are the first

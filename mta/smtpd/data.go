@@ -121,6 +121,9 @@ func (s *session) peekContent(pc *pace) ([]byte, error) {
 	if s.r.Buffered() > 0 {
 		return s.r.Peek()
 	}
+	if s.flush(); s.lost != nil {
+		return nil, s.lost
+	}
 	for {
 		now := s.srv.o.Clock.Now()
 		silent, whole := now.Sub(pc.last), now.Sub(pc.begin)

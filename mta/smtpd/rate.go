@@ -17,8 +17,12 @@ type rateKey struct {
 	network netip.Prefix
 }
 
+// The client of LMTP is a mail server of the same house and is not counted.
 func (s *session) rateKey() rateKey {
-	if s.login != nil {
+	switch {
+	case s.srv.o.Mode == LMTP:
+		return rateKey{}
+	case s.login != nil:
 		return rateKey{account: int64(s.login.ID)}
 	}
 	return rateKey{network: wire.Network(s.conn.Remote)}
