@@ -23,7 +23,8 @@ import (
 const (
 	maxReturned  = 1 << 20  // octets of a message that is returned whole
 	maxHeader    = 64 << 10 // octets of header that are returned
-	maxReplyText = 1000     // octets of a peer's reply
+	maxReplyText = 800      // octets of a peer's reply
+	maxField     = 900      // octets of an address or a name in the status part
 	maxSubject   = 200      // characters of the subject
 	lineLength   = 76       // of text
 	hardLength   = 998      // of a line that is not encoded (RFC 5322 section 2.1.1)
@@ -204,7 +205,7 @@ func (w *writer) status(r *reportOf) part {
 	}
 	line("Reporting-MTA", "dns; "+w.hostname)
 	if r.item.EnvID != "" {
-		line("Original-Envelope-Id", oneLine(r.item.EnvID, hardLength))
+		line("Original-Envelope-Id", oneLine(r.item.EnvID, maxField))
 	}
 	line("Arrival-Date", date(r.local(r.item.Accepted)))
 	for i := range r.recipients {
@@ -222,13 +223,13 @@ func (w *writer) status(r *reportOf) part {
 func (t *reported) status(r *reportOf, line func(name, value string)) {
 	if t.orcpt != "" {
 		kind, addr, _ := strings.Cut(t.orcpt, ";")
-		line("Original-Recipient", kind+"; "+oneLine(addr, hardLength))
+		line("Original-Recipient", kind+"; "+oneLine(addr, maxField))
 	}
-	line("Final-Recipient", addressType(t.recipient)+"; "+oneLine(t.recipient.String(), hardLength))
+	line("Final-Recipient", addressType(t.recipient)+"; "+oneLine(t.recipient.String(), maxField))
 	line("Action", string(t.action))
 	line("Status", statusCode(t))
 	if t.host != "" {
-		line("Remote-MTA", "dns; "+oneLine(t.host, hardLength))
+		line("Remote-MTA", "dns; "+oneLine(t.host, maxField))
 	}
 	if t.remote {
 		line("Diagnostic-Code", "smtp; "+oneLine(t.reply.Error(), maxReplyText))

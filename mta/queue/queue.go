@@ -177,12 +177,11 @@ type Stats struct {
 	Active    int `json:"active"`    // recipients in memory
 	Attempts  int `json:"attempts"`  // under way
 	Domains   int `json:"domains"`   // with recipients in memory
-	Suspended int `json:"suspended"` // domains that do not answer
+	Suspended int `json:"suspended"` // domains that did not answer when tried last
 }
 
 // Stats returns figures for metrics and status pages.
 func (q *Queue) Stats() Stats {
-	now := q.now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s := Stats{Active: len(q.entries), Attempts: q.flying}
@@ -190,7 +189,7 @@ func (q *Queue) Stats() Stats {
 		if d.count > 0 {
 			s.Domains++
 		}
-		if d.suspended(now) {
+		if d.failures > 0 {
 			s.Suspended++
 		}
 	}

@@ -81,19 +81,27 @@ func (f *fakeDeliverer) Deliver(ctx context.Context, d *mta.Delivery) error {
 	}
 	f.mu.Lock()
 	f.seen = append(f.seen, a)
+	deliver, answer := f.deliver, f.answer
 	f.mu.Unlock()
-	if f.deliver != nil {
-		return f.deliver(ctx, d)
+	if deliver != nil {
+		return deliver(ctx, d)
 	}
 	out := make([]mta.Outcome, len(d.To))
 	for i, t := range d.To {
-		if f.answer != nil {
-			out[i] = f.answer(d, t.Address)
+		if answer != nil {
+			out[i] = answer(d, t.Address)
 		} else {
 			out[i] = took(t.Address)
 		}
 	}
 	return d.Record(out)
+}
+
+// recover makes it take everything from now on.
+func (f *fakeDeliverer) recover() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.deliver, f.answer = nil, nil
 }
 
 func (f *fakeDeliverer) attempts() []attempted {

@@ -32,12 +32,14 @@ func (w *writer) explain(say sayFunc, r *reportOf, o *original) {
 		w.section(say, r, s.action, s.one, s.more)
 	}
 	w.about(say, r, o)
-	if gravest(r) == failed {
+	g := gravest(r)
+	if g == failed {
+		say("")
 		say("If you did not send this message, somebody put your address into it, and")
 		say("you may delete this report.")
-		say("")
 	}
-	if g := gravest(r); g == failed || g == delayed {
+	if g == failed || g == delayed {
+		say("")
 		say("If you do not know what to do, send this report with its attachments to")
 		say("%s, where a person reads it.", w.postmaster)
 	}
@@ -60,7 +62,7 @@ func (w *writer) section(say sayFunc, r *reportOf, a action, one, more string) {
 	say("%s", more)
 	say("")
 	for _, t := range rs {
-		say("    %s", oneLine(t.recipient.String(), hardLength))
+		say("    %s", oneLine(t.recipient.String(), maxField))
 		say("")
 		t.why(say, r)
 	}
@@ -73,7 +75,7 @@ func (t *reported) why(say sayFunc, r *reportOf) {
 	default:
 		return
 	}
-	peer := t.host
+	peer := oneLine(t.host, maxField)
 	if t.addr.IsValid() {
 		peer += " [" + t.addr.Addr().String() + "]"
 	}
@@ -142,14 +144,13 @@ func (w *writer) about(say sayFunc, r *reportOf, o *original) {
 	say("About the message:")
 	say("")
 	if o.subject != "" {
-		wrap(say, "    ", "Subject:  "+o.subject)
+		wrap(say, "    ", "Subject: "+o.subject)
 	}
 	if o.date != "" {
-		say("    Date:     %s", o.date)
+		say("    Date: %s", o.date)
 	}
 	say("    Received: %s", date(r.local(r.item.Accepted)))
 	say("    Known as: %s", r.item.Envelope)
-	say("")
 }
 
 // period says a time roughly, as people do.
