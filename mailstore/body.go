@@ -131,6 +131,9 @@ func (w *BodyWriter) Commit() (*Body, error) {
 	var err error
 	if b.content, err = w.file.Commit(); err != nil {
 		w.drop()
+		if errors.Is(err, ErrFailed) {
+			w.s.fail(err)
+		}
 		return nil, fmt.Errorf("commit a body: %w", err)
 	}
 	b.file = w.file.Name()

@@ -10,11 +10,17 @@ import (
 
 // stamp is a time as rows keep it: without a zone and a monotonic reading.
 func stamp(t time.Time) time.Time {
-	if t.IsZero() {
+	switch {
+	case t.IsZero():
 		return time.Time{}
+	case t.After(lastStamp()):
+		return lastStamp()
 	}
 	return time.Unix(0, t.UnixNano()).UTC()
 }
+
+// lastStamp is the last time that nanoseconds can count to.
+func lastStamp() time.Time { return time.Unix(0, math.MaxInt64).UTC() }
 
 // second is a time as messages keep it.
 func second(t time.Time) time.Time { return time.Unix(t.Unix(), 0).UTC() }

@@ -20,8 +20,8 @@ type Engine interface {
 	// it from one goroutine at a time.
 	Begin() (Writer, error)
 
-	// Snapshot returns a reader of what is committed now, unmoved by later
-	// commits. It waits while too many are open. It is used from one goroutine.
+	// Snapshot returns a reader of what is committed, unmoved by later commits
+	// from its first read on. It waits while too many are open. It is used from one goroutine.
 	Snapshot(ctx context.Context) (Snapshot, error)
 
 	// CreateFile begins a file for a large body. It may be called concurrently,
@@ -124,6 +124,8 @@ type Reader interface {
 
 	// Body reads a body's row, its Data only where data is true.
 	Body(id BodyID, data bool) (BodyRow, error)
+	// Bodies lists the rows without their Data.
+	Bodies(after BodyID, fn func(BodyRow) bool) error // by ID
 	// BodyOfFile finds the body that is kept in a file.
 	BodyOfFile(name string) (BodyID, error)
 

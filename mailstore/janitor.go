@@ -90,6 +90,16 @@ func (j *janitor) isHeld(file string) bool {
 	return j.held[file]
 }
 
+// Sweep looks for body files that nothing refers to and removes them. Open
+// begins one that goes on behind what else the store does.
+func (s *Store) Sweep() {
+	if !s.views.enter() {
+		return
+	}
+	defer s.views.leave()
+	s.sweep()
+}
+
 // clean is the janitor's goroutine.
 func (s *Store) clean() {
 	defer s.tasks.Done()

@@ -3,11 +3,14 @@ package mailstore
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 )
 
 // Limits of one account's mailboxes.
 const (
+	MaxMailboxes     = 10000
+	MaxSubscriptions = 10000
 	// MaxExpunges is the number of rows in a mailbox's record of expunges
 	// (runs of neighbours count once); when there are more, the older half goes
 	// and the horizon rises.
@@ -27,6 +30,17 @@ func (tx *Tx) CreateMailbox(a AccountID, name, specialUse string) (Mailbox, erro
 	_, err = tx.r.MailboxByName(a, name)
 	if err := absent(err); err != nil {
 		return Mailbox{}, err
+	}
+	n := 0
+	err = tx.r.Mailboxes(a, func(MailboxRow) bool {
+		n++
+		return true
+	})
+	if err != nil {
+		return Mailbox{}, err
+	}
+	if n >= MaxMailboxes {
+		return Mailbox{}, fmt.Errorf("%w: %d mailboxes", ErrLimit, n)
 	}
 	id, err := tx.b.s.state.take(tx, mailboxIDs)
 	if err != nil {
@@ -80,7 +94,7 @@ func (tx *Tx) RenameMailbox(m MailboxID, name string) error {
 		if err != nil {
 			return err
 		}
-		_, _, err = tx.transfer(m, nil, to.ID, true)
+		_, _, err = tx.transfer(m, everything(), to.ID, true)
 		return err
 	}
 	boxes, err := tx.Mailboxes(box.Account)
@@ -178,10 +192,15 @@ func (tx *Tx) Subscribe(a AccountID, name string, subscribed bool) error {
 		return err
 	}
 	tx.touchList(a)
-	return tx.do(func(w Writer) error {
-		if subscribed {
-			return w.PutSubscription(a, name)
-		}
-		return w.DeleteSubscription(a, name)
-	})
+	if !subscribed {
+		return tx.do(func(w Writer) error { return w.DeleteSubscription(a, name) })
+	}
+	names, err := tx.Subscriptions(a)
+	if err != nil {
+		return err
+	}
+	if len(names) >= MaxSubscriptions && !slices.Contains(names, name) {
+		return fmt.Errorf("%w: %d subscriptions", ErrLimit, len(names))
+	}
+	return tx.do(func(w Writer) error { return w.PutSubscription(a, name) })
 }

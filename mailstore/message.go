@@ -97,7 +97,7 @@ func (tx *Tx) SetFlags(m MailboxID, uids []UID, how FlagChange, f Flags, unchang
 	if f, err = f.clean(); err != nil {
 		return nil, nil, err
 	}
-	rows, err := tx.rows(m, uids)
+	rows, err := tx.rows(m, runsOf(uids))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -152,16 +152,15 @@ func runsOf(uids []UID) []run {
 	return runs
 }
 
-// rows reads those of uids that exist, by UID; nil means all.
-func (tx *Tx) rows(m MailboxID, uids []UID) ([]MessageRow, error) {
+// everything is the run of all messages.
+func everything() []run { return []run{{1, math.MaxUint32}} }
+
+// rows reads the messages in runs, by UID.
+func (tx *Tx) rows(m MailboxID, runs []run) ([]MessageRow, error) {
 	if _, err := tx.box(m); err != nil {
 		return nil, err
 	}
-	runs := runsOf(uids)
-	if uids == nil {
-		runs = []run{{1, math.MaxUint32}}
-	}
-	rows := make([]MessageRow, 0, len(uids))
+	var rows []MessageRow
 	for _, r := range runs {
 		if r.first == r.last {
 			row, err := tx.r.Message(m, r.first)
@@ -187,10 +186,7 @@ func (tx *Tx) rows(m MailboxID, uids []UID) ([]MessageRow, error) {
 
 // Expunge removes those uids that exist and returns them.
 func (tx *Tx) Expunge(m MailboxID, uids []UID) ([]UID, error) {
-	if len(uids) == 0 {
-		return nil, nil
-	}
-	rows, err := tx.rows(m, uids)
+	rows, err := tx.rows(m, runsOf(uids))
 	if err != nil || len(rows) == 0 {
 		return nil, err
 	}
@@ -252,23 +248,17 @@ func (tx *Tx) trimExpunges(box *MailboxRow) error {
 // Copy copies those uids that exist into to, flags and INTERNALDATE kept;
 // src[i] became dst[i]. Bodies are shared.
 func (tx *Tx) Copy(from MailboxID, uids []UID, to MailboxID) (src, dst []UID, err error) {
-	if len(uids) == 0 {
-		return nil, nil, nil
-	}
-	return tx.transfer(from, uids, to, false)
+	return tx.transfer(from, runsOf(uids), to, false)
 }
 
 // Move is Copy and Expunge in one.
 func (tx *Tx) Move(from MailboxID, uids []UID, to MailboxID) (src, dst []UID, err error) {
-	if len(uids) == 0 {
-		return nil, nil, nil
-	}
-	return tx.transfer(from, uids, to, true)
+	return tx.transfer(from, runsOf(uids), to, true)
 }
 
-// transfer copies uids (nil means all) and then removes them where move is true.
-func (tx *Tx) transfer(from MailboxID, uids []UID, to MailboxID, move bool) (src, dst []UID, err error) {
-	rows, err := tx.rows(from, uids)
+// transfer copies messages and then removes them where move is true.
+func (tx *Tx) transfer(from MailboxID, runs []run, to MailboxID, move bool) (src, dst []UID, err error) {
+	rows, err := tx.rows(from, runs)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -35,7 +35,9 @@ type Store struct {
 	stopped chan struct{} // closed when the writer has ended
 	failed  chan struct{}
 	closing sync.Once
+	failing sync.Once
 	tasks   sync.WaitGroup // the janitor
+	views   gate
 
 	state   writerState
 	watch   watchers
@@ -71,8 +73,8 @@ func Open(ctx context.Context, engine Engine, o Options) (*Store, error) {
 	return s, nil
 }
 
-// Close waits for what is in hand and closes the engine. Bodies and contents
-// that are still open must not be used afterwards.
+// Close waits for the Updates and Views in hand and closes the engine. A second
+// Close is ErrClosed.
 func (s *Store) Close() error {
 	err := ErrClosed
 	s.closing.Do(func() {
@@ -80,6 +82,7 @@ func (s *Store) Close() error {
 		<-s.stopped
 		s.janitor.close()
 		s.tasks.Wait()
+		s.views.shut()
 		err = s.engine.Close()
 	})
 	return err
@@ -98,7 +101,7 @@ func (s *Store) Failed() <-chan struct{} { return s.failed }
 // that the disk failed; whether the change will be there after the next start
 // is not known. Any other error that is not fn's is temporary.
 func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) error {
-	w := &waiter{fn: fn, done: make(chan struct{})}
+	w := &waiter{fn: fn, ended: ctx.Done(), done: make(chan struct{})}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -131,6 +134,9 @@ func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) error {
 	return w.result()
 }
 
+// Waiting is the number of Updates that wait for the writer.
+func (s *Store) Waiting() int { return len(s.queue) }
+
 // View runs fn on a consistent snapshot of committed data. fn must not use v
 // after it returned, and should not keep it longer than it reads.
 func (s *Store) View(ctx context.Context, fn func(v *View) error) error {
@@ -139,19 +145,71 @@ func (s *Store) View(ctx context.Context, fn func(v *View) error) error {
 		return err
 	}
 	defer snap.Close()
-	return fn(&View{r: snap})
+	v := &View{r: snap}
+	defer v.end()
+	return fn(v)
 }
 
 // snapshot opens a snapshot unless the store is closed.
 func (s *Store) snapshot(ctx context.Context) (Snapshot, error) {
-	select {
-	case <-s.stop:
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if !s.views.enter() {
 		return nil, ErrClosed
-	default:
 	}
 	snap, err := s.engine.Snapshot(ctx)
 	if err != nil {
+		s.views.leave()
 		return nil, fmt.Errorf("read the store: %w", err)
 	}
-	return snap, nil
+	return gated{snap, &s.views}, nil
+}
+
+// gated is a snapshot that Close waits for.
+type gated struct {
+	Snapshot
+	gate *gate
+}
+
+func (g gated) Close() {
+	g.Snapshot.Close()
+	g.gate.leave()
+}
+
+// gate lets users in until it is shut, and then waits for them to leave.
+type gate struct {
+	mu   sync.Mutex
+	n    int
+	down bool
+	left chan struct{} // made by shut
+}
+
+func (g *gate) enter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.down {
+		return false
+	}
+	g.n++
+	return true
+}
+
+func (g *gate) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.n--; g.n == 0 && g.left != nil {
+		close(g.left)
+	}
+}
+
+func (g *gate) shut() {
+	g.mu.Lock()
+	g.down = true
+	n := g.n
+	g.left = make(chan struct{})
+	g.mu.Unlock()
+	if n > 0 {
+		<-g.left
+	}
 }

@@ -26,6 +26,9 @@ type Tx struct {
 	lists    map[AccountID]bool
 }
 
+// errReading: engines would differ in what the list shows of the change.
+var errReading = errors.New("a change was made from within a list")
+
 func newTx(b *batch) *Tx {
 	tx := &Tx{b: b}
 	tx.View = View{r: b.w, tx: tx}
@@ -33,13 +36,19 @@ func newTx(b *batch) *Tx {
 }
 
 // end makes later use of tx fail at once.
-func (tx *Tx) end() { tx.View.r, tx.b = nil, nil }
+func (tx *Tx) end() {
+	tx.View.end()
+	tx.b = nil
+}
 
 // write gives the engine's writer, after marking where this function's changes
 // begin when others of the same batch stand before them.
 func (tx *Tx) write() (Writer, error) {
 	if tx.broken != nil {
 		return nil, tx.broken
+	}
+	if tx.reading > 0 {
+		return nil, errReading
 	}
 	if !tx.wrote {
 		if tx.b.dirty {
@@ -205,10 +214,14 @@ func (tx *Tx) flush() error {
 			return err
 		}
 		left, file, err := w.AddRefs(id, delta)
+		if errors.Is(err, ErrNotFound) && delta < 0 {
+			// The body was lost before; that its message can be deleted is
+			// the better part.
+			tx.b.s.log.Error("a body is missing", "body", id)
+			continue
+		}
 		if err != nil {
-			// A message without its body is beyond repair here.
-			tx.broken = err
-			return err
+			return tx.fail(err)
 		}
 		if left == 0 && file != "" {
 			tx.freed = append(tx.freed, file)

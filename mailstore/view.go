@@ -10,7 +10,12 @@ import (
 type View struct {
 	r  Reader
 	tx *Tx // nil but for the View within a Tx
+	// reading counts the lists that are being read by callbacks.
+	reading int
 }
+
+// end makes later use of v fail at once.
+func (v *View) end() { v.r = nil }
 
 func (v *View) Account(id AccountID) (Account, error) { return v.r.Account(id) }
 
@@ -113,11 +118,14 @@ func (v *View) Subscriptions(a AccountID) ([]string, error) {
 }
 
 // Messages calls fn for each message of the mailbox with from <= UID <= to in
-// order of UID, until fn returns false. to = 0 means no upper limit.
+// order of UID, until fn returns false. to = 0 means no upper limit. fn may read
+// by v; it may not write by a Tx.
 func (v *View) Messages(m MailboxID, from, to UID, fn func(Message) bool) error {
 	if to == 0 {
 		to = math.MaxUint32
 	}
+	v.reading++
+	defer func() { v.reading-- }()
 	return v.r.Messages(m, from, to, func(r *MessageRow) bool { return fn(r.Message) })
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"sync/atomic"
 )
 
@@ -17,6 +18,7 @@ const (
 // waiter is one Update on its way through the writer.
 type waiter struct {
 	fn    func(*Tx) error
+	ended <-chan struct{} // the caller's context; nil when it has no end
 	state atomic.Int32
 	done  chan struct{} // closed when the fields below are final
 
@@ -27,10 +29,20 @@ type waiter struct {
 }
 
 // begin tells whether fn may run: its caller still waits.
-func (w *waiter) begin() bool { return w.state.CompareAndSwap(waiting, begun) }
+func (w *waiter) begin() bool {
+	select {
+	case <-w.ended:
+		w.state.CompareAndSwap(waiting, abandoned)
+		return false
+	default:
+		return w.state.CompareAndSwap(waiting, begun)
+	}
+}
 
 // abandon tells whether the caller may leave: fn has not begun and never will.
-func (w *waiter) abandon() bool { return w.state.CompareAndSwap(waiting, abandoned) }
+func (w *waiter) abandon() bool {
+	return w.state.CompareAndSwap(waiting, abandoned) || w.state.Load() == abandoned
+}
 
 // result ends Update as fn ended, in the goroutine that called it.
 func (w *waiter) result() error {
@@ -146,12 +158,14 @@ func (b *batch) add(w *waiter) {
 		// A panic is the caller's; it goes on there. Goexit cannot be stopped:
 		// this goroutine unwinds now, and writeLoop starts another.
 		if r := recover(); r != nil {
+			b.s.log.Error("panic in an update of the store", "panic", r, "stack", string(debug.Stack()))
 			w.panicked, w.value = true, r
 			good = true
 		} else {
 			w.exited = true
 		}
 		b.undo(tx)
+		tx.end()
 	}()
 	err := w.fn(tx)
 	if err == nil {
@@ -282,8 +296,10 @@ func (s *Store) outcome(err error) error {
 // fail turns the store read-only for good: after a failed sync nobody can say
 // what is on disk, and a second sync that succeeds would prove nothing.
 func (s *Store) fail(err error) {
-	s.log.Error("the disk failed under a commit; the store is read-only until the next start", "error", err)
-	close(s.failed)
+	s.failing.Do(func() {
+		s.log.Error("the disk failed under a commit; the store is read-only until the next start", "error", err)
+		close(s.failed)
+	})
 }
 
 // flush writes what was held back for the end of the batch.

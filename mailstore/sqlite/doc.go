@@ -58,7 +58,8 @@
 //	        horizon, expunges)       see mailstore.MailboxRow
 //	subscription(account, name)
 //	message(id, ...)                 id is mailbox << 32 | uid; created is the modseq of its arrival,
-//	                                 modseq that of its last change; keywords with spaces between
+//	                                 modseq that of its last change; keywords with spaces between;
+//	                                 unended: the body does not end in CRLF
 //	  message_changed                index of those with modseq > created, so that an arrival costs
 //	                                 none; arrivals since a modseq are the end of the mailbox
 //	expunge(mailbox, modseq, first, last)

@@ -134,7 +134,7 @@ func (r reader) Subscriptions(a mailstore.AccountID, fn func(string) bool) error
 // messageID is the row id of a message.
 func messageID(m mailstore.MailboxID, uid mailstore.UID) int64 { return int64(m)<<32 | int64(uid) }
 
-const selectMessage = "SELECT id, modseq, created, flags, keywords, internal, saved, body, size, prefix FROM message"
+const selectMessage = "SELECT id, modseq, created, flags, keywords, internal, saved, body, size, unended, prefix FROM message"
 
 // messageOf decodes a row into m, which is used again for the next.
 func messageOf(r row, m *mailstore.MessageRow) {
@@ -144,7 +144,7 @@ func messageOf(r row, m *mailstore.MessageRow) {
 			Mailbox: mailstore.MailboxID(id >> 32), UID: mailstore.UID(id), ModSeq: mailstore.ModSeq(r.int(1)),
 			Flags:    mailstore.Flags{System: mailstore.SystemFlags(r.int(3))},
 			Internal: time.Unix(r.int(5), 0).UTC(), Saved: time.Unix(r.int(6), 0).UTC(),
-			Body: mailstore.BodyID(r.int(7)), Size: r.int(8), Prefix: r.str(9),
+			Body: mailstore.BodyID(r.int(7)), Size: r.int(8), Unended: r.int(9) != 0, Prefix: r.str(10),
 		},
 		Created: mailstore.ModSeq(r.int(2)),
 	}
@@ -215,15 +215,25 @@ func (r reader) Body(id mailstore.BodyID, data bool) (mailstore.BodyRow, error) 
 	}
 	var b mailstore.BodyRow
 	err := r.c.one(query, vals(int64(id)), func(row row) {
-		b = mailstore.BodyRow{
-			ID: mailstore.BodyID(row.int(0)), Size: row.int(1), Sums: row.blob(3), File: row.str(4), Refs: int(row.int(5)),
-		}
-		copy(b.Hash[:], row.blob(2))
+		b = bodyOf(row)
 		if data {
 			b.Data = row.blob(6)
 		}
 	})
 	return b, err
+}
+
+func bodyOf(r row) mailstore.BodyRow {
+	b := mailstore.BodyRow{
+		ID: mailstore.BodyID(r.int(0)), Size: r.int(1), Sums: r.blob(3), File: r.str(4), Refs: int(r.int(5)),
+	}
+	copy(b.Hash[:], r.blob(2))
+	return b
+}
+
+func (r reader) Bodies(after mailstore.BodyID, fn func(mailstore.BodyRow) bool) error {
+	return r.c.query(selectBody+" FROM body WHERE id > ? ORDER BY id", vals(int64(after)),
+		func(row row) bool { return fn(bodyOf(row)) })
 }
 
 func (r reader) BodyOfFile(name string) (mailstore.BodyID, error) {

@@ -51,6 +51,7 @@ CREATE TABLE message(
 	saved INTEGER NOT NULL,
 	body INTEGER NOT NULL,
 	size INTEGER NOT NULL,
+	unended INTEGER NOT NULL,
 	prefix TEXT
 );
 CREATE INDEX message_changed ON message(id >> 32, modseq) WHERE modseq > created;

@@ -92,9 +92,10 @@ func (w *writer) DeleteSubscription(a mailstore.AccountID, name string) error {
 }
 
 func (w *writer) InsertMessage(r *mailstore.MessageRow) error {
-	return w.exec("INSERT INTO message VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	return w.exec("INSERT INTO message VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 		messageID(r.Mailbox, r.UID), int64(r.ModSeq), int64(r.Created), int64(r.Flags.System),
-		text(strings.Join(r.Flags.Keywords, " ")), r.Internal.Unix(), r.Saved.Unix(), int64(r.Body), r.Size, text(r.Prefix))
+		text(strings.Join(r.Flags.Keywords, " ")), r.Internal.Unix(), r.Saved.Unix(), int64(r.Body), r.Size,
+		flag(r.Unended), text(r.Prefix))
 }
 
 func (w *writer) UpdateMessage(r *mailstore.MessageRow) error {

@@ -333,6 +333,14 @@ func (r *rows) Body(id mailstore.BodyID, data bool) (mailstore.BodyRow, error) {
 	return found(b, ok)
 }
 
+func (r *rows) Bodies(after mailstore.BodyID, fn func(mailstore.BodyRow) bool) error {
+	r.bodies.from(after+1, func(_ mailstore.BodyID, b mailstore.BodyRow) bool {
+		b.Data = nil
+		return fn(b)
+	})
+	return nil
+}
+
 func (r *rows) BodyOfFile(name string) (mailstore.BodyID, error) {
 	b, err := first(r.bodies, 0, func(b mailstore.BodyRow) bool { return b.File == name })
 	return b.ID, err

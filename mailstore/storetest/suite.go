@@ -3,6 +3,8 @@ package storetest
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"testing"
 
 	"postrider/mailstore"
@@ -12,21 +14,62 @@ import (
 // engine that keeps its things in dir, an empty directory at first, and is
 // called again for the same dir after the engine was closed.
 func Run(t *testing.T, open func(t *testing.T, dir string) mailstore.Engine) {
-	for _, c := range cases {
+	for _, c := range cases() {
 		t.Run(c.name, func(t *testing.T) {
 			s := &suite{T: t, dir: t.TempDir(), engine: open}
 			s.open()
-			defer s.close()
 			c.run(s)
+			s.close()
+			s.verify()
 		})
 	}
+	t.Run("random operations", func(t *testing.T) { runRandom(t, open) })
 }
 
-var cases = []struct {
+type testCase struct {
 	name string
 	run  func(s *suite)
-}{
-	{"smoke", (*suite).smoke},
+}
+
+func cases() []testCase {
+	return []testCase{
+		{"accounts", (*suite).accounts},
+		{"domains, aliases and settings", (*suite).directory},
+		{"account deletion", (*suite).deleteAccount},
+		{"mailboxes", (*suite).mailboxes},
+		{"mailbox names", (*suite).names},
+		{"rename a tree", (*suite).renameTree},
+		{"rename INBOX", (*suite).renameInbox},
+		{"delete and create again", (*suite).recreate},
+		{"subscriptions", (*suite).subscriptions},
+		{"append and read", (*suite).appendRead},
+		{"message fields", (*suite).messageFields},
+		{"ranges", (*suite).ranges},
+		{"flags", (*suite).flags},
+		{"conditional store", (*suite).conditionalStore},
+		{"expunge", (*suite).expunge},
+		{"copy", (*suite).copyMessages},
+		{"move", (*suite).moveMessages},
+		{"changes", (*suite).changes},
+		{"horizon", (*suite).horizon},
+		{"shared bodies", (*suite).sharedBodies},
+		{"unused bodies", (*suite).unusedBodies},
+		{"expunged while open", (*suite).expungedWhileOpen},
+		{"orphans", (*suite).orphans},
+		{"queue", (*suite).queue},
+		{"due", (*suite).due},
+		{"rollback", (*suite).rollback},
+		{"rollback within a batch", (*suite).rollbackInBatch},
+		{"visible after commit", (*suite).visibility},
+		{"own writes", (*suite).ownWrites},
+		{"snapshots", (*suite).snapshots},
+		{"panics", (*suite).panics},
+		{"cancelled", (*suite).cancelled},
+		{"many at once", (*suite).manyAtOnce},
+		{"watchers", (*suite).watchers},
+		{"reopen", (*suite).reopen},
+		{"closed", (*suite).closed},
+	}
 }
 
 // suite is one test of one store.
@@ -40,9 +83,7 @@ type suite struct {
 func (s *suite) open() {
 	s.Helper()
 	store, err := mailstore.Open(context.Background(), s.engine(s.T, s.dir), mailstore.Options{})
-	if err != nil {
-		s.Fatal(err)
-	}
+	s.ok(err)
 	s.store = store
 }
 
@@ -53,34 +94,190 @@ func (s *suite) close() {
 	}
 }
 
-func (s *suite) smoke() {
-	ctx := context.Background()
-	w := s.store.NewBody()
-	w.Write([]byte("Subject: hi\r\n\r\nhello\r\n"))
-	b, err := w.Commit()
+func (s *suite) reopened() {
+	s.Helper()
+	s.close()
+	s.open()
+}
+
+// verify checks the engine's rows after the store was closed.
+func (s *suite) verify() {
+	s.Helper()
+	e := s.engine(s.T, s.dir)
+	snap, err := e.Snapshot(context.Background())
+	s.ok(err)
+	s.ok(Verify(e, snap))
+	snap.Close()
+	s.ok(e.Close())
+}
+
+func (s *suite) ok(err error) {
+	s.Helper()
 	if err != nil {
 		s.Fatal(err)
 	}
-	defer b.Release()
-	err = s.store.Update(ctx, func(tx *mailstore.Tx) error {
-		a, err := tx.CreateAccount(mailstore.Account{Address: "bob@example.org"})
-		if err != nil {
+}
+
+// is checks for an error.
+func (s *suite) is(err, want error) {
+	s.Helper()
+	if !errors.Is(err, want) {
+		s.Fatalf("error %v, want %v", err, want)
+	}
+}
+
+// equal compares by what %+v prints, which is the same for nil and empty lists.
+func (s *suite) equal(got, want any) {
+	s.Helper()
+	if g, w := fmt.Sprintf("%+v", got), fmt.Sprintf("%+v", want); g != w {
+		s.Fatalf("got  %s\nwant %s", g, w)
+	}
+}
+
+func (s *suite) update(fn func(tx *mailstore.Tx) error) {
+	s.Helper()
+	s.ok(s.store.Update(context.Background(), fn))
+}
+
+func (s *suite) view(fn func(v *mailstore.View) error) {
+	s.Helper()
+	s.ok(s.store.View(context.Background(), fn))
+}
+
+// account makes an account with an INBOX.
+func (s *suite) account(address string) (a mailstore.AccountID, inbox mailstore.MailboxID) {
+	s.Helper()
+	s.update(func(tx *mailstore.Tx) error {
+		var err error
+		if a, err = tx.CreateAccount(mailstore.Account{Address: address}); err != nil {
 			return err
 		}
-		m, err := tx.CreateMailbox(a, "inbox", "")
-		if err != nil {
-			return err
-		}
-		uid, err := tx.Append(m.ID, mailstore.NewMessage{Body: b})
-		if err != nil {
-			return err
-		}
-		if uid != 1 || m.Name != "INBOX" {
-			s.Errorf("uid %d, name %s", uid, m.Name)
+		box, err := tx.CreateMailbox(a, "INBOX", "")
+		inbox = box.ID
+		return err
+	})
+	return a, inbox
+}
+
+func (s *suite) create(a mailstore.AccountID, name string) mailstore.Mailbox {
+	s.Helper()
+	var box mailstore.Mailbox
+	s.update(func(tx *mailstore.Tx) (err error) {
+		box, err = tx.CreateMailbox(a, name, "")
+		return err
+	})
+	return box
+}
+
+func (s *suite) mailbox(id mailstore.MailboxID) mailstore.Mailbox {
+	s.Helper()
+	var box mailstore.Mailbox
+	s.view(func(v *mailstore.View) (err error) {
+		box, err = v.Mailbox(id)
+		return err
+	})
+	return box
+}
+
+// body makes a body; it is released when the test ends.
+func (s *suite) body(text string) *mailstore.Body {
+	s.Helper()
+	w := s.store.NewBody()
+	_, err := io.WriteString(w, text)
+	s.ok(err)
+	b, err := w.Commit()
+	s.ok(err)
+	return b
+}
+
+// append adds messages to a mailbox in one Update.
+func (s *suite) append(m mailstore.MailboxID, texts ...string) []mailstore.UID {
+	s.Helper()
+	var uids []mailstore.UID
+	var bodies []*mailstore.Body
+	for _, text := range texts {
+		bodies = append(bodies, s.body(text))
+	}
+	s.update(func(tx *mailstore.Tx) error {
+		for _, b := range bodies {
+			uid, err := tx.Append(m, mailstore.NewMessage{Body: b})
+			if err != nil {
+				return err
+			}
+			uids = append(uids, uid)
 		}
 		return nil
 	})
-	if err != nil {
-		s.Fatal(err)
+	for _, b := range bodies {
+		b.Release()
 	}
+	return uids
+}
+
+// messages lists a mailbox.
+func (s *suite) messages(m mailstore.MailboxID) []mailstore.Message {
+	s.Helper()
+	var list []mailstore.Message
+	s.view(func(v *mailstore.View) error {
+		return v.Messages(m, 1, 0, func(msg mailstore.Message) bool {
+			list = append(list, msg)
+			return true
+		})
+	})
+	return list
+}
+
+func (s *suite) uids(m mailstore.MailboxID) []mailstore.UID {
+	s.Helper()
+	var uids []mailstore.UID
+	for _, msg := range s.messages(m) {
+		uids = append(uids, msg.UID)
+	}
+	return uids
+}
+
+// read reads a message whole.
+func (s *suite) read(msg mailstore.Message) string {
+	s.Helper()
+	c, err := s.store.OpenMessage(context.Background(), msg)
+	s.ok(err)
+	text, err := readAll(c)
+	s.ok(err)
+	if int64(len(text)) != msg.Size {
+		s.Fatalf("message of %d octets has size %d", len(text), msg.Size)
+	}
+	return text
+}
+
+func readAll(c mailstore.Content) (string, error) {
+	data, err := io.ReadAll(io.NewSectionReader(c, 0, c.Size()))
+	return string(data), errors.Join(err, c.Close())
+}
+
+// texts reads all messages of a mailbox.
+func (s *suite) texts(m mailstore.MailboxID) []string {
+	s.Helper()
+	var texts []string
+	for _, msg := range s.messages(m) {
+		texts = append(texts, s.read(msg))
+	}
+	return texts
+}
+
+func (s *suite) changesSince(m mailstore.MailboxID, since mailstore.ModSeq) mailstore.Changes {
+	s.Helper()
+	var c mailstore.Changes
+	s.view(func(v *mailstore.View) (err error) {
+		c, err = v.Changes(m, since)
+		return err
+	})
+	return c
+}
+
+func uidsOf(list []mailstore.Message) []mailstore.UID {
+	var uids []mailstore.UID
+	for _, m := range list {
+		uids = append(uids, m.UID)
+	}
+	return uids
 }
