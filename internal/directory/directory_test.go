@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -179,6 +180,36 @@ func TestResolveFollowsChanges(t *testing.T) {
 	check("bob@new.example", "no user")
 	must(t, d.RemoveDomain(ctx, "new.example"))
 	check("bob@new.example", "no domain")
+}
+
+// TestNothingStaleIsRemembered: what a change did is seen by whoever asks
+// after it, however many others ask meanwhile.
+func TestNothingStaleIsRemembered(t *testing.T) {
+	d := demo(t, Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	a := addr(t, "carol@hamburger.edu")
+	for range 4 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				if _, err := d.Resolve(context.Background(), a); err != nil && err != ErrNoUser {
+					t.Errorf("Resolve: %v", err)
+				}
+			}
+		})
+	}
+	for range 200 {
+		must(t, d.AddAccount(ctx, "carol@hamburger.edu", "x"))
+		if _, err := d.Resolve(ctx, a); err != nil {
+			t.Fatalf("after AddAccount: %v", err)
+		}
+		must(t, d.RemoveAccount(ctx, "carol@hamburger.edu"))
+		if _, err := d.Resolve(ctx, a); err != ErrNoUser {
+			t.Fatalf("after RemoveAccount: %v", err)
+		}
+	}
+	cancel()
+	wg.Wait()
 }
 
 func TestResolveWithoutAnybody(t *testing.T) {

@@ -105,7 +105,7 @@ type life struct {
 	refusal func(reason string) string
 
 	mu    sync.Mutex
-	voice net.Conn // where a refusal can be written; nil for nowhere
+	voice net.Conn // where a refusal can be written; nil during a TLS handshake
 	idle  bool     // Shutdown may end the read
 	ended bool     // the handler has returned
 }
@@ -135,13 +135,16 @@ func (l *life) busyUntil(t time.Time) error {
 	return l.raw.SetReadDeadline(t)
 }
 
-// drain ends a wait for the next command.
+// drain ends a wait for the next command, or a TLS handshake.
 func (l *life) drain() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.idle {
+	switch {
+	case l.idle:
 		// A connection that refuses a deadline is closed already.
 		_ = l.raw.SetReadDeadline(longAgo())
+	case l.voice == nil:
+		l.raw.Close()
 	}
 }
 

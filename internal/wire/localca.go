@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -218,13 +219,31 @@ func parsePair(path string, text []byte) (*tls.Certificate, error) {
 	return &pair, nil
 }
 
-// privateDirectory makes dir, or checks that nobody else can enter it.
+// unfinished begins the names of files that replaceFile has not renamed yet.
+const unfinished = ".new-"
+
+// privateDirectory makes dir, or checks that nobody else can enter it, and
+// removes what a crash within replaceFile left there.
 func privateDirectory(dir string) error {
-	err := os.MkdirAll(dir, 0o700)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := private(dir, 0o700, "directory"); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
-	return private(dir, 0o700, "directory")
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), unfinished) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func private(path string, most fs.FileMode, what string) error {
@@ -241,7 +260,7 @@ func private(path string, most fs.FileMode, what string) error {
 // replaceFile makes path hold text, in one step that survives a crash.
 func replaceFile(path string, text []byte) (err error) {
 	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".new-*") // mode 0600
+	f, err := os.CreateTemp(dir, unfinished+"*") // mode 0600
 	if err != nil {
 		return err
 	}

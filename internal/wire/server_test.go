@@ -246,6 +246,34 @@ func TestBoundOfAll(t *testing.T) {
 	})
 }
 
+// TestLocalSocketsAreNotEvicted: a connection over a UNIX socket comes from
+// this machine, by leave of the socket's mode.
+func TestLocalSocketsAreNotEvicted(t *testing.T) {
+	sock := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", sock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := NewServer(ServerOptions{Gate: NewGate(GateOptions{Connections: 1, ConnectionsPerAddress: 1})})
+	s.Serve(l, Protocol{Name: "test", Refusal: refusal, Serve: serveLines(nil)})
+	c, err := net.Dial("unix", sock)
+	first := talk(t, c, err)
+	if f := strings.Fields(first.expect("220 ")); f[2] != "invalid" { // netip's name of the zero Addr
+		t.Errorf("remote %v", f)
+	}
+	c, err = net.Dial("unix", sock)
+	talk(t, c, err).expect("421 4.3.2 too many connections")
+	first.send("QUIT")
+	first.expect("221")
+	first.expect("")
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(sock); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket stays behind: %v", err)
+	}
+}
+
 // TestEvictionOfTheDeaf: clients that read nothing cannot keep their places,
 // and while they are on their way out new ones are refused.
 func TestEvictionOfTheDeaf(t *testing.T) {
@@ -304,6 +332,11 @@ func TestShutdown(t *testing.T) {
 			idle := talk(t, c, err)
 			c, err = l.Dial(t.Context())
 			busy := talk(t, c, err)
+			other := wiretest.Listen()
+			server, _ := localTLS(t)
+			s.Serve(other, Protocol{TLS: server, Serve: serveLines(nil)})
+			c, err = other.Dial(t.Context())
+			handshaking := talk(t, c, err)
 			idle.expect("220")
 			busy.expect("220")
 			busy.send("WORK")
@@ -315,8 +348,9 @@ func TestShutdown(t *testing.T) {
 			go func() { result <- s.Shutdown(ctx) }()
 			idle.expect("421 shutting down")
 			idle.expect("")
+			handshaking.expect("")
 			if time.Since(start) != 0 {
-				t.Errorf("the idle one waited %v", time.Since(start))
+				t.Errorf("those that did nothing waited %v", time.Since(start))
 			}
 			if _, err := l.Dial(t.Context()); !errors.Is(err, syscall.ECONNREFUSED) {
 				t.Errorf("dial during Shutdown: %v", err)

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -225,9 +226,15 @@ func TestLocalCertificates(t *testing.T) {
 			t.Errorf("%s has mode %v", e.Name(), info.Mode())
 		}
 	}
+	if err := os.WriteFile(filepath.Join(dir, unfinished+"1"), []byte("half a key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	again, err := LocalCertificates(dir, names, nil)
 	if err != nil || !again.Leaf().Equal(c.Leaf()) {
 		t.Errorf("a second start: %v, the same certificate: %v", err, again.Leaf().Equal(c.Leaf()))
+	}
+	if _, err := os.Stat(filepath.Join(dir, unfinished+"1")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what a crash left stays: %v", err)
 	}
 	renamed, err := LocalCertificates(dir, []string{"other.example.test"}, nil)
 	if err != nil {
