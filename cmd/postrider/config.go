@@ -157,9 +157,9 @@ func (c *config) keys() map[string]setter {
 		"smtp.bare_helo":            boolean(&n.BareHelo),
 		"smtp.bare_newline":         oneOf(&n.BareNewline, "reject", "normalise"),
 		"dns.resolver":              resolver(&n.Resolver),
-		"dns.root_hints":            notBuilt(""),
+		"dns.root_hints":            notBuilt,
 		"dns.hosts":                 text(&n.HostsFile, nil),
-		"dns.zones":                 notBuilt([]any{}),
+		"dns.zones":                 notBuilt,
 		"delivery.remote_port":      integer(&n.RemotePort, 1, 65535),
 		"delivery.smarthost":        hostPort(&n.Smarthost.Host),
 		"delivery.user":             text(&n.Smarthost.User, nil),
@@ -195,7 +195,7 @@ func (c *config) keys() map[string]setter {
 		keys["listen."+name] = list(addrs, listenAddress(name))
 	}
 	for _, name := range []string{"dns", "http", "https"} {
-		keys["listen."+name] = notBuilt([]any{})
+		keys["listen."+name] = notBuilt
 	}
 	return keys
 }
@@ -283,17 +283,13 @@ func list[T any](p *[]T, parse func(string) (T, error)) setter {
 	}
 }
 
-// notBuilt takes only the value that means "off".
-func notBuilt(off any) setter {
-	return func(v any) error {
-		if v == off {
-			return nil
-		}
-		if l, ok := v.([]any); ok && len(l) == 0 {
-			return nil
-		}
-		return errors.New("not built yet: leave it out")
+// notBuilt takes only a value that means "off": "" or [].
+func notBuilt(v any) error {
+	list, ok := v.([]any)
+	if s, text := v.(string); text && s == "" || ok && len(list) == 0 {
+		return nil
 	}
+	return errors.New("not built yet: leave it out")
 }
 
 func parsePrefix(s string) (netip.Prefix, error) {

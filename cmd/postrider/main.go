@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -77,7 +78,7 @@ type notBuiltCmd struct {
 }
 
 func (notBuiltCmd) Run(k *kong.Context) error {
-	return usageError{fmt.Errorf("%s: not built yet", k.Command())}
+	return usageError{fmt.Errorf("%s: not built yet", strings.TrimSuffix(k.Command(), " <args>"))}
 }
 
 // kongExit carries the exit code of --help out of the parser.

@@ -17,6 +17,7 @@ import (
 	"github.com/emersion/go-smtp"
 
 	"postrider/internal/node"
+	"postrider/mailstore/message"
 	"postrider/mta"
 )
 
@@ -161,13 +162,7 @@ func (s *sendmail) readHeader(in *bufio.Reader) ([]byte, error) {
 	if s.fromHeader {
 		for _, key := range []string{"To", "Cc", "Bcc"} {
 			for f := h.FieldsByKey(key); f.Next(); {
-				list, err := mail.ParseAddressList(f.Value())
-				if err != nil {
-					return nil, fmt.Errorf("field %s: %w", key, err)
-				}
-				for _, a := range list {
-					s.to = append(s.to, a.Address)
-				}
+				s.to = append(s.to, named(f.Value())...)
 			}
 		}
 		if len(s.to) == 0 {
@@ -181,6 +176,21 @@ func (s *sendmail) readHeader(in *bufio.Reader) ([]byte, error) {
 	var b bytes.Buffer
 	err = textproto.WriteHeader(&b, h)
 	return b.Bytes(), err
+}
+
+// named lists the addresses of a field, those without a domain too.
+func named(field string) []string {
+	var out []string
+	for _, a := range message.ParseAddresses(field) {
+		switch {
+		case a.IsGroupStart() || a.IsGroupEnd():
+		case a.Host == message.MissingDomain:
+			out = append(out, a.Mailbox)
+		default:
+			out = append(out, mta.Address{Local: a.Mailbox, Domain: a.Host}.String())
+		}
+	}
+	return out
 }
 
 // headerReader ends after the first empty line, so that a buffering parser

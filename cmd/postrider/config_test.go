@@ -1,0 +1,177 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"postrider/internal/node"
+)
+
+// The sample configuration says what the defaults are.
+func TestSampleConfig(t *testing.T) {
+	c, err := loadConfig("../../config.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := node.DefaultOptions()
+	diff := cmp.Diff(want, c.node,
+		cmpopts.IgnoreFields(node.Options{}, "Hostname", "Listen", "DataDir"),
+		cmpopts.EquateComparable(want.PrivateNetworks[0]),
+		cmpopts.EquateEmpty())
+	if diff != "" {
+		t.Errorf("config.toml differs from the defaults (-default +file):\n%s", diff)
+	}
+	if !filepath.IsAbs(c.node.DataDir) {
+		t.Errorf("data_dir = %q, want a path below the file's folder", c.node.DataDir)
+	}
+	if c.node.Hostname != "hamburger.edu" || len(c.node.Listen.SMTP) != 1 {
+		t.Errorf("hostname %q, smtp %q", c.node.Hostname, c.node.Listen.SMTP)
+	}
+	text, err := os.ReadFile("../../config.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key := range c.keys() {
+		name := key[strings.LastIndexByte(key, '.')+1:]
+		built := !strings.HasPrefix(key, "dns.zones") && !strings.HasPrefix(key, "dns.root_hints") &&
+			key != "listen.dns" && key != "listen.http" && key != "listen.https"
+		if built != strings.Contains("\n"+string(text), "\n"+name+" ") {
+			t.Errorf("config.toml and the key %s: built is %v", key, built)
+		}
+	}
+}
+
+func TestConfigProblems(t *testing.T) {
+	for _, test := range []struct {
+		name, text string
+		want       []string // lines of the error, each a part of one
+	}{
+		{"empty", "", []string{"c.toml:1: hostname: is missing"}},
+		{"syntax", "hostname = \"a.b\"\n[listen\n", []string{"c.toml:2: "}},
+		{"all at once", `hostname = "a.b"
+frob = 1
+[limits]
+recipients = "many"
+message_size = "50 parsecs"
+[delivery]
+remote_port = 70000
+retry = []
+`, []string{
+			"c.toml:2: frob: unknown key",
+			"c.toml:4: limits.recipients: must be a whole number",
+			"c.toml:5: limits.message_size: must be a size",
+			"c.toml:7: delivery.remote_port: must be a whole number from 1 to 65535",
+			"c.toml:8: delivery.retry: needs at least one wait",
+		}},
+		{"misplaced", "hostname = \"a.b\"\nrequire_auth = true\n",
+			[]string{"c.toml:2: require_auth: unknown key (did you mean smtp.require_auth?)"}},
+		{"not built", `hostname = "a.b"
+[listen]
+dns = ["127.0.0.1:53"]
+http = []
+[dns]
+resolver = "iterative"
+zones = ["x"]
+root_hints = "y"
+`, []string{
+			"c.toml:3: listen.dns: not built yet",
+			"c.toml:6: dns.resolver: \"iterative\" is not built yet",
+			"c.toml:7: dns.zones: not built yet",
+			"c.toml:8: dns.root_hints: not built yet",
+		}},
+		{"values", `hostname = "a b"
+[listen]
+smtp = ["127.0.0.1"]
+imap = "127.0.0.1:143"
+[auth]
+plaintext = "maybe"
+[smtp]
+relay_networks = ["10.0.0.0/33"]
+relay_domains = ["exa mple"]
+bare_helo = "yes"
+bare_newline = "keep"
+[dns]
+resolver = "one.one.one.one"
+[delivery]
+expire = "never"
+tls = "sometimes"
+smarthost = "mail"
+[storage]
+engine = "postgres"
+[log]
+level = "loud"
+`, []string{
+			"c.toml:1: hostname: must be a domain name",
+			"c.toml:3: listen.smtp: \"127.0.0.1\": must be \"HOST:PORT\"",
+			"c.toml:4: listen.imap: must be a list of strings",
+			"c.toml:6: auth.plaintext: must be \"never\" or \"loopback\" or \"always\"",
+			"c.toml:8: smtp.relay_networks: \"10.0.0.0/33\": must be a network",
+			"c.toml:9: smtp.relay_domains: \"exa mple\":",
+			"c.toml:10: smtp.bare_helo: must be true or false",
+			"c.toml:11: smtp.bare_newline: must be \"reject\" or \"normalise\"",
+			"c.toml:13: dns.resolver: must be",
+			"c.toml:15: delivery.expire: must be a time",
+			"c.toml:16: delivery.tls: must be",
+			"c.toml:17: delivery.smarthost: must be \"HOST:PORT\"",
+			"c.toml:19: storage.engine: must be \"sqlite\"",
+			"c.toml:21: log.level: must be",
+		}},
+		{"tls halves", "hostname = \"a.b\"\n[tls]\ncert = \"c.pem\"\n", []string{"c.toml:2: tls: cert and key go together"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := parseConfig("c.toml", []byte(test.text))
+			var e *configError
+			if !errors.As(err, &e) {
+				t.Fatalf("error %v, want a list of problems", err)
+			}
+			lines := strings.Split(err.Error(), "\n")
+			if len(lines) != len(test.want) {
+				t.Fatalf("got:\n%v\nwant %d lines", err, len(test.want))
+			}
+			for i, want := range test.want {
+				if !strings.Contains(lines[i], want) {
+					t.Errorf("line %d is %q, want %q in it", i+1, lines[i], want)
+				}
+			}
+		})
+	}
+}
+
+func TestConfigValues(t *testing.T) {
+	c, err := parseConfig("/etc/postrider/c.toml", []byte(`hostname = "Mail.BÜCHER.example"
+data_dir = "/srv/mail"
+limits.message_size = 0
+[listen]
+smtp = [":25", "[::1]:2525"]
+lmtp = ["/run/lmtp.sock"]
+[smtp]
+relay_networks = ["192.0.2.7", "2001:db8::/32"]
+[delivery]
+expire = "12h"
+retry = ["90s", "1d"]
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := c.node
+	for _, test := range []struct{ got, want any }{
+		{n.Hostname, "mail.xn--bcher-kva.example"},
+		{n.DataDir, "/srv/mail"},
+		{n.Limits.MessageSize, int64(0)},
+		{n.Listen.SMTP, []string{"[::]:25", "[::1]:2525"}},
+		{n.Listen.LMTP, []string{"/run/lmtp.sock"}},
+		{n.RelayNetworks[0].String(), "192.0.2.7/32"},
+		{n.Expire.String(), "12h0m0s"},
+		{n.Retry[1].String(), "24h0m0s"},
+	} {
+		if diff := cmp.Diff(test.want, test.got); diff != "" {
+			t.Error(diff)
+		}
+	}
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// program runs the whole program on a configuration in a folder of its own.
+type program struct {
+	t   *testing.T
+	dir string
+}
+
+func newProgram(t *testing.T) *program {
+	p := &program{t: t, dir: t.TempDir()}
+	text := "hostname = \"mail.example.org\"\ndata_dir = \"data\"\n[dns]\nresolver = \"127.0.0.1:9\"\nhosts = \"\"\n"
+	if err := os.WriteFile(filepath.Join(p.dir, "config.toml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func (p *program) run(stdin string, args ...string) (code int, stdout, stderr string) {
+	p.t.Helper()
+	var out, errs bytes.Buffer
+	args = append([]string{"--config", filepath.Join(p.dir, "config.toml")}, args...)
+	code = run(context.Background(), args, strings.NewReader(stdin), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+func (p *program) want(code int, stdout, stderr, stdin string, args ...string) {
+	p.t.Helper()
+	c, out, errs := p.run(stdin, args...)
+	if c != code || !strings.Contains(out, stdout) || !strings.Contains(errs, stderr) {
+		p.t.Errorf("%q: exit %d, want %d\nstdout %q, want %q\nstderr %q, want %q", args, c, code, out, stdout, errs, stderr)
+	}
+	if stderr == "" && errs != "" {
+		p.t.Errorf("%q: stderr %q, want none", args, errs)
+	}
+	if code != exitDone && strings.Count(errs, "\n") != 1 {
+		p.t.Errorf("%q: stderr %q, want one line", args, errs)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	p := newProgram(t)
+	p.want(exitUsage, "", "frobnicate", "", "frobnicate")
+	for _, args := range [][]string{
+		{"trace", "x"}, {"import"}, {"export", "a"}, {"backup"}, {"restore"}, {"verify"}, {"lab", "run", "x"},
+		{"dns", "records", "x"}, {"dns", "check", "x"}, {"check", "spf"}, {"check", "dkim"}, {"check", "arc"}, {"check", "dmarc"},
+	} {
+		p.want(exitUsage, "", args[0], "", args...)
+		if _, _, errs := p.run("", args...); !strings.Contains(errs, "not built yet") {
+			t.Errorf("%q: %q", args, errs)
+		}
+	}
+	p.want(exitUsage, "", "--port-offset", "", "serve", "--port-offset", "many")
+	p.want(exitUsage, "", "unknown option", "", "send", "-z", "a@b.example")
+	p.want(exitUsage, "", "name the recipients", "", "send")
+	p.want(exitUsage, "", "not a type of DNS record", "", "dns", "query", "a.example", "FROB", "--server", "127.0.0.1:9")
+	p.want(exitDone, "postrider ", "", "", "version")
+	_, help, _ := p.run("", "--help")
+	for _, hidden := range []string{"trace", "import", "backup", "verify", "records", "dkim"} {
+		if strings.Contains(help, "\n  "+hidden) {
+			t.Errorf("--help names %s, which is not built", hidden)
+		}
+	}
+}
+
+func TestMissingConfig(t *testing.T) {
+	var out, errs bytes.Buffer
+	code := run(context.Background(), []string{"--config", "/nowhere/c.toml", "serve"}, strings.NewReader(""), &out, &errs)
+	if code != exitFailed || !strings.Contains(errs.String(), "--config FILE") || strings.Count(errs.String(), "\n") != 1 {
+		t.Errorf("exit %d, %q", code, errs.String())
+	}
+}
+
+func TestAccounts(t *testing.T) {
+	p := newProgram(t)
+	p.want(exitDone, "example.org.  IN MX   10 mail.example.org.", "", "", "init")
+	p.want(exitDone, "user add you@example.org", "", "", "init")
+	p.want(exitFailed, "", "postrider domain add example.net", "", "user", "add", "bob@example.net")
+	p.want(exitDone, "bob@example.org password: ", "", "", "user", "add", "bob@example.org")
+	p.want(exitFailed, "", "exists", "", "user", "add", "Bob@EXAMPLE.org")
+	p.want(exitDone, "", "", "hungry\nnot read\n", "user", "passwd", "bob@example.org", "--password-stdin")
+	p.want(exitFailed, "", "no password", "\n", "user", "passwd", "bob@example.org", "--password-stdin")
+	p.want(exitFailed, "", "no such user", "", "user", "remove", "eve@example.org")
+	p.want(exitDone, `"address": "bob@example.org"`, "", "", "user", "list", "--json")
+	p.want(exitDone, "", "", "", "alias", "add", "list@example.org", "bob@example.org", "eve@example.net")
+	p.want(exitDone, "list@example.org  bob@example.org eve@example.net", "", "", "alias", "list")
+	p.want(exitDone, "", "", "", "alias", "remove", "list@example.org", "eve@example.net")
+	p.want(exitDone, "list@example.org  bob@example.org\n", "", "", "alias", "list")
+	p.want(exitFailed, "", "in use", "", "domain", "remove", "example.org")
+	p.want(exitDone, "alias\n", "", "", "check", "address", "list@example.org")
+	p.want(exitDone, "unknown\n", "", "", "check", "address", "eve@example.org")
+	p.want(exitDone, "The queue is empty.", "", "", "queue", "list")
+	p.want(exitDone, "[]\n", "", "", "queue", "list", "--json")
+	p.want(exitFailed, "", "no such message", "", "queue", "show", "nothing")
+}
+
+// With no server running, send opens the data directory itself.
+func TestSend(t *testing.T) {
+	p := newProgram(t)
+	p.want(exitDone, "", "", "", "init")
+	p.want(exitDone, "", "", "hungry\n", "user", "add", "bob@example.org", "--password-stdin")
+	p.want(exitDone, "", "", "To: bob\nBcc: bob@example.org\nSubject: x\n\nhello\n.\nnot sent\n", "send", "-t", "-f", "cron@example.org")
+	p.want(exitDone, "", "", "", "send", "bob")
+	p.want(exitFailed, "", "no recipient", "Subject: x\n\n", "send", "-t")
+	p.want(exitFailed, "", "There is no eve@example.org here", "Subject: x\n\n", "send", "eve@example.org")
+	p.want(exitDone, `"messages": 2`, "", "", "user", "list", "--json")
+}
+
+func TestParseSendmail(t *testing.T) {
+	s, err := parseSendmail(strings.Fields("-oi -t -fa@b.example -F Name -odi -B 8BITMIME -N success,failure -R hdrs -V x -- -c@d.example"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.from != "a@b.example" || s.fullName != "Name" || !s.fromHeader || !s.ignoreDots || len(s.to) != 1 || s.to[0] != "-c@d.example" ||
+		len(s.notify) != 2 || s.options.Return != "HDRS" || s.options.EnvelopeID != "x" {
+		t.Errorf("%+v", s)
+	}
+}
