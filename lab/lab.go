@@ -192,7 +192,11 @@ func (l *Lab) bind(free bool) (port int, err error) {
 			return 25, nil
 		}
 		const offset = 10000
-		return 25 + offset, l.bindPorts(25+offset, 587+offset, 110+offset, 143+offset)
+		port = 25 + offset
+		if err = l.bindPorts(port, 587+offset, 110+offset, 143+offset); err != nil {
+			err = fmt.Errorf("neither the usual ports nor those plus %d are free on 127.0.0.2 and 127.0.0.3: %w", offset, err)
+		}
+		return port, err
 	}
 	for range bindTries {
 		if port, err = freePort(l.Servers[0].IP); err != nil {
