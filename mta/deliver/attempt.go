@@ -17,7 +17,7 @@ const (
 type attempt struct {
 	c   *Client
 	d   *mta.Delivery
-	msg message
+	msg content
 	out []mta.Outcome // the zero Outcome while nothing is known
 	// open lists the recipients whose fate is not known, in order.
 	open  []int
@@ -64,6 +64,9 @@ func (a *attempt) run(ctx context.Context) error {
 	if a.msg.err != nil {
 		a.c.o.Log.Error("message content cannot be read", "id", a.d.ID, "err", a.msg.err)
 		a.lastTemporary.Reply = errContent()
+		return nil
+	}
+	if len(a.open) == 0 {
 		return nil
 	}
 	for h := range a.d.Hops {

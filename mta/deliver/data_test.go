@@ -103,7 +103,7 @@ func FuzzDataWriter(f *testing.F) {
 // Time does not grow with the square of what a line holds.
 func TestDataWriterHostile(t *testing.T) {
 	for _, s := range []string{"\r", "\n", "\r\n", ".", "\r\n.", "x"} {
-		in := []byte(strings.Repeat(s, 8<<20/len(s)))
+		in := []byte(strings.Repeat(s, 1<<20/len(s)))
 		wire := stuff(t, in, blockSize, blockSize)
 		if len(wire) < len(in) {
 			t.Errorf("%q: %d octets became %d", s, len(in), len(wire))

@@ -35,6 +35,14 @@
 // peer closed meanwhile is noticed when MAIL gets no answer, and replaced
 // without counting as a failure.
 //
+// # Content
+//
+// A message goes by DATA, never by BDAT: what is sent has only CRLF and stuffed
+// dots anyway, and DATA lets a peer refuse every recipient before a large message
+// crosses the wire. A peer without 8BITMIME gets 8-bit text as quoted-printable
+// where that breaks nothing (convert.go), else 5.6.3; one without SMTPUTF8 gets no
+// message that needs it: 5.6.7.
+//
 // # Limits
 //
 // A reply is bounded in lines and octets (reply.go), and each reply and each

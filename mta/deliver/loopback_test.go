@@ -14,6 +14,7 @@ import (
 
 	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
+	"github.com/xdg-go/scram"
 
 	"postrider/mta"
 )
@@ -23,6 +24,8 @@ type backend struct {
 	mu   sync.Mutex
 	got  map[string]string // by recipient
 	auth bool
+
+	mechanisms []string
 }
 
 func (b *backend) NewSession(*smtp.Conn) (smtp.Session, error) { return &backendSession{b: b}, nil }
@@ -33,9 +36,12 @@ type backendSession struct {
 	to   []string
 }
 
-func (s *backendSession) AuthMechanisms() []string { return []string{sasl.Plain} }
+func (s *backendSession) AuthMechanisms() []string { return s.b.mechanisms }
 
-func (s *backendSession) Auth(string) (sasl.Server, error) {
+func (s *backendSession) Auth(mech string) (sasl.Server, error) {
+	if mech == "SCRAM-SHA-256" {
+		return s.scram()
+	}
 	return sasl.NewPlainServer(func(_, user, password string) error {
 		if password != "secret" {
 			return smtp.ErrAuthFailed
@@ -43,6 +49,45 @@ func (s *backendSession) Auth(string) (sasl.Server, error) {
 		s.user = user
 		return nil
 	}), nil
+}
+
+// scramServer is xdg-go's conversation as a sasl.Server.
+type scramServer struct {
+	conv *scram.ServerConversation
+	s    *backendSession
+}
+
+func (s *backendSession) scram() (sasl.Server, error) {
+	client, err := scram.SHA256.NewClient("alice", "secret", "")
+	if err != nil {
+		return nil, err
+	}
+	credentials, err := client.GetStoredCredentialsWithError(scram.KeyFactors{Salt: "salty", Iters: 4096})
+	if err != nil {
+		return nil, err
+	}
+	server, err := scram.SHA256.NewServer(func(user string) (scram.StoredCredentials, error) {
+		if user != "alice" {
+			return scram.StoredCredentials{}, errors.New("unknown")
+		}
+		return credentials, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &scramServer{server.NewConversation(), s}, nil
+}
+
+func (c *scramServer) Next(response []byte) (challenge []byte, done bool, err error) {
+	if c.conv.Done() && c.conv.Valid() {
+		c.s.user = c.conv.Username()
+		return nil, true, nil
+	}
+	answer, err := c.conv.Step(string(response))
+	if err != nil {
+		return nil, false, smtp.ErrAuthFailed
+	}
+	return []byte(answer), false, nil
 }
 
 func (s *backendSession) Mail(string, *smtp.MailOptions) error {
@@ -100,7 +145,7 @@ func serveLibrary(t testing.TB, b *backend, config *tls.Config) netip.AddrPort {
 
 func TestLibraryPeer(t *testing.T) {
 	ca := newAuthority(t)
-	b := &backend{got: map[string]string{}, auth: true}
+	b := &backend{got: map[string]string{}, auth: true, mechanisms: []string{sasl.Plain}}
 	addr := serveLibrary(t, b, ca.serverConfig(t, "mx.hamburger.test"))
 	c := New(Options{Hostname: "crepes.test", TLS: &tls.Config{RootCAs: ca.pool}})
 	defer c.Close()
@@ -146,6 +191,33 @@ func TestLibraryPeer(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// Each mechanism, with the right password and a wrong one.
+func TestLibraryLogin(t *testing.T) {
+	for _, mech := range []string{sasl.Plain, "SCRAM-SHA-256"} {
+		for _, password := range []string{"secret", "wrong"} {
+			b := &backend{got: map[string]string{}, auth: true, mechanisms: []string{mech}}
+			addr := serveLibrary(t, b, nil)
+			c := New(Options{Hostname: "crepes.test"})
+			d := mta.Delivery{
+				From: mta.Address{Local: "a", Domain: "crepes.test"},
+				To:   []mta.DeliveryRecipient{{Address: mta.Address{Local: "b", Domain: "hamburger.test"}}},
+				Hops: []mta.Hop{{Host: "localhost", Addrs: []netip.AddrPort{addr}, Login: "alice", Password: password}},
+				Open: func() (mta.Content, error) { return memory("x\r\n"), nil },
+			}
+			d.Record = func(out []mta.Outcome) error {
+				if r := out[0].Reply; r.Success() != (password == "secret") || !r.Success() && r.Status != "4.7.8" {
+					t.Errorf("%s %s: %v", mech, password, r)
+				}
+				return nil
+			}
+			if err := c.Deliver(t.Context(), &d); err != nil {
+				t.Error(err)
+			}
+			c.Close()
+		}
+	}
 }
 
 // sink is a peer that costs as little as it can.

@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"errors"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -52,10 +53,6 @@ func (a *attempt) fit(s *session, ask []int) (fit []int, need needs) {
 			a.note(s, i, r, false)
 		}
 	}
-	if limit := s.caps.size; limit > 0 && a.msg.size > limit {
-		refuse(ask, mta.Errorf(552, "5.3.4", "The message has %d octets; %s takes at most %d", a.msg.size, s.key, limit))
-		return nil, need
-	}
 	wide := 0
 	for _, i := range ask {
 		if !a.d.To[i].Address.ASCII() {
@@ -83,11 +80,30 @@ func (a *attempt) fit(s *session, ask []int) (fit []int, need needs) {
 		}
 	}
 	need.eightBit = eightBit || a.msg.wide
+	need.size = a.msg.size
 	if need.eightBit && !s.caps.eightBit {
-		refuse(ask, mta.Errorf(554, "5.6.3", "The message has 8-bit text, which %s does not take (it does not offer 8BITMIME), and cannot be converted without damage", s.key))
+		need.eightBit, need.convert = false, true
+		if err := a.msg.converted(); err != nil {
+			refuse(ask, a.keep(s, err))
+			return nil, need
+		}
+		need.size = a.msg.narrowLen
+	}
+	if limit := s.caps.size; limit > 0 && need.size > limit {
+		refuse(ask, mta.Errorf(552, "5.3.4", "The message has %d octets; %s takes at most %d", need.size, s.key, limit))
 		return nil, need
 	}
 	return ask, need
+}
+
+// keep is the refusal of a message that cannot be converted.
+func (a *attempt) keep(s *session, err error) *mta.Reply {
+	var why *errKeep
+	if !errors.As(err, &why) {
+		s.c.o.Log.Error("message content cannot be read", "id", a.d.ID, "err", err)
+		return errContent()
+	}
+	return mta.Errorf(554, "5.6.3", "The message has 8-bit text, which %s does not take (it does not offer 8BITMIME), and cannot be converted without damage: %s", s.key, why)
 }
 
 // refuseWide refuses the recipients whose addresses need SMTPUTF8.
@@ -130,7 +146,11 @@ type transaction struct {
 }
 
 // needs are the parameters of MAIL that the content wants.
-type needs struct{ eightBit, utf8 bool }
+type needs struct {
+	eightBit, utf8 bool
+	convert        bool // to 7-bit text
+	size           int64
+}
 
 func (t *transaction) run() error {
 	s := t.s
@@ -300,9 +320,12 @@ func (t *transaction) nobody() error {
 // message sends the content and the dot.
 func (t *transaction) message() error {
 	s, m := t.s, &t.a.msg
-	t.stage = "more of the message"
 	w := dataWriter{w: s, out: m.buf.out[:0]}
-	err := m.each(func(b []byte) error {
+	each := m.each
+	if t.need.convert {
+		each = m.narrow.each
+	}
+	err := each(func(b []byte) error {
 		_, err := w.Write(b)
 		return err
 	})
@@ -340,11 +363,15 @@ func (t *transaction) message() error {
 // its reason not to take the message.
 func (t *transaction) early(writeErr error) error {
 	t.sent = false
-	rep, err := t.s.reply(t.s.c.o.Timeouts.Quit, nil)
-	if err != nil || rep.Code < 400 {
-		return writeErr
+	s := t.s
+	rep, err := s.reply(s.c.o.Timeouts.Quit, nil)
+	switch {
+	case err == nil && rep.Code >= 400:
+		return &failure{reply: rep, peer: true}
+	case errors.Is(writeErr, os.ErrDeadlineExceeded):
+		return &failure{reply: mta.Errorf(451, "4.4.2", "%s took too long to take the message", s.key)}
 	}
-	return &failure{reply: rep, peer: true}
+	return &failure{reply: mta.Errorf(451, "4.4.2", "The connection to %s was lost while the message was sent: %s", s.key, plainError(writeErr))}
 }
 
 func (t *transaction) putMail() {
@@ -357,7 +384,7 @@ func (t *transaction) mailParams() string {
 	var b strings.Builder
 	if caps.sizeOffered {
 		b.WriteString(" SIZE=")
-		b.WriteString(strconv.FormatInt(t.a.msg.size, 10))
+		b.WriteString(strconv.FormatInt(t.need.size, 10))
 	}
 	if t.need.eightBit {
 		b.WriteString(" BODY=8BITMIME")

@@ -6,37 +6,58 @@ import (
 	"errors"
 	"io"
 
+	"postrider/mailstore/message"
 	"postrider/mta"
 )
 
 var errShort = errors.New("the content is shorter than its size")
 
-// message is the content of a Delivery while it is delivered. What fits into
+// content is the message of a Delivery while it is delivered. What fits into
 // the first block is read once.
-type message struct {
-	err     error // it could not be opened or read
-	content mta.Content
-	size    int64
-	buf     *buffers
-	head    []byte // the first block; in buf.in
+type content struct {
+	err  error // it could not be opened or read
+	from mta.Content
+	size int64
+	buf  *buffers
+	head []byte // the first block; in buf.in
 
 	scanned    bool
 	wide       bool // has octets above 127
 	wideHeader bool // has them in its header section
+
+	// narrow is the message as 7-bit text, once a peer needed it so, or why
+	// that cannot be.
+	narrow    *conversion
+	narrowErr error
+	narrowLen int64
 }
 
-func (m *message) open(c *Client, d *mta.Delivery) {
-	if m.content, m.err = d.Open(); m.err != nil {
+// converted plans the conversion to 7-bit text, once.
+func (m *content) converted() error {
+	if m.narrow == nil && m.narrowErr == nil {
+		m.narrow, m.narrowErr = convert(m)
+		if m.narrowErr == nil {
+			m.narrowErr = m.narrow.each(func(b []byte) error {
+				m.narrowLen += int64(len(b))
+				return nil
+			})
+		}
+	}
+	return m.narrowErr
+}
+
+func (m *content) open(c *Client, d *mta.Delivery) {
+	if m.from, m.err = d.Open(); m.err != nil {
 		return
 	}
-	m.size = m.content.Size()
+	m.size = m.from.Size()
 	m.buf = c.buffers.Get().(*buffers)
-	m.head, m.err = m.block(0)
+	m.head, m.err = m.block(0, min(m.size, blockSize))
 }
 
-func (m *message) close(c *Client) {
-	if m.content != nil {
-		m.content.Close()
+func (m *content) close(c *Client) {
+	if m.from != nil {
+		m.from.Close()
 	}
 	if m.buf != nil {
 		c.buffers.Put(m.buf)
@@ -44,28 +65,36 @@ func (m *message) close(c *Client) {
 	}
 }
 
-// block reads the block at off into the buffer, which ends what head was.
-func (m *message) block(off int64) ([]byte, error) {
-	n := min(m.size-off, blockSize)
-	got, err := m.content.ReadAt(m.buf.in[:n], off)
+// block reads n octets at off, at most blockSize, into the buffer, which ends
+// what head was unless it is all.
+func (m *content) block(off, n int64) ([]byte, error) {
+	got, err := m.from.ReadAt(m.buf.in[:n], off)
 	if int64(got) == n {
 		return m.buf.in[:n], nil
 	}
 	if err == nil || errors.Is(err, io.EOF) {
 		err = errShort
 	}
-	return nil, err
+	return nil, &contentError{err}
 }
 
 // each calls f with the content, block by block.
-func (m *message) each(f func([]byte) error) error {
+func (m *content) each(f func([]byte) error) error {
+	return m.eachOf(message.Range{End: m.size}, f)
+}
+
+// eachOf does it with a range of the content.
+func (m *content) eachOf(r message.Range, f func([]byte) error) error {
 	if m.size <= blockSize {
-		return f(m.head)
+		if r.Len() <= 0 {
+			return nil
+		}
+		return f(m.head[r.Start:r.End])
 	}
-	for off := int64(0); off < m.size; off += blockSize {
-		b, err := m.block(off)
+	for off := r.Start; off < r.End; off += blockSize {
+		b, err := m.block(off, min(r.End-off, blockSize))
 		if err != nil {
-			return &contentError{err}
+			return err
 		}
 		if err := f(b); err != nil {
 			return err
@@ -82,7 +111,7 @@ func (e *contentError) Unwrap() error { return e.err }
 
 // scan finds out whether the message needs 8BITMIME or, in its header,
 // SMTPUTF8.
-func (m *message) scan() error {
+func (m *content) scan() error {
 	if m.scanned {
 		return nil
 	}
