@@ -130,10 +130,10 @@ func (s *session) authFailure(err error) *mta.Reply {
 		return newReply(454, "4.7.0", "Too many failed logins, please wait a minute")
 	case errors.Is(err, directory.ErrBusy):
 		return newReply(454, "4.7.0", "Too many logins at once, please try again")
+	case errors.Is(err, directory.ErrMalformed), errors.Is(err, sasl.ErrUnexpectedClientResponse):
+		return newReply(501, "5.5.2", "The response does not fit the mechanism")
 	case errors.Is(err, directory.ErrCredentials):
 		return s.wrongPassword()
-	case errors.Is(err, sasl.ErrUnexpectedClientResponse):
-		return newReply(501, "5.5.2", "The response does not fit the mechanism")
 	}
 	s.log.Error("cannot check a login", "err", err)
 	return newReply(454, "4.7.0", "Temporary authentication failure")

@@ -172,7 +172,7 @@ func (s *session) startTLS(ctx context.Context, arg string) *mta.Reply {
 		return newReply(503, "5.5.1", "TLS is on already")
 	case arg != "":
 		return newReply(501, "5.5.4", "STARTTLS has no argument")
-	case s.r.Buffered() > 0:
+	case s.hasInput():
 		s.log.Info("refused: commands after STARTTLS", "remote", s.conn.Remote.String())
 		return closing(554, "5.5.1", "Nothing may follow STARTTLS before the handshake")
 	}

@@ -15,7 +15,7 @@ import (
 // data is DATA (RFC 5321 section 4.1.1.4).
 func (s *session) data(ctx context.Context, arg string) *mta.Reply {
 	switch {
-	case s.r.Buffered() > 0:
+	case s.hasInput():
 		// DATA is the last command of a group (RFC 2920 section 3.1). What
 		// follows may be content that, were DATA refused, would be taken for
 		// commands.

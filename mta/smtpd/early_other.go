@@ -7,7 +7,7 @@ import (
 	"net"
 )
 
-// socketHasInput fails: early then waits a moment instead.
+// socketHasInput fails: its callers then look at what they have read.
 func socketHasInput(net.Conn) (waiting bool, err error) {
 	return false, errors.ErrUnsupported
 }

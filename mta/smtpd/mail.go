@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"postrider/mta"
@@ -158,11 +159,17 @@ func (s *session) refuseRecipient(to mta.Address, err error) *mta.Reply {
 	return r
 }
 
+// has tells whether to is a recipient already.
 func (t *transaction) has(to mta.Address) bool {
-	for i := range t.env.To {
-		if t.env.To[i].Address == to {
-			return true
-		}
+	const few = 16 // recipients are compared one by one
+	if len(t.env.To) <= few {
+		return slices.ContainsFunc(t.env.To, func(r mta.Recipient) bool { return r.Address == to })
 	}
-	return false
+	if t.seen == nil {
+		t.seen = make(map[mta.Address]bool)
+	}
+	for ; t.indexed < len(t.env.To); t.indexed++ {
+		t.seen[t.env.To[t.indexed].Address] = true
+	}
+	return t.seen[to]
 }

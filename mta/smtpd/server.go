@@ -41,6 +41,7 @@ const (
 	maxHello      = 255       // octets of a host's name
 	maxHeader     = 256 << 10 // octets of a message's header
 	maxHops       = 100       // Received fields (RFC 5321 section 6.3)
+	maxAuthors    = 100       // addresses in From and Sender of a submission
 	maxErrors     = 30        // refused commands since the last message
 	maxUnknown    = 20        // unknown recipients of one session
 	maxIdle       = 500       // commands that bring no message nearer, since the last message

@@ -46,8 +46,10 @@ type hello struct {
 // transaction is a message on its way in (RFC 5321 section 3.3).
 type transaction struct {
 	env     *mta.Envelope
-	refused int      // recipients that were refused
-	msg     *message // the content; nil before DATA or the first BDAT
+	refused int                  // recipients that were refused
+	msg     *message             // the content; nil before DATA or the first BDAT
+	seen    map[mta.Address]bool // of many recipients, those that were indexed
+	indexed int
 }
 
 func (s *Server) serve(ctx context.Context, conn *wire.Conn, draining <-chan struct{}) {
@@ -303,13 +305,21 @@ func cutWord(line string) (word, rest string) {
 	return word, strings.Trim(rest, " ")
 }
 
-// early tells whether the client has sent something by now.
+// hasInput tells whether the client has sent something by now.
+func (s *session) hasInput() bool {
+	if s.r.Buffered() > 0 {
+		return true
+	}
+	waiting, err := socketHasInput(s.conn.Conn)
+	return err == nil && waiting
+}
+
+// early is hasInput for a client that may send nothing yet at all: a
+// connection that is no socket (TLS, or in memory) is watched for a moment.
 func (s *session) early() bool {
 	if waiting, err := socketHasInput(s.conn.Conn); err == nil {
 		return waiting
 	}
-	// No socket that could be asked (TLS, a connection in memory): a moment's
-	// wait shows what is there already.
 	if s.conn.Busy(time.Millisecond) != nil {
 		return false
 	}

@@ -82,7 +82,9 @@ func (f *submission) apply(kept []byte) (edited []byte, authors []mta.Address, r
 			if r != nil {
 				return nil, nil, r
 			}
-			authors = append(authors, list...)
+			if authors = append(authors, list...); len(authors) > maxAuthors {
+				return nil, nil, mta.Errorf(550, "5.6.0", "From and Sender name more than %d addresses", maxAuthors)
+			}
 		}
 		fields = append(fields, field...)
 	}

@@ -133,6 +133,8 @@ func (p *player) start(config string) {
 			o.Mode = map[string]Mode{"mx": MX, "submission": Submission, "lmtp": LMTP}[value]
 		case "require_auth":
 			o.RequireAuth = value == "on"
+		case "ours":
+			o.Ours = value == "on"
 		case "bare_helo":
 			o.BareHelo = value == "on"
 		case "bare_newline":

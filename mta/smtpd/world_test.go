@@ -125,6 +125,8 @@ func (w *world) check(user, password string) error {
 	switch {
 	case user == "alice@hamburger.edu" && password == "wonderland":
 		return nil
+	case user == "":
+		return directory.ErrMalformed
 	case user == "busy":
 		return directory.ErrBusy
 	case user == "guesser":
