@@ -281,4 +281,3 @@ func (w *world) raw(script string) string {
 	}
 	return said.String()
 }
-

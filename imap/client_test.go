@@ -1,0 +1,254 @@
+package imap
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-imap/v2/imapclient"
+
+	"postrider/internal/wire/wiretest"
+	"postrider/mailstore"
+)
+
+// login opens a session of go-imap's client.
+func (w *world) login(options *imapclient.Options) *imapclient.Client {
+	w.t.Helper()
+	c := imapclient.New(w.dial(), options)
+	w.t.Cleanup(func() { c.Close() })
+	if err := c.Login("bob", "hungry").Wait(); err != nil {
+		w.t.Fatal(err)
+	}
+	return c
+}
+
+// TestClient: another program's client reads what we write.
+func TestClient(t *testing.T) {
+	w := newWorld(t, nil)
+	w.deliver("bob", "INBOX", fixture(t, "alternative"), mailstore.Flags{}, 1)
+	c := w.login(nil)
+	data, err := c.Select("INBOX", nil).Wait()
+	if err != nil || data.NumMessages != 1 {
+		t.Fatalf("Select = %+v, %v", data, err)
+	}
+	list, err := c.Fetch(imap.SeqSetNum(1), &imap.FetchOptions{
+		Envelope: true, UID: true, Flags: true,
+		BodyStructure: &imap.FetchItemBodyStructure{Extended: true},
+		BodySection:   []*imap.FetchItemBodySection{{Part: []int{2}}},
+	}).Collect()
+	if err != nil || len(list) != 1 {
+		t.Fatalf("Fetch = %v, %v", list, err)
+	}
+	m := list[0]
+	if m.Envelope.Subject != "äöüß folded" || m.Envelope.From[0].Name != "Jörg Smith" || len(m.Envelope.Cc) != 5 {
+		t.Errorf("envelope %+v", m.Envelope)
+	}
+	if got := m.BodyStructure.MediaType(); got != "multipart/alternative" {
+		t.Errorf("structure %s", got)
+	}
+	if got := string(m.BodySection[0].Bytes); got != "<p>hi</p>\r\n" {
+		t.Errorf("part 2 = %q", got)
+	}
+	if err := c.Store(imap.SeqSetNum(1), &imap.StoreFlags{Op: imap.StoreFlagsAdd, Flags: []imap.Flag{imap.FlagDeleted}}, nil).Close(); err != nil {
+		t.Error(err)
+	}
+	if seqs, err := c.Expunge().Collect(); err != nil || len(seqs) != 1 {
+		t.Errorf("Expunge = %v, %v", seqs, err)
+	}
+	if err := c.Logout().Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFixturesOverIMAP: whatever is stored comes out exactly, and everything
+// that we say of it is well-formed.
+func TestFixturesOverIMAP(t *testing.T) {
+	files, err := filepath.Glob("../mailstore/message/testdata/*.msg")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no fixtures: %v", err)
+	}
+	w := newWorld(t, nil)
+	var stored [][]byte
+	add := func(b []byte) {
+		w.deliver("bob", "INBOX", b, mailstore.Flags{}, 1)
+		stored = append(stored, b)
+	}
+	for _, f := range files {
+		if b := fixture(t, strings.TrimSuffix(filepath.Base(f), ".msg")); len(b) > 0 {
+			add(b)
+		}
+	}
+	for _, s := range hostileMessages() {
+		add([]byte(s))
+	}
+	c := w.login(nil)
+	if _, err := c.Select("INBOX", nil).Wait(); err != nil {
+		t.Fatal(err)
+	}
+	cmd := c.Fetch(imap.SeqSet{{Start: 1, Stop: 0}}, &imap.FetchOptions{
+		Envelope: true, RFC822Size: true,
+		BodyStructure:     &imap.FetchItemBodyStructure{Extended: true},
+		BodySection:       []*imap.FetchItemBodySection{{Peek: true}, {Part: []int{1}, Peek: true}, {Part: []int{1}, Specifier: imap.PartSpecifierMIME, Peek: true}},
+		BinarySectionSize: []*imap.FetchItemBinarySectionSize{{Part: []int{9}}},
+	})
+	list, err := cmd.Collect()
+	if err != nil || len(list) != len(stored) {
+		t.Fatalf("%d of %d messages, %v", len(list), len(stored), err)
+	}
+	for i, m := range list {
+		for _, s := range m.BodySection {
+			if len(s.Section.Part) == 0 && !bytes.Equal(s.Bytes, stored[i]) {
+				t.Errorf("message %d: %d octets are not the %d that were stored", i, len(s.Bytes), len(stored[i]))
+			}
+		}
+		if m.RFC822Size != int64(len(stored[i])) || m.Envelope == nil || m.BodyStructure == nil {
+			t.Errorf("message %d: size %d, envelope %v, structure %v", i, m.RFC822Size, m.Envelope, m.BodyStructure)
+		}
+	}
+	found, err := c.Search(&imap.SearchCriteria{Text: []string{"no-such-text-anywhere"}}, nil).Wait()
+	if err != nil || len(found.AllSeqNums()) != 0 {
+		t.Errorf("Search = %v, %v", found, err)
+	}
+}
+
+// hostileMessages are expensive or odd, though small enough for go-imap's
+// client, which holds what it gets in memory.
+func hostileMessages() []string {
+	nested := ""
+	for i := range 300 {
+		nested += fmt.Sprintf("Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n", i, i)
+	}
+	return []string{
+		nested,
+		strings.Repeat("Content-Type: message/rfc822\r\n\r\n", 300),
+		"Content-Type: multipart/mixed; boundary=x\r\n\r\n" + strings.Repeat("--x\r\n\r\n\r\n", 6000),
+		"Subject: " + strings.Repeat("x", 200000) + "\r\n\r\nbody",
+		"From: " + strings.Repeat("a,", 20000) + "\r\n\r\n",
+		"Subject: \x00\xff\"\\{5}\r\nFrom: \"\\\"{3}\" <\x01@\x80>\r\nContent-Type: \"\\\"/x; a=\"\\\r\n {9}\"\r\n\r\n\x00",
+		"Content-Disposition: attachment; filename=\"\xe4\r\n\t\xf6\"\r\nContent-Language: de,(x),en\r\nContent-Location: \x00x\r\n\r\nx",
+		"\r\n", "\n", "\x00", "a", ":", "From: ", strings.Repeat("\r", 5000),
+	}
+}
+
+// TestIdleLatency: a delivery is announced at once.
+func TestIdleLatency(t *testing.T) {
+	w := newWorld(t, nil)
+	arrived := make(chan time.Time, 1)
+	c := w.login(&imapclient.Options{UnilateralDataHandler: &imapclient.UnilateralDataHandler{
+		Mailbox: func(*imapclient.UnilateralDataMailbox) {
+			select {
+			case arrived <- time.Now():
+			default:
+			}
+		},
+	}})
+	if _, err := c.Select("INBOX", nil).Wait(); err != nil {
+		t.Fatal(err)
+	}
+	idle, err := c.Idle()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.deliver("bob", "INBOX", fixture(t, "plain"), mailstore.Flags{}, 1)
+	committed := time.Now()
+	select {
+	case at := <-arrived:
+		if d := at.Sub(committed); d > 500*time.Millisecond {
+			t.Errorf("announced after %v", d)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("not announced")
+	}
+	if err := idle.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := idle.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAppendCutShort: a connection that is lost within an APPEND leaves nothing.
+func TestAppendCutShort(t *testing.T) {
+	w := newWorld(t, nil)
+	w.raw("a LOGIN bob hungry\r\nb APPEND INBOX {4000+}\r\nonly this")
+	w.raw("a LOGIN bob hungry\r\nb APPEND INBOX {4000+}\r\n")
+	w.raw("a LOGIN bob hungry\r\nb APPEND INBOX {5+}\r\nhello")
+	if said := w.raw("a LOGIN bob hungry\r\nb STATUS INBOX (MESSAGES)\r\n"); !strings.Contains(said, "* STATUS INBOX (MESSAGES 1)\r\n") {
+		t.Errorf("%q", said)
+	}
+}
+
+// TestLargeMessage streams through a session both ways.
+func TestLargeMessage(t *testing.T) {
+	w := newWorld(t, func(o *Options) { o.MaxSize = 32 << 20 })
+	c := w.login(nil)
+	text := "Subject: large\r\n\r\n" + strings.Repeat(strings.Repeat("0123456789abcdef", 4)+"\r\n", 20<<20/66)
+	cmd := c.Append("INBOX", int64(len(text)), nil)
+	if _, err := io.WriteString(cmd, text); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := cmd.Wait(); err != nil || data.UID != 1 {
+		t.Fatalf("Append = %v, %v", data, err)
+	}
+	if _, err := c.Select("INBOX", nil).Wait(); err != nil {
+		t.Fatal(err)
+	}
+	list, err := c.Fetch(imap.SeqSetNum(1), &imap.FetchOptions{BodySection: []*imap.FetchItemBodySection{{}}}).Collect()
+	if err != nil || string(list[0].BodySection[0].Bytes) != text {
+		t.Errorf("Fetch: %v", err)
+	}
+}
+
+// TestShutdownFinishes: a command under way is finished before the goodbye, and
+// a client that does not read does not keep the server.
+func TestShutdownFinishes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.deliver("bob", "INBOX", bytes.Repeat([]byte("0123456789abcde\r\n"), 50000), mailstore.Flags{}, 1)
+		stuck := w.dial()
+		defer stuck.Close()
+		io.WriteString(stuck, "a LOGIN bob hungry\r\nb SELECT INBOX\r\nc FETCH 1 BODY[]\r\n")
+		c := w.connect()
+		c.ok("LOGIN bob hungry")
+		io.WriteString(c.conn, "x APPEND INBOX {5}\r\n")
+		if line := c.line(); !strings.HasPrefix(line, "+") {
+			t.Fatal(line)
+		}
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		done := make(chan error, 1)
+		go func() { done <- w.wire.Shutdown(ctx) }()
+		synctest.Wait()
+		io.WriteString(c.conn, "hello\r\n")
+		if line := c.line(); !strings.HasPrefix(line, "x OK") {
+			t.Error(line)
+		}
+		if line := c.line(); line != "* BYE The server is shutting down" {
+			t.Error(line)
+		}
+		if err := <-done; err == nil {
+			t.Error("the stuck client was not closed")
+		}
+	})
+}
+
+// TestCrowded: when connections run short, strangers have a minute.
+func TestCrowded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		crowded := true
+		w := newWorld(t, func(o *Options) { o.Crowded = func() bool { return crowded } })
+		d := wiretest.Dialogue{Dial: w.listener.Dial}
+		d.Run(t, "crowded", "S~ \\* OK .*\nwait 50s\nC: a NOOP\nS: a OK NOOP completed\nwait 11s\nS: * BYE Idle too long\nclosed\n")
+	})
+}
