@@ -15,6 +15,9 @@ const (
 	HandshakeTimeout = 10 * time.Second
 	// refusalTimeout bounds the writing of a refusal before a close.
 	refusalTimeout = time.Second
+	// lingerTime and lingerOctets bound what is read after the last reply.
+	lingerTime   = time.Second
+	lingerOctets = 256 << 10
 )
 
 // Conn is one accepted connection, handed to a protocol's handler. A Conn made

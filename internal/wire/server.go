@@ -7,6 +7,7 @@ import (
 	"encoding/base32"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -259,7 +260,7 @@ func (s *Server) refuse(raw net.Conn, p Protocol, reason string) {
 
 // handle runs one connection's handler and closes the connection.
 func (s *Server) handle(c *Conn, p Protocol) {
-	defer func() { c.Conn.Close() }()
+	defer s.hangUp(c)
 	defer func() {
 		if v := recover(); v != nil {
 			s.panics.Add(1)
@@ -274,6 +275,21 @@ func (s *Server) handle(c *Conn, p Protocol) {
 		}
 	}
 	p.Serve(s.base, c, s.draining)
+}
+
+// hangUp closes the connection after its last reply. What the client sent
+// meanwhile is read and thrown away, within bounds: a close with unread octets
+// would reset the connection, and the reply with it (RFC 9293 section 3.10.4).
+func (s *Server) hangUp(c *Conn) {
+	defer c.Conn.Close()
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok || s.gate.Crowded() || half.CloseWrite() != nil {
+		return
+	}
+	raw := c.life.raw
+	if raw.SetReadDeadline(s.clock.Now().Add(lingerTime)) == nil {
+		_, _ = io.CopyN(io.Discard, raw, lingerOctets) // ends by the client's close, a bound or an error
+	}
 }
 
 func explainHandshake(err error) string {

@@ -323,7 +323,7 @@ func TestShutdown(t *testing.T) {
 		takes  time.Duration
 		err    error
 	}{
-		{20 * time.Second, "250", 10 * time.Second, nil},
+		{20 * time.Second, "250", 10*time.Second + lingerTime, nil}, // the client does not close
 		{3 * time.Second, "", 3 * time.Second, context.DeadlineExceeded},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -580,5 +580,34 @@ func TestNetwork(t *testing.T) {
 	}
 	if Network(netip.Addr{}).IsValid() {
 		t.Error("a UNIX socket has a network")
+	}
+}
+
+// The last reply arrives although the client has sent what nobody reads.
+func TestLastReplyArrives(t *testing.T) {
+	s := NewServer(ServerOptions{})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Serve(l, Protocol{Name: "test", Serve: func(_ context.Context, c *Conn, _ <-chan struct{}) {
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			_, _ = c.Write([]byte("bye\r\n"))
+		}
+	}})
+	defer s.Shutdown(context.Background())
+	for range 50 {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Write(make([]byte, 64<<10)); err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(c)
+		if string(got) != "bye\r\n" || err != nil {
+			t.Fatalf("read %q, %v", got, err)
+		}
+		c.Close()
 	}
 }
