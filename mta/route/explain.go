@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"strings"
 
 	"postrider/internal/directory"
@@ -111,7 +110,7 @@ func (r *Router) explainAlias(ctx context.Context, to mta.Address, x *Explanatio
 
 // explainRemote tells what becomes of an address in a domain that is not ours.
 func (r *Router) explainRemote(ctx context.Context, to mta.Address, x *Explanation) {
-	_, err := r.Recipient(ctx, mta.Client{Addr: netip.IPv6Unspecified()}, to)
+	_, err := r.Recipient(ctx, mta.Client{}, to)
 	var refusal *mta.Reply
 	switch {
 	case err == nil:

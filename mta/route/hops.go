@@ -118,6 +118,9 @@ func (w *walk) group(ctx context.Context, mxs []dns.MX) bool {
 			w.omit("an MX record names no host")
 			continue
 		}
+		if slices.ContainsFunc(w.hops, func(h mta.Hop) bool { return h.Host == mx.Host }) {
+			continue // it is there already, at a better preference
+		}
 		hosts = append(hosts, mx.Host)
 	}
 	if len(hosts) > 1 {

@@ -12,7 +12,7 @@ import (
 
 // Recipient decides about one recipient that c names: where its copies go, or a
 // refusal, which is a *mta.Reply. Any other error is temporary. The zero Client
-// is ourselves.
+// is a stranger.
 func (r *Router) Recipient(ctx context.Context, c mta.Client, to mta.Address) ([]mta.Target, error) {
 	targets, err := r.local(ctx, to)
 	if !errors.Is(err, directory.ErrNoDomain) {
@@ -76,7 +76,7 @@ func (r *Router) ours(ctx context.Context, domain string) (bool, error) {
 }
 
 // mayRelay tells whether c may send to any address: it logged in, or is in
-// relay_networks, or is on this machine and came by no network.
+// relay_networks, or is ourselves.
 func (r *Router) mayRelay(c mta.Client) bool {
 	if c.Account != 0 || c.Ours {
 		return true

@@ -109,6 +109,7 @@ func newFakeDNS() *fakeDNS {
 			"two.test":       {"20 b.two.test", "10 a.two.test"},
 			"equal.test":     {"5 e1.test", "5 e2.test", "5 e3.test"},
 			"null.test":      {"0 ."},
+			"twice.test":     {"5 b.two.test", "10 a.two.test", "20 b.two.test"},
 			"nullplus.test":  {"0 .", "10 a.two.test"},
 			"servfail.test":  {"!"},
 			"backup.test":    {"10 a.two.test", "20 mail.hamburger.edu", "20 b.two.test", "30 c.two.test"},
@@ -163,7 +164,8 @@ func TestRecipient(t *testing.T) {
 	stranger := mta.Client{Addr: netip.MustParseAddr("198.51.100.1")}
 	relay := mta.Client{Addr: netip.MustParseAddr("::ffff:192.0.2.7")}
 	user := mta.Client{Addr: stranger.Addr, Account: 2, Login: "bob@hamburger.edu"}
-	ourselves := mta.Client{}
+	ourselves := mta.Client{Ours: true}
+	unknown := mta.Client{} // an address that could not be told
 	for _, tt := range []struct {
 		client mta.Client
 		to     string
@@ -199,6 +201,7 @@ func TestRecipient(t *testing.T) {
 		{user, "x%two.test@hamburger.edu", "550 5.7.1"},
 		{relay, "x@two.test", "x@two.test"},
 		{ourselves, "x@two.test", "x@two.test"},
+		{unknown, "x@two.test", "550 5.7.1"},
 	} {
 		r, f := newTestRouter(nil)
 		to, _, err := mta.ParsePath(tt.to)
@@ -249,6 +252,7 @@ func TestHops(t *testing.T) {
 		want   string // hosts with addresses, or the refusal
 	}{
 		{"two.test", "a.two.test [2a00:1450::1]:25 8.8.4.4:25; b.two.test 8.8.8.8:25"},
+		{"twice.test", "b.two.test 8.8.8.8:25; a.two.test [2a00:1450::1]:25 8.8.4.4:25"},
 		{"equal.test", "e3.test 1.1.1.3:25; e2.test 1.1.1.2:25; e1.test 1.1.1.1:25"},
 		{"implicit.test", "implicit.test 8.8.8.8:25"},
 		{"hostsfileonly.dev", "hostsfileonly.dev 8.8.8.8:25"},
@@ -470,6 +474,57 @@ func FuzzLiteral(f *testing.F) {
 		}
 		if again, ok := literal(mta.Literal(ip)); !ok || again != ip {
 			t.Errorf("%q is %v, printed and read %v", s, ip, again)
+		}
+	})
+}
+
+// Whatever the DNS says of a domain, no hop leads to ourselves, to where no host
+// can be, or to a non-public address that is not listed; and there is a hop or a
+// reason.
+func FuzzHops(f *testing.F) {
+	f.Add([]byte("\x0a\x04\x08\x08\x08\x08\x0a\x04\x7f\x00\x00\x01\x05\x04\x0a\x00\x00\x01"))
+	f.Add([]byte("\x00\x10\x00\x64\xff\x9b\x00\x00\x00\x00\x00\x00\x00\x00\x0a\x00\x00\x01"))
+	f.Add([]byte("\x01\x00\x01\x01\x01\x02"))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		r, fake := newTestRouter(nil)
+		// Each host is a preference, a form, and an address of 4 or 16 octets.
+		for n := 0; len(in) >= 2; n++ {
+			pref, form := in[0], in[1]
+			in = in[2:]
+			host := fmt.Sprintf("h%d.test", n%20)
+			size := 4 + 12*int(form&1)
+			switch {
+			case form&0x60 == 0x60:
+				host = []string{".", "mail.hamburger.edu", "MAIL.hamburger.EDU", "gone.test"}[form&3]
+			case form&0x40 != 0 && fake.a[host] == nil:
+				fake.a[host] = []string{"!"}
+			case len(in) >= size && !slices.Contains(fake.a[host], "!"):
+				a, _ := netip.AddrFromSlice(in[:size])
+				fake.a[host] = append(fake.a[host], a.String())
+				in = in[size:]
+			}
+			fake.mx["fuzz.test"] = append(fake.mx["fuzz.test"], fmt.Sprintf("%d %s", pref, host))
+		}
+		hops, err := r.Hops(t.Context(), "fuzz.test")
+		var refusal *mta.Reply
+		if (len(hops) == 0) == (err == nil) || err != nil && (!errors.As(err, &refusal) || refusal.Code/100 < 4) {
+			t.Fatalf("%v, %v", hops, err)
+		}
+		total := 0
+		for _, h := range hops {
+			total += len(h.Addrs)
+			if len(h.Addrs) == 0 || strings.EqualFold(h.Host, r.o.Hostname) {
+				t.Errorf("%+v", h)
+			}
+			for _, at := range h.Addrs {
+				a := at.Addr()
+				if a.Is4In6() || never(a) || r.o.Ourselves(at) || notPublic(a) != "" && !contains(r.o.PrivateNetworks, a) {
+					t.Errorf("%s is contacted", at)
+				}
+			}
+		}
+		if total > maxAddresses {
+			t.Errorf("%d addresses", total)
 		}
 	})
 }
