@@ -1,8 +1,6 @@
 package sqlite
 
-import (
-	"sync"
-)
+import "sync"
 
 const (
 	// checkpointPages is how much the log grows, by estimate, before it is
@@ -21,8 +19,10 @@ type checkpointer struct {
 	c    *conn
 	kick chan struct{}
 	done sync.WaitGroup
+	most int64 // maxLogPages
 
-	pages int // written since the last wake, by estimate; belongs to the writer
+	every int // checkpointPages; this and pages belong to the writer
+	pages int // written since the last wake, by estimate
 }
 
 func startCheckpoints(e *Engine) (*checkpointer, error) {
@@ -30,7 +30,7 @@ func startCheckpoints(e *Engine) (*checkpointer, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &checkpointer{e: e, c: c, kick: make(chan struct{}, 1)}
+	k := &checkpointer{e: e, c: c, kick: make(chan struct{}, 1), every: checkpointPages, most: maxLogPages}
 	k.done.Add(1)
 	go k.loop()
 	return k, nil
@@ -39,7 +39,7 @@ func startCheckpoints(e *Engine) (*checkpointer, error) {
 // grown tells how many pages a commit added to the log, about, and asks for a
 // checkpoint when there are enough of them.
 func (k *checkpointer) grown(pages int) {
-	if k.pages += pages; k.pages < checkpointPages {
+	if k.pages += pages; k.pages < k.every {
 		return
 	}
 	k.pages = 0
@@ -60,7 +60,7 @@ func (k *checkpointer) loop() {
 	defer k.done.Done()
 	for range k.kick {
 		length, err := k.checkpoint()
-		if err == nil && length > maxLogPages {
+		if err == nil && length > k.most {
 			// Most of the log is moved; the rest is short. With the writer
 			// stopped all of it can be, and its next commit starts the log anew.
 			k.e.turn.Lock()

@@ -2,6 +2,15 @@ package sqlite
 
 import (
 	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 
 	"postrider/mailstore"
@@ -10,10 +19,388 @@ import (
 
 func TestEngine(t *testing.T) {
 	storetest.Run(t, func(t *testing.T, dir string) mailstore.Engine {
-		e, err := Open(context.Background(), dir+"/data", Options{})
+		return open(t, filepath.Join(dir, "data"))
+	})
+}
+
+func open(t *testing.T, dir string) *Engine {
+	t.Helper()
+	e, err := Open(context.Background(), dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func openStore(t *testing.T, dir string) (*mailstore.Store, *Engine) {
+	t.Helper()
+	e := open(t, dir)
+	s, err := mailstore.Open(context.Background(), e, mailstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, e
+}
+
+func closeStore(t *testing.T, s *mailstore.Store) {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// newInbox makes an account with an INBOX.
+func newInbox(t *testing.T, s *mailstore.Store) (m mailstore.MailboxID) {
+	t.Helper()
+	err := s.Update(context.Background(), func(tx *mailstore.Tx) error {
+		a, err := tx.CreateAccount(mailstore.Account{Address: "bob@example.org"})
 		if err != nil {
+			return err
+		}
+		box, err := tx.CreateMailbox(a, "INBOX", "")
+		m = box.ID
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// deliver appends one message.
+func deliver(s *mailstore.Store, m mailstore.MailboxID, text string) (uid mailstore.UID, err error) {
+	w := s.NewBody()
+	defer w.Abort()
+	if _, err := io.WriteString(w, text); err != nil {
+		return 0, err
+	}
+	b, err := w.Commit()
+	if err != nil {
+		return 0, err
+	}
+	defer b.Release()
+	err = s.Update(context.Background(), func(tx *mailstore.Tx) (err error) {
+		uid, err = tx.Append(m, mailstore.NewMessage{Body: b})
+		return err
+	})
+	return uid, err
+}
+
+// verify checks the rows of a closed store.
+func verify(t *testing.T, dir string) {
+	t.Helper()
+	e := open(t, dir)
+	snap, err := e.Snapshot(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := storetest.Verify(e, snap); err != nil {
+		t.Error(err)
+	}
+	snap.Close()
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestModes(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "data")
+	s, _ := openStore(t, dir)
+	if _, err := deliver(s, newInbox(t, s), strings.Repeat("x", mailstore.InlineSize+1)); err != nil {
+		t.Fatal(err)
+	}
+	files := 0
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		want := fs.FileMode(0o600)
+		if d.IsDir() {
+			want = 0o700
+		} else {
+			files++
+		}
+		if info.Mode().Perm() != want {
+			t.Errorf("%s has mode %v", path, info.Mode())
+		}
+		return nil
+	})
+	if err != nil || files != 5 { // database, -wal, -shm, lock, body
+		t.Errorf("%d files, %v", files, err)
+	}
+	closeStore(t, s)
+	for path, modes := range map[string][2]fs.FileMode{
+		dir:                                {0o750, 0o700},
+		filepath.Join(dir, "postrider.db"): {0o604, 0o600},
+		filepath.Join(dir, "bodies"):       {0o701, 0o700},
+	} {
+		if err := os.Chmod(path, modes[0]); err != nil {
 			t.Fatal(err)
 		}
-		return e
+		_, err := Open(context.Background(), dir, Options{})
+		if !errors.Is(err, ErrOpenToOthers) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s with mode %v: %v", path, modes[0], err)
+		}
+		if err := os.Chmod(path, modes[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	verify(t, dir)
+}
+
+func TestInUse(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	e := open(t, dir)
+	_, err := Open(context.Background(), dir, Options{})
+	want := fmt.Sprintf("the data directory is in use by process %d: %s", os.Getpid(), dir)
+	if !errors.Is(err, ErrInUse) || err.Error() != want {
+		t.Errorf("error %q, want %q", err, want)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(t, dir).Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNewerVersion(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	for pragma, want := range map[string]error{
+		fmt.Sprintf("user_version = %d", Version+1): ErrNewer,
+		"application_id = 7":                        nil,
+	} {
+		e := open(t, dir)
+		if err := e.writer.script("PRAGMA " + pragma); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Open(context.Background(), dir, Options{})
+		if err == nil || want != nil && !errors.Is(err, want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v", pragma, err)
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A file that is no database is left as it is.
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path, junk := filepath.Join(dir, "postrider.db"), strings.Repeat("not a database\n", 1000)
+	if err := os.WriteFile(path, []byte(junk), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(context.Background(), dir, Options{}); err == nil {
+		t.Error("a file that is no database was opened")
+	}
+	if data, err := os.ReadFile(path); err != nil || string(data) != junk {
+		t.Errorf("the file was changed: %v", err)
+	}
+}
+
+// Every connection that can write syncs every commit; no reader can write.
+func TestSynchronous(t *testing.T) {
+	e := open(t, filepath.Join(t.TempDir(), "data"))
+	snap, err := e.Snapshot(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader := snap.(*snapshot).c
+	for name, c := range map[string]*conn{"writer": e.writer, "checkpointer": e.check.c, "reader": reader} {
+		for pragma, want := range map[string]string{"synchronous": "2", "journal_mode": "wal", "wal_autocheckpoint": "0"} {
+			if got, err := c.pragma(pragma); err != nil || got != want {
+				t.Errorf("%s: %s is %s, %v", name, pragma, got, err)
+			}
+		}
+	}
+	if _, err := reader.exec("DELETE FROM setting WHERE key = ?", ""); err == nil {
+		t.Error("a reader can write")
+	}
+	snap.Close()
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// What is left in bodies/tmp belongs to nobody.
+func TestTemporaryFiles(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	e := open(t, dir)
+	f, err := e.CreateFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write([]byte("cut short")); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	e = open(t, dir)
+	left, err := os.ReadDir(filepath.Join(dir, "bodies", "tmp"))
+	if err != nil || len(left) != 0 {
+		t.Errorf("%v left, %v", left, err)
+	}
+	for _, name := range []string{"", "../../postrider.db", strings.Repeat("/", 32), strings.Repeat("A", 32), strings.Repeat("a", 33)} {
+		if _, err := e.OpenFile(name); !errors.Is(err, mailstore.ErrNotFound) {
+			t.Errorf("open %q: %v", name, err)
+		}
+		if err := e.RemoveFile(name); err != nil {
+			t.Errorf("remove %q: %v", name, err)
+		}
+	}
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A full database refuses, goes on reading and deleting, and recovers.
+func TestFull(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	s, e := openStore(t, dir)
+	inbox := newInbox(t, s)
+	limit := func(pages int) {
+		e.turn.Lock()
+		defer e.turn.Unlock()
+		if err := e.writer.script(fmt.Sprintf("PRAGMA max_page_count = %d", pages)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	limit(200)
+	text := strings.Repeat("x", 20000)
+	stored := 0
+	for ; stored < 1000; stored++ {
+		if _, err := deliver(s, inbox, text); errors.Is(err, mailstore.ErrFull) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if stored == 0 || stored == 1000 {
+		t.Fatalf("%d messages were stored", stored)
+	}
+	expunge := func(uid mailstore.UID) {
+		err := s.Update(context.Background(), func(tx *mailstore.Tx) error {
+			_, err := tx.Expunge(inbox, []mailstore.UID{uid})
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	expunge(1)
+	expunge(2)
+	if _, err := deliver(s, inbox, text); err != nil {
+		t.Errorf("after deleting: %v", err)
+	}
+	// Several in one commit: those who do not fit take the others with them,
+	// and all are told.
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	acknowledged := stored - 1
+	for range 20 {
+		wg.Go(func() {
+			_, err := deliver(s, inbox, text)
+			if err != nil && !errors.Is(err, mailstore.ErrFull) {
+				t.Error(err)
+			}
+			if err == nil {
+				mu.Lock()
+				acknowledged++
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	limit(1 << 30)
+	if _, err := deliver(s, inbox, text); err != nil {
+		t.Error(err)
+	}
+	err := s.View(context.Background(), func(v *mailstore.View) error {
+		box, err := v.Mailbox(inbox)
+		if int(box.Messages) != acknowledged+1 {
+			t.Errorf("%d messages, want %d", box.Messages, acknowledged+1)
+		}
+		return err
 	})
+	if err != nil {
+		t.Error(err)
+	}
+	closeStore(t, s)
+	verify(t, dir)
+}
+
+// Every query that could grow with the store goes by a key or an index.
+func TestQueryPlans(t *testing.T) {
+	e := open(t, filepath.Join(t.TempDir(), "data"))
+	defer e.Close()
+	for _, q := range []string{
+		selectMessage + " WHERE id BETWEEN ? AND ? ORDER BY id",
+		selectMessage + " WHERE id BETWEEN ? AND ? ORDER BY id DESC",
+		selectChanged, selectExpunges, selectDue, selectBodyOfFile, selectBody + bodyByID,
+		selectAccount + " WHERE address = ?", selectAccount + " WHERE id = ?",
+		selectMailbox + " WHERE account = ? AND name = ?",
+		selectMailbox + " WHERE account = ? ORDER BY id",
+		selectRecipient + " WHERE id BETWEEN ? AND ? ORDER BY id",
+		selectItem + " WHERE id > ? ORDER BY id",
+		"SELECT name FROM subscription WHERE account = ? ORDER BY name",
+		"DELETE FROM expunge WHERE mailbox = ? AND modseq <= ?",
+		"DELETE FROM message WHERE id BETWEEN ? AND ?",
+	} {
+		args := make([]driver.Value, strings.Count(q, "?"))
+		for i := range args {
+			args[i] = int64(1)
+		}
+		err := e.writer.query("EXPLAIN QUERY PLAN "+q, args, func(r row) bool {
+			step := r.str(3)
+			small := strings.Contains(q, "FROM mailbox WHERE account") && strings.HasPrefix(step, "USE TEMP B-TREE")
+			if !strings.HasPrefix(step, "SEARCH") && !strings.HasPrefix(step, "CORRELATED SCALAR") && !small {
+				t.Errorf("%s: %s", q, step)
+			}
+			return true
+		})
+		if err != nil {
+			t.Errorf("%s: %v", q, err)
+		}
+	}
+}
+
+// The log stays bounded while the writer never rests.
+func TestLogIsBounded(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	s, e := openStore(t, dir)
+	inbox := newInbox(t, s)
+	e.turn.Lock()
+	e.check.every = 100
+	e.turn.Unlock()
+	e.check.most = 400 // before the first checkpoint
+	text := strings.Repeat("x", 30000)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 200 {
+				if _, err := deliver(s, inbox, text); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	info, err := os.Stat(filepath.Join(dir, "postrider.db-wal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// 800 messages are some 7,000 pages.
+	if pages := info.Size() / 4096; pages > 2000 {
+		t.Errorf("the log has %d pages", pages)
+	}
+	closeStore(t, s)
+	verify(t, dir)
 }

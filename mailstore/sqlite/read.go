@@ -168,6 +168,8 @@ func (r reader) Messages(m mailstore.MailboxID, from, to mailstore.UID, fn func(
 		})
 }
 
+const selectChanged = selectMessage + " WHERE id >> 32 = ? AND modseq > ? AND modseq > created AND created <= ?"
+
 // MessagesSince finds arrivals at the end of the mailbox, since Created never
 // falls with the UID, and older messages by the index of those that changed.
 func (r reader) MessagesSince(m mailstore.MailboxID, since mailstore.ModSeq, fn func(*mailstore.MessageRow) bool) error {
@@ -185,7 +187,7 @@ func (r reader) MessagesSince(m mailstore.MailboxID, since mailstore.ModSeq, fn 
 	if err != nil || !more {
 		return err
 	}
-	return r.c.query(selectMessage+" WHERE id >> 32 = ? AND modseq > ? AND modseq > created AND created <= ?",
+	return r.c.query(selectChanged,
 		vals(int64(m), int64(since), int64(since)),
 		func(row row) bool {
 			messageOf(row, &msg)
@@ -193,8 +195,10 @@ func (r reader) MessagesSince(m mailstore.MailboxID, since mailstore.ModSeq, fn 
 		})
 }
 
+const selectExpunges = "SELECT modseq, first, last FROM expunge WHERE mailbox = ? AND modseq > ? ORDER BY modseq, first"
+
 func (r reader) Expunges(m mailstore.MailboxID, since mailstore.ModSeq, fn func(mailstore.ExpungeRow) bool) error {
-	return r.c.query("SELECT modseq, first, last FROM expunge WHERE mailbox = ? AND modseq > ? ORDER BY modseq, first",
+	return r.c.query(selectExpunges,
 		vals(int64(m), int64(since)),
 		func(row row) bool {
 			return fn(mailstore.ExpungeRow{
@@ -236,9 +240,11 @@ func (r reader) Bodies(after mailstore.BodyID, fn func(mailstore.BodyRow) bool) 
 		func(row row) bool { return fn(bodyOf(row)) })
 }
 
+const selectBodyOfFile = "SELECT id FROM body WHERE file = ?"
+
 func (r reader) BodyOfFile(name string) (mailstore.BodyID, error) {
 	var id mailstore.BodyID
-	err := r.c.one("SELECT id FROM body WHERE file = ?", vals(name), func(row row) { id = mailstore.BodyID(row.int(0)) })
+	err := r.c.one(selectBodyOfFile, vals(name), func(row row) { id = mailstore.BodyID(row.int(0)) })
 	return id, err
 }
 
@@ -301,13 +307,15 @@ func (r reader) Recipient(item mailstore.QueueID, index int) (mailstore.QueueRec
 	return q, err
 }
 
+const selectDue = selectRecipient + " WHERE held = 0 AND (next, id) > (?, ?) AND next <= ? ORDER BY next, id LIMIT ?"
+
 func (r reader) Due(until time.Time, limit int, skip *mailstore.QueueRecipient) ([]mailstore.QueueRecipient, error) {
 	next, id := int64(math.MinInt64), int64(0)
 	if skip != nil {
 		next, id = nanos(skip.Next), recipientID(skip.Item, skip.Index)
 	}
 	var due []mailstore.QueueRecipient
-	err := r.c.query(selectRecipient+" WHERE held = 0 AND (next, id) > (?, ?) AND next <= ? ORDER BY next, id LIMIT ?",
+	err := r.c.query(selectDue,
 		vals(next, id, nanos(until), int64(limit)),
 		func(row row) bool {
 			due = append(due, recipientOf(row))

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -26,6 +25,59 @@ type Disk struct {
 	rows  rows
 	files map[string][]byte
 	names int
+	fault func(op string) error
+}
+
+// Operations of the engine that SetFault can make fail.
+const (
+	OpBegin      = "begin"
+	OpWrite      = "write" // of rows
+	OpCommit     = "commit"
+	OpSnapshot   = "snapshot"
+	OpCreateFile = "create file"
+	OpWriteFile  = "write file"
+	OpCommitFile = "commit file"
+	OpOpenFile   = "open file"
+	OpRemoveFile = "remove file"
+)
+
+// SetFault has fn asked before each operation; an error from it is the
+// operation's, which then does nothing. nil ends it.
+func (e *Engine) SetFault(fn func(op string) error) {
+	e.disk.mu.Lock()
+	defer e.disk.mu.Unlock()
+	e.disk.fault = fn
+}
+
+// failed asks for the fault of an operation.
+func (d *Disk) failed(op string) error {
+	d.mu.Lock()
+	fn := d.fault
+	d.mu.Unlock()
+	if fn == nil {
+		return nil
+	}
+	return fn(op)
+}
+
+// Damage changes the stored bytes of a body: an inline one's, or its file's.
+func (e *Engine) Damage(id mailstore.BodyID, change func([]byte)) error {
+	e.disk.mu.Lock()
+	defer e.disk.mu.Unlock()
+	b, ok := e.disk.rows.bodies.get(id)
+	if !ok {
+		return mailstore.ErrNotFound
+	}
+	if b.File != "" {
+		data := bytes.Clone(e.disk.files[b.File])
+		change(data)
+		e.disk.files[b.File] = data
+		return nil
+	}
+	b.Data = bytes.Clone(b.Data)
+	change(b.Data)
+	e.disk.rows.bodies = e.disk.rows.bodies.put(id, b)
+	return nil
 }
 
 // NewEngine returns an engine on a new disk.
@@ -44,6 +96,9 @@ func (e *Engine) Close() error { return nil }
 
 // Begin starts the write transaction.
 func (e *Engine) Begin() (mailstore.Writer, error) {
+	if err := e.disk.failed(OpBegin); err != nil {
+		return nil, err
+	}
 	e.disk.mu.Lock()
 	defer e.disk.mu.Unlock()
 	return &transaction{rows: e.disk.rows, disk: e.disk}, nil
@@ -52,6 +107,9 @@ func (e *Engine) Begin() (mailstore.Writer, error) {
 // Snapshot returns a reader of what is committed.
 func (e *Engine) Snapshot(ctx context.Context) (mailstore.Snapshot, error) {
 	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := e.disk.failed(OpSnapshot); err != nil {
 		return nil, err
 	}
 	e.disk.mu.Lock()
@@ -65,6 +123,9 @@ func (*snapshot) Close() {}
 
 // CreateFile begins a file.
 func (e *Engine) CreateFile() (mailstore.BodyFile, error) {
+	if err := e.disk.failed(OpCreateFile); err != nil {
+		return nil, err
+	}
 	e.disk.mu.Lock()
 	defer e.disk.mu.Unlock()
 	e.disk.names++
@@ -74,27 +135,39 @@ func (e *Engine) CreateFile() (mailstore.BodyFile, error) {
 type file struct {
 	disk *Disk
 	name string
-	bytes.Buffer
+	data []byte
 }
 
 func (f *file) Name() string { return f.name }
 func (f *file) Abort()       {}
 
+func (f *file) Write(p []byte) (int, error) {
+	if err := f.disk.failed(OpWriteFile); err != nil {
+		return 0, err
+	}
+	f.data = append(f.data, p...)
+	return len(p), nil
+}
+
 func (f *file) Commit() (mailstore.Content, error) {
+	if err := f.disk.failed(OpCommitFile); err != nil {
+		return nil, err
+	}
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
-	f.disk.files[f.name] = f.Bytes()
-	return content{bytes.NewReader(f.Bytes())}, nil
+	f.disk.files[f.name] = f.data
+	return content{bytes.NewReader(f.data)}, nil
 }
 
 type content struct{ *bytes.Reader }
 
 func (content) Close() error { return nil }
 
-var _ io.ReaderAt = content{}
-
 // OpenFile opens a file for reading.
 func (e *Engine) OpenFile(name string) (mailstore.Content, error) {
+	if err := e.disk.failed(OpOpenFile); err != nil {
+		return nil, err
+	}
 	e.disk.mu.Lock()
 	defer e.disk.mu.Unlock()
 	data, ok := e.disk.files[name]
@@ -106,6 +179,9 @@ func (e *Engine) OpenFile(name string) (mailstore.Content, error) {
 
 // RemoveFile removes a file.
 func (e *Engine) RemoveFile(name string) error {
+	if err := e.disk.failed(OpRemoveFile); err != nil {
+		return err
+	}
 	e.disk.mu.Lock()
 	defer e.disk.mu.Unlock()
 	delete(e.disk.files, name)

@@ -114,7 +114,7 @@ func (r *random) change(t *rapid.T) {
 	fails := rapid.IntRange(0, 4).Draw(t, "fails") == 0
 	var bodies []*mailstore.Body
 	for range 2 {
-		size := rapid.SampledFrom([]int{0, 10, 100, 66000}).Draw(t, "size")
+		size := rapid.SampledFrom([]int{0, 10, 100, 100, 100, 100, 100, 66000}).Draw(t, "size")
 		r.texts++
 		bodies = append(bodies, r.body(fmt.Sprint(r.texts, strings.Repeat("x", size))))
 	}

@@ -16,11 +16,17 @@ type transaction struct {
 var errSavepoint = errors.New("savepoints do not nest, and must be there")
 
 func (t *transaction) PutCounter(name string, v int64) error {
+	if err := t.disk.failed(OpWrite); err != nil {
+		return err
+	}
 	t.counters = t.counters.put(name, v)
 	return nil
 }
 
 func (t *transaction) PutSetting(key string, v []byte) error {
+	if err := t.disk.failed(OpWrite); err != nil {
+		return err
+	}
 	if v == nil {
 		t.settings = t.settings.remove(key)
 	} else {
@@ -30,6 +36,9 @@ func (t *transaction) PutSetting(key string, v []byte) error {
 }
 
 func (t *transaction) PutDomain(d mailstore.Domain) error {
+	if err := t.disk.failed(OpWrite); err != nil {
+		return err
+	}
 	if err := t.DeleteDomain(d.Name); err != nil {
 		return err
 	}
@@ -59,6 +68,9 @@ func (t *transaction) DeleteAlias(address string) error {
 }
 
 func (t *transaction) PutAccount(a mailstore.Account) error {
+	if err := t.disk.failed(OpWrite); err != nil {
+		return err
+	}
 	t.accounts = t.accounts.put(a.ID, a)
 	return nil
 }
@@ -69,6 +81,9 @@ func (t *transaction) DeleteAccount(id mailstore.AccountID) error {
 }
 
 func (t *transaction) PutMailbox(m mailstore.MailboxRow) error {
+	if err := t.disk.failed(OpWrite); err != nil {
+		return err
+	}
 	m.Subscribed = false
 	t.mailboxes = t.mailboxes.put(m.ID, m)
 	return nil
@@ -90,11 +105,17 @@ func (t *transaction) DeleteSubscription(a mailstore.AccountID, name string) err
 }
 
 func (t *transaction) InsertMessage(r *mailstore.MessageRow) error {
+	if err := t.disk.failed(OpWrite); err != nil {
+		return err
+	}
 	t.messages = t.messages.put(messageKey{r.Mailbox, r.UID}, *r)
 	return nil
 }
 
 func (t *transaction) UpdateMessage(r *mailstore.MessageRow) error {
+	if err := t.disk.failed(OpWrite); err != nil {
+		return err
+	}
 	old, ok := t.messages.get(messageKey{r.Mailbox, r.UID})
 	if !ok {
 		return mailstore.ErrNotFound
@@ -105,6 +126,9 @@ func (t *transaction) UpdateMessage(r *mailstore.MessageRow) error {
 }
 
 func (t *transaction) DeleteMessages(m mailstore.MailboxID, from, to mailstore.UID) error {
+	if err := t.disk.failed(OpWrite); err != nil {
+		return err
+	}
 	t.messages.from(messageKey{m, from}, func(k messageKey, _ mailstore.MessageRow) bool {
 		if k.mailbox != m || k.uid > to {
 			return false
@@ -116,6 +140,9 @@ func (t *transaction) DeleteMessages(m mailstore.MailboxID, from, to mailstore.U
 }
 
 func (t *transaction) PutExpunge(m mailstore.MailboxID, e mailstore.ExpungeRow) error {
+	if err := t.disk.failed(OpWrite); err != nil {
+		return err
+	}
 	t.expunges = t.expunges.put(expungeKey{m, e.ModSeq, e.First}, e)
 	return nil
 }
@@ -132,6 +159,9 @@ func (t *transaction) DeleteExpunges(m mailstore.MailboxID, upTo mailstore.ModSe
 }
 
 func (t *transaction) InsertBody(b *mailstore.BodyRow) error {
+	if err := t.disk.failed(OpWrite); err != nil {
+		return err
+	}
 	t.bodies = t.bodies.put(b.ID, *b)
 	return nil
 }
@@ -150,16 +180,25 @@ func (t *transaction) AddRefs(id mailstore.BodyID, delta int) (int, string, erro
 }
 
 func (t *transaction) PutQueueItem(q mailstore.QueueRow) error {
+	if err := t.disk.failed(OpWrite); err != nil {
+		return err
+	}
 	t.items = t.items.put(q.ID, q)
 	return nil
 }
 
 func (t *transaction) DeleteQueueItem(id mailstore.QueueID) error {
+	if err := t.disk.failed(OpWrite); err != nil {
+		return err
+	}
 	t.items = t.items.remove(id)
 	return nil
 }
 
 func (t *transaction) PutRecipient(r mailstore.QueueRecipient) error {
+	if err := t.disk.failed(OpWrite); err != nil {
+		return err
+	}
 	k := recipientKey{r.Item, r.Index}
 	if old, ok := t.recipients.get(k); ok {
 		t.due = t.due.remove(dueKey{old.Next, k})
@@ -172,6 +211,9 @@ func (t *transaction) PutRecipient(r mailstore.QueueRecipient) error {
 }
 
 func (t *transaction) DeleteRecipient(item mailstore.QueueID, index int) error {
+	if err := t.disk.failed(OpWrite); err != nil {
+		return err
+	}
 	k := recipientKey{item, index}
 	old, ok := t.recipients.get(k)
 	if !ok {
@@ -208,6 +250,9 @@ func (t *transaction) RollbackTo() error {
 }
 
 func (t *transaction) Commit() error {
+	if err := t.disk.failed(OpCommit); err != nil {
+		return err
+	}
 	t.disk.mu.Lock()
 	defer t.disk.mu.Unlock()
 	t.disk.rows = t.rows
