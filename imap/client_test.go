@@ -3,6 +3,8 @@ package imap
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -13,7 +15,9 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapclient"
+	"github.com/xdg-go/scram"
 
+	"postrider/internal/directory"
 	"postrider/internal/wire/wiretest"
 	"postrider/mailstore"
 )
@@ -251,4 +255,118 @@ func TestCrowded(t *testing.T) {
 		d := wiretest.Dialogue{Dial: w.listener.Dial}
 		d.Run(t, "crowded", "S~ \\* OK .*\nwait 50s\nC: a NOOP\nS: a OK NOOP completed\nwait 11s\nS: * BYE Idle too long\nclosed\n")
 	})
+}
+
+// damage changes the last octet of the body of bob's message uid.
+func (w *world) damage(uid mailstore.UID) {
+	w.t.Helper()
+	var body mailstore.BodyID
+	err := w.store.View(context.Background(), func(v *mailstore.View) error {
+		box, err := v.MailboxByName(w.account("bob"), "INBOX")
+		if err != nil {
+			return err
+		}
+		m, err := v.Message(box.ID, uid)
+		body = m.Body
+		return err
+	})
+	if err == nil {
+		err = w.engine.Damage(body, func(b []byte) { b[len(b)-1] ^= 1 })
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// TestDamaged: wrong octets never go out. Where that is found in time the
+// answer is NO, and inside a literal the connection ends.
+func TestDamaged(t *testing.T) {
+	w := newWorld(t, nil)
+	large := []byte("Subject: large\r\n\r\n" + strings.Repeat("0123456789abcde\r\n", 30000))
+	w.deliver("bob", "INBOX", fixture(t, "plain"), mailstore.Flags{}, 1)
+	w.deliver("bob", "INBOX", large, mailstore.Flags{}, 1)
+	w.damage(1)
+	w.damage(2)
+	said := w.raw("a LOGIN bob hungry\r\nb SELECT INBOX\r\nc FETCH 1 BODY.PEEK[]\r\nd FETCH 2 BODYSTRUCTURE\r\ne FETCH 1:2 FLAGS\r\nf LOGOUT\r\n")
+	for _, want := range []string{"c NO [CORRUPTION]", "d NO [CORRUPTION]", "* 2 FETCH (FLAGS ())", "e OK", "f OK"} {
+		if !strings.Contains(said, "\r\n"+want) {
+			t.Errorf("no %q in %q", want, said)
+		}
+	}
+	said = w.raw("a LOGIN bob hungry\r\nb SELECT INBOX\r\nc FETCH 2 BODY.PEEK[]\r\nd NOOP\r\n")
+	_, literal, ok := strings.Cut(said, fmt.Sprintf("* 2 FETCH (BODY[] {%d}\r\n", len(large)))
+	if !ok || len(literal) >= len(large) || !bytes.HasPrefix(large, []byte(literal)) {
+		t.Errorf("%d octets after the literal's start", len(literal))
+	}
+}
+
+// TestDirectory: with the real directory, over TLS from the first octet, SCRAM
+// and LOGIN log in.
+func TestDirectory(t *testing.T) {
+	server, client := wiretest.TLS(t, "hamburger.edu")
+	w := newWorld(t, func(o *Options) { o.TLS = server })
+	d, err := directory.New(w.store, directory.Options{Plaintext: directory.PlaintextNever})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.Background()
+	if err := errors.Join(d.AddDomain(ctx, "crepes.fr"), d.AddAccount(ctx, "carol@crepes.fr", "hungry")); err != nil {
+		t.Fatal(err)
+	}
+	w.server.o.Directory = d
+	l := wiretest.Listen()
+	w.wire.Serve(l, w.server.Protocol("imaps", true))
+	dial := func() *imapclient.Client {
+		conn, err := l.Dial(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := imapclient.New(tls.Client(conn, client), nil)
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	c := dial()
+	if err := c.Authenticate(&scramClient{t: t, name: "carol@crepes.fr", password: "hungry"}); err != nil {
+		t.Fatal(err)
+	}
+	boxes, err := c.List("", "*", nil).Collect()
+	if err != nil || len(boxes) != 6 {
+		t.Errorf("List = %v, %v", boxes, err)
+	}
+	if err := dial().Login("carol", "hungry").Wait(); err != nil {
+		t.Error(err)
+	}
+	if err := dial().Authenticate(&scramClient{t: t, name: "carol", password: "full"}); err == nil {
+		t.Error("a wrong password logs in")
+	}
+	plain := imapclient.New(w.dial(), nil)
+	defer plain.Close()
+	if caps := plain.Caps(); !caps.Has(imap.CapLoginDisabled) || !caps.Has(imap.CapStartTLS) {
+		t.Errorf("without TLS: %v", caps)
+	}
+}
+
+// scramClient is SCRAM-SHA-256 for go-imap's client.
+type scramClient struct {
+	t              testing.TB
+	name, password string
+	conversation   *scram.ClientConversation
+}
+
+func (c *scramClient) Start() (string, []byte, error) {
+	client, err := scram.SHA256.NewClient(c.name, c.password, "")
+	if err != nil {
+		return "", nil, err
+	}
+	c.conversation = client.NewConversation()
+	first, err := c.conversation.Step("")
+	return "SCRAM-SHA-256", []byte(first), err
+}
+
+func (c *scramClient) Next(challenge []byte) ([]byte, error) {
+	if c.conversation.Done() {
+		return nil, errors.New("more than SCRAM has to say")
+	}
+	response, err := c.conversation.Step(string(challenge))
+	return []byte(response), err
 }

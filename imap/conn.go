@@ -26,6 +26,9 @@ type conn struct {
 	farewell atomic.Pointer[string]  // close, with these words, instead of the next read
 	until    atomic.Int64            // the read deadline, in Unix nanoseconds
 
+	parts   sync.WaitGroup // session and connection, as long as the engine uses them
+	closing sync.Once
+
 	mu  sync.Mutex
 	buf *[]byte // responses that were not sent yet; nil for none
 	err error   // of the last flush: nothing is sent after it
@@ -34,6 +37,7 @@ type conn struct {
 func newConn(s *Server, wc *wire.Conn, draining <-chan struct{}) *conn {
 	c := &conn{Conn: wc, srv: s, draining: draining, opened: s.o.Clock.Now()}
 	c.until.Store(c.opened.Add(strangerPatience).UnixNano())
+	c.parts.Add(2)
 	return c
 }
 
@@ -157,7 +161,9 @@ func (c *conn) Close() error {
 		}
 		c.mu.Unlock()
 	}
-	return c.Conn.Close()
+	err := c.Conn.Close()
+	c.closing.Do(c.parts.Done)
+	return err
 }
 
 // abort closes without another word: what was sent may be incomplete.

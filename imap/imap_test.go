@@ -82,6 +82,7 @@ func (finalServer) Next(response []byte) ([]byte, bool, error) {
 // bob have the mailboxes of a new account.
 type world struct {
 	t         testing.TB
+	engine    *storetest.Engine
 	store     *mailstore.Store
 	directory *fakeDirectory
 	server    *Server
@@ -95,11 +96,12 @@ var specials = [][2]string{
 
 func newWorld(t testing.TB, adapt func(*Options)) *world {
 	t.Helper()
-	store, err := mailstore.Open(context.Background(), storetest.NewEngine(), mailstore.Options{})
+	engine := storetest.NewEngine()
+	store, err := mailstore.Open(context.Background(), engine, mailstore.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, store: store, directory: &fakeDirectory{plaintext: true, accounts: make(map[string]mailstore.Account)}}
+	w := &world{t: t, engine: engine, store: store, directory: &fakeDirectory{plaintext: true, accounts: make(map[string]mailstore.Account)}}
 	err = store.Update(context.Background(), func(tx *mailstore.Tx) error {
 		for _, name := range []string{"alice", "bob"} {
 			id, err := tx.CreateAccount(mailstore.Account{Address: name + "@hamburger.edu"})
@@ -168,7 +170,9 @@ func (h noPanics) Handle(_ context.Context, r slog.Record) error {
 			text += " " + a.String()
 			return true
 		})
-		h.t.Errorf("logged: %s", text)
+		if !strings.Contains(text, "damaged") && !strings.Contains(text, "sent whole") {
+			h.t.Errorf("logged: %s", text)
+		}
 	}
 	return nil
 }

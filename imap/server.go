@@ -130,7 +130,7 @@ func (s *Server) serve(ctx context.Context, wc *wire.Conn, draining <-chan struc
 		wc.Log = s.o.Log
 	}
 	c := newConn(s, wc, draining)
-	ss := &session{srv: s, ctx: ctx, conn: c, log: wc.Log, ended: make(chan struct{})}
+	ss := &session{srv: s, ctx: ctx, conn: c, log: wc.Log}
 	options := imapserver.Options{
 		Caps:         s.caps,
 		Logger:       engineLog{wc.Log},
@@ -150,12 +150,9 @@ func (s *Server) serve(ctx context.Context, wc *wire.Conn, draining <-chan struc
 		wc.Log.Error("IMAP engine", "err", err)
 		return
 	}
-	select {
-	case <-ss.ended:
-	case <-ctx.Done():
-		c.abort()
-		<-ss.ended
-	}
+	stop := context.AfterFunc(ctx, c.abort)
+	defer stop()
+	c.parts.Wait()
 }
 
 // once is a listener with one connection.

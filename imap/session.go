@@ -23,7 +23,6 @@ type session struct {
 	conn   *conn
 	engine *imapserver.Conn
 	log    *slog.Logger
-	ended  chan struct{} // closed when the engine is done
 
 	mu      sync.Mutex
 	account *mailstore.Account // nil before login
@@ -56,7 +55,7 @@ func (s *session) Close() error {
 	if s.account != nil {
 		s.log.Info("session ended", "account", s.account.Address)
 	}
-	close(s.ended)
+	s.conn.parts.Done()
 	return nil
 }
 
