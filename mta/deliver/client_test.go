@@ -323,3 +323,32 @@ func TestMaxAddresses(t *testing.T) {
 		t.Errorf("%v: %d tried", err, tried)
 	}
 }
+
+// A connection that is neither made nor refused is given up, as is one whose
+// peer does not answer QUIT.
+func TestConnectAndQuitTimeouts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out []mta.Outcome
+		d := new(plainPeer).letter(1, "x\r\n", &out)
+		d.Hops[0].Addrs = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:25")}
+		c := New(Options{Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}})
+		begin := time.Now()
+		err := c.Deliver(t.Context(), d)
+		if r := out[0].Reply; err != nil || time.Since(begin) != c.o.Timeouts.Connect || r.Status != "4.4.1" || !strings.HasSuffix(r.Text, "no answer in time") {
+			t.Errorf("%v after %v: %v", err, time.Since(begin), r)
+		}
+
+		client, server := wiretest.Pipe()
+		defer server.Close()
+		s := &session{c: c, conn: client}
+		s.r.src = s
+		begin = time.Now()
+		s.quit()
+		if took := time.Since(begin); took != c.o.Timeouts.Quit {
+			t.Errorf("QUIT took %v", took)
+		}
+	})
+}
