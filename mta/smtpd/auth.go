@@ -47,7 +47,7 @@ func (s *session) auth(ctx context.Context, arg string) *mta.Reply {
 	s.login = &who
 	s.conn.SetAuthenticated()
 	count(s.srv.o.Metrics.Logins)
-	s.log.Info("logged in", "account", who.Address, "remote", s.conn.Remote.String(), "mechanism", strings.ToUpper(mechanism))
+	s.log.Debug("logged in", "account", who.Address, "remote", s.conn.Remote.String(), "mechanism", strings.ToUpper(mechanism))
 	return newReply(235, "2.7.0", "Authentication succeeded")
 }
 
@@ -111,7 +111,6 @@ func (s *session) challenge(challenge []byte) ([]byte, *mta.Reply) {
 		if r := s.explain(line, err); r != nil {
 			return nil, r
 		}
-		s.lost = err
 		return nil, closing(421, "4.4.2", s.srv.o.Hostname+" Connection lost")
 	case string(line) == "*":
 		return nil, newReply(501, "5.7.0", "Authentication cancelled")

@@ -97,14 +97,19 @@ func (sc *scanner) scan(p []byte) (n int, done bool) {
 			start = i
 		}
 	}
+	sc.suspend(p[start:])
+	return len(p), false
+}
+
+// suspend passes on the end of a piece but for what the next one must decide.
+func (sc *scanner) suspend(rest []byte) {
 	switch sc.state {
 	case afterCR:
-		sc.pass(p[start : len(p)-1])
+		sc.pass(rest[:len(rest)-1])
 	case afterDotCR:
 	default:
-		sc.pass(p[start:])
+		sc.pass(rest)
 	}
-	return len(p), false
 }
 
 // resume settles a CR at the end of the piece before p, and returns where in p

@@ -17,6 +17,7 @@ import (
 
 	"postrider/internal/wire"
 	"postrider/mailstore"
+	"postrider/mailstore/storetest"
 	"postrider/mta"
 )
 
@@ -303,6 +304,38 @@ func TestErrorsStayInside(t *testing.T) {
 		if !strings.Contains(log.String(), "message refused") {
 			t.Errorf("%v: log\n%s", tt.err, log.String())
 		}
+	}
+}
+
+// fullDisk is an engine on which no file can be made.
+type fullDisk struct{ mailstore.Engine }
+
+func (fullDisk) CreateFile() (mailstore.BodyFile, error) { return nil, mailstore.ErrFull }
+
+// TestFullDisk: a message that cannot be stored is read to its end and refused
+// for now, and the session goes on.
+func TestFullDisk(t *testing.T) {
+	store, err := mailstore.Open(t.Context(), fullDisk{storetest.NewEngine()}, mailstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	w := newWorld(t)
+	o := w.options()
+	o.Queue = &world{store: store, taken: w.taken}
+	var out bytes.Buffer
+	const mail = "MAIL FROM:<a@b.org>\r\nRCPT TO:<bob@hamburger.edu>\r\nDATA\r\n"
+	c := &script{out: &out, pieces: inPieces([]byte("HELO x\r\n"+mail),
+		[]byte(strings.Repeat("0123456789\r\n", 2*mailstore.InlineSize/12)+".\r\n"),
+		[]byte(mail), []byte("small\r\n.\r\n"), []byte("QUIT\r\n"))}
+	c.play(New(o))
+	lines := strings.Split(strings.TrimSpace(out.String()), "\r\n")
+	got := ""
+	for _, line := range lines {
+		got += line[:3] + " "
+	}
+	if want := "220 250 250 250 354 452 250 250 354 250 221 "; got != want || len(w.taken) != 1 {
+		t.Errorf("%d messages; replies %s, want %s", len(w.taken), got, want)
 	}
 }
 
