@@ -83,9 +83,7 @@ func BenchmarkPatternWorst(b *testing.B) {
 
 func TestSpans(t *testing.T) {
 	b := newSelection(false)
-	for _, uid := range []mailstore.UID{2, 3, 5, 8, 13, 21} {
-		b.uids = append(b.uids, uid)
-	}
+	b.uids = []mailstore.UID{2, 3, 5, 8, 13, 21}
 	b.saved = []mailstore.UID{3, 4, 21}
 	tests := []struct {
 		set  imap.NumSet

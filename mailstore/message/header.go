@@ -166,7 +166,7 @@ func isMboxFrom(b []byte) bool {
 // unfold removes line ends and NUL and trims space.
 func unfold(b []byte) string {
 	b = bytes.Trim(b, " \t\r\n\x00")
-	if bytes.IndexAny(b, "\r\n\x00") < 0 {
+	if !bytes.ContainsAny(b, "\r\n\x00") {
 		return string(b)
 	}
 	var s strings.Builder
