@@ -224,12 +224,9 @@ func (s *server) mustWith(stdin string, args ...string) string {
 // start runs serve and waits for "ready".
 func (s *server) start() {
 	s.t.Helper()
-	line := append(append([]string{}, s.o.wrap...), s.bin, "--config", s.configFile(), "serve")
-	s.cmd = exec.Command(line[0], line[1:]...)
-	s.cmd.Env = append(os.Environ(), s.o.env...)
+	s.cmd = s.command()
 	s.out, s.err, s.done = &log{}, &log{}, make(chan struct{})
 	s.cmd.Stderr = s.err
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stdout, err := s.cmd.StdoutPipe()
 	if err != nil {
 		s.t.Fatal(err)
@@ -256,6 +253,15 @@ func (s *server) start() {
 	for _, m := range regexp.MustCompile(`(?m)^  ([a-z0-9]+) +(\S+:\d+)`).FindAllStringSubmatch(s.out.String(), -1) {
 		s.addr[m[1]] = m[2]
 	}
+}
+
+// command is the one that serves.
+func (s *server) command() *exec.Cmd {
+	line := append(append([]string{}, s.o.wrap...), s.bin, "--config", s.configFile(), "serve")
+	cmd := exec.Command(line[0], line[1:]...)
+	cmd.Env = append(os.Environ(), s.o.env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return cmd
 }
 
 // watch reads standard output, tells when "ready" came, and waits for the end.

@@ -21,6 +21,7 @@ need dig bind9-dnsutils
 need strace strace
 need Xvfb xvfb
 need thunderbird thunderbird
+need python3 python3
 need git git
 # swaks speaks TLS with this module.
 if command -v swaks >/dev/null 2>&1; then
