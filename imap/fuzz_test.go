@@ -1,0 +1,47 @@
+package imap
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"postrider/mailstore"
+)
+
+// FuzzSession: whatever a user sends and whatever is stored, nothing panics,
+// the session ends with its connection, and what the server says is lines.
+func FuzzSession(f *testing.F) {
+	begin := "a LOGIN bob hungry\r\nb SELECT INBOX\r\n"
+	for _, script := range []string{
+		"c FETCH 1:* (UID FLAGS ENVELOPE BODYSTRUCTURE BODY[1.MIME] BODY[2.TEXT]<1.2> BINARY.SIZE[1] BINARY[1]<0.9>)\r\n",
+		"c STORE 1 +FLAGS (\\Deleted x)\r\nd UID EXPUNGE 1:*\r\ne CLOSE\r\nf EXAMINE INBOX\r\ng EXPUNGE\r\n",
+		"c SEARCH RETURN (SAVE MIN) OR NOT TEXT \"a\" (SINCE 1-Jan-2000 BODY x)\r\nd FETCH $ UID\r\ne SEARCH $ UID *:4\r\n",
+		"c LIST (SUBSCRIBED RECURSIVEMATCH) \"\" (% \"*\") RETURN (STATUS (DELETED SIZE RECENT DELETED-STORAGE))\r\nd LSUB \"\" *\r\n",
+		"c CREATE a/b (USE (\\Sent))\r\nd RENAME a INBOX/c\r\ne DELETE a\r\nf RENAME INBOX x\r\ng SUBSCRIBE \"&-\"\r\n",
+		"c COPY 1:* Sent\r\nd MOVE 1 Trash\r\ne APPEND INBOX (\\Seen) {3+}\r\nabc\r\nf IDLE\r\nDONE\r\ng UNAUTHENTICATE\r\n",
+	} {
+		f.Add(script, "From: a@b\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n\r\none\r\n--x--\r\n")
+	}
+	f.Fuzz(func(t *testing.T, script, text string) {
+		if len(script) > 1<<12 || len(text) > 1<<14 || text == "" {
+			return
+		}
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, nil)
+			w.deliver("bob", "INBOX", []byte(text), mailstore.Flags{Keywords: []string{"Key"}}, 3)
+			said := w.raw(begin + script)
+			if !strings.HasPrefix(said, "* OK ") {
+				t.Errorf("greeting %.100q", said)
+			}
+			checkExact(t, w, text)
+		})
+	})
+}
+
+// checkExact: messages that are still there are what was stored.
+func checkExact(t *testing.T, w *world, text string) {
+	said := w.raw("a LOGIN bob hungry\r\nb EXAMINE INBOX\r\nc UID FETCH 1:3 BODY.PEEK[]\r\nd LOGOUT\r\n")
+	if n := strings.Count(said, " FETCH ("); strings.Count(said, "}\r\n"+text+")\r\n") < n && !strings.Contains(text, " FETCH (") {
+		t.Errorf("%d messages of %q: %q", n, text, said)
+	}
+}
