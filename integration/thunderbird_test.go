@@ -136,11 +136,10 @@ if (!inbox) throw new Error("no INBOX yet");
 about.displayFolder(inbox);
 `
 
-// listed gives the subjects in the list of messages, as it is on the screen.
+// listed gives the rows of the list of messages, as they are on the screen.
 const listed = `
 const about = Services.wm.getMostRecentWindow("mail:3pane").document.getElementById("tabmail").currentAbout3Pane;
-const list = about.document.getElementById("threadTree");
-return [...list.querySelectorAll("tr .subject-line span, tr [id$=subjectcol-column] span")].map(e => e.textContent.trim()).filter(s => s);
+return [...about.document.querySelectorAll("#threadTree [id^=threadTree-row]")].map(row => row.textContent.replace(/\s+/g, " "));
 `
 
 // shown selects a message by its subject and gives the text that the message
@@ -157,6 +156,12 @@ if (!subject.includes(args[0])) throw new Error("the message pane shows " + subj
 const body = message.getMessagePaneBrowser().contentDocument.body.innerText;
 if (!body.trim()) throw new Error("no text yet");
 return body;
+`
+
+// still waits for the end of what the status bar tells of.
+const still = `
+const status = Services.wm.getMostRecentWindow("mail:3pane").document.getElementById("statusText");
+if (status.value || status.textContent) throw new Error("it says " + (status.value || status.textContent));
 `
 
 // compose opens a window for a new message, fills it in and sends it.
@@ -181,20 +186,29 @@ const win = await opened;
 win.goDoCommand("cmd_sendNow");
 `
 
+// untilIdle: Thunderbird sends IDLE two seconds after its last command.
+const untilIdle = 3 * time.Second
+
 func TestThunderbird(t *testing.T) {
 	s := newServer(t, options{})
 	s.put(letter("Alice <alice@crepes.fr>", "bob@"+hostname, "Dinner", "Do you like ketchup?\r\nHow about pickles?"))
 	m := thunderbird(t, s)
+	screenshot := os.Getenv("POSTRIDER_SCREENSHOT") // a file to write
+	defer func() {
+		if screenshot != "" && t.Failed() {
+			os.WriteFile(screenshot, m.screenshot(), 0o644)
+		}
+	}()
 	eventually(t, func() error { return m.evaluate(logIn, nil, password) })
 
 	has := func(subject string) func() error {
 		return func() error {
-			var subjects []string
-			if err := m.evaluate(listed, &subjects); err != nil {
+			var rows []string
+			if err := m.evaluate(listed, &rows); err != nil {
 				return err
 			}
-			if !slices.Contains(subjects, subject) {
-				return fmt.Errorf("the list shows %q", subjects)
+			if !slices.ContainsFunc(rows, func(row string) bool { return strings.Contains(row, subject) }) {
+				return fmt.Errorf("the list shows %q", rows)
 			}
 			return nil
 		}
@@ -206,7 +220,9 @@ func TestThunderbird(t *testing.T) {
 		t.Errorf("the message pane shows %q", text)
 	}
 
-	// Another letter shows up by itself, within a second of its 250.
+	// Once Thunderbird waits, another letter shows up by itself, within a second
+	// of its 250.
+	<-time.After(untilIdle)
 	s.put(letter("Alice <alice@crepes.fr>", "bob@"+hostname, "Dessert", "Crepes."))
 	begin := time.Now()
 	eventually(t, has("Dessert"))
@@ -246,10 +262,11 @@ func TestThunderbird(t *testing.T) {
 		return fmt.Errorf("Sent has %q, %v", all, err)
 	})
 
-	if name := os.Getenv("POSTRIDER_SCREENSHOT"); name != "" {
+	if screenshot != "" {
 		var text string
 		eventually(t, func() error { return m.evaluate(shown, &text, "Dinner") })
-		if err := os.WriteFile(name, m.screenshot(), 0o644); err != nil {
+		eventually(t, func() error { return m.evaluate(still, nil) })
+		if err := os.WriteFile(screenshot, m.screenshot(), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
