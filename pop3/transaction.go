@@ -206,7 +206,7 @@ func (s *session) cmdQuit(ctx context.Context, _ string) error {
 	s.leave()
 	if err != nil {
 		s.log.Error("deletion failed", "messages", len(uids), "err", err)
-		return unable("nothing was deleted, try again later")
+		return unable("the deletion failed, try again later")
 	}
 	count(s.srv.metrics.Deleted, len(uids))
 	s.log.Info("maildrop updated", "account", drop.account.Address, "deleted", len(uids), "left", drop.count)
