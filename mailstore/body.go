@@ -197,6 +197,7 @@ func (b *Body) Release() {
 		return
 	}
 	b.released = true
+	b.data = nil
 	if b.content != nil {
 		if err := b.content.Close(); err != nil {
 			b.s.log.Warn("close a body", "error", err)

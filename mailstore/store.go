@@ -138,7 +138,8 @@ func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) error {
 func (s *Store) Waiting() int { return len(s.queue) }
 
 // View runs fn on a consistent snapshot of committed data. fn must not use v
-// after it returned, and should not keep it longer than it reads.
+// after it returned, nor wait for a peer: snapshots are few, and while one is
+// open the engine can not reclaim what it may still read.
 func (s *Store) View(ctx context.Context, fn func(v *View) error) error {
 	snap, err := s.snapshot(ctx)
 	if err != nil {

@@ -13,20 +13,28 @@ import (
 
 // makePrivateDir makes a directory for our eyes only, or makes sure that it is.
 func makePrivateDir(dir string) error {
-	err := os.Mkdir(dir, 0o700)
-	if err == nil {
-		return syncDir(filepath.Dir(dir))
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-			return err
-		}
-		return makePrivateDir(dir)
-	}
-	if !errors.Is(err, fs.ErrExist) {
+	if err := makeDir(dir, 0o700); err != nil {
 		return err
 	}
 	return private(dir, "chmod 700")
+}
+
+// makeDir makes a directory and those above it that are missing, durably.
+func makeDir(dir string, mode fs.FileMode) error {
+	err := os.Mkdir(dir, mode)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := makeDir(filepath.Dir(dir), 0o755); err != nil {
+			return err
+		}
+		err = os.Mkdir(dir, mode)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(dir))
 }
 
 // makePrivateFile makes an empty file, or makes sure that others may not use it.

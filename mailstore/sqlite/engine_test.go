@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"postrider/mailstore"
 	"postrider/mailstore/storetest"
@@ -227,6 +229,26 @@ func TestSynchronous(t *testing.T) {
 	if err := e.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// The engine can be used within a bubble of testing/synctest.
+func TestBubble(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := openStore(t, dir)
+		inbox := newInbox(t, s)
+		w := s.Watch(1, inbox)
+		defer w.Close()
+		go func() {
+			time.Sleep(time.Hour)
+			if _, err := deliver(s, inbox, "text"); err != nil {
+				t.Error(err)
+			}
+		}()
+		<-w.C()
+		closeStore(t, s)
+	})
+	verify(t, dir)
 }
 
 // What is left in bodies/tmp belongs to nobody.
