@@ -64,13 +64,14 @@ func private(path, remedy string) error {
 	return nil
 }
 
-// syncDir makes the entries of a directory durable.
+// syncDir makes the entries of a directory durable. A directory that cannot be
+// opened (no file descriptor is left) was not synced, but no sync failed either.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(synced(d.Sync()), d.Close())
 }
 
 // lock is the lock of a data directory.

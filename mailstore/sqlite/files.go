@@ -72,7 +72,7 @@ func (f *files) subdir(name string) error {
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if err := synced(syncDir(f.dir)); err != nil {
+	if err := syncDir(f.dir); err != nil {
 		return err
 	}
 	f.durable[sub] = true
@@ -139,7 +139,7 @@ func (b *bodyFile) Commit() (mailstore.Content, error) {
 	if err := os.Rename(b.f.Name(), path); err != nil {
 		return nil, space(err)
 	}
-	if err := synced(syncDir(filepath.Dir(path))); err != nil {
+	if err := syncDir(filepath.Dir(path)); err != nil {
 		return nil, errors.Join(err, os.Remove(path))
 	}
 	return newContent(b.f)
