@@ -1,10 +1,40 @@
 // Package mailstore keeps accounts, mailboxes, messages and the queue. It owns
 // the database and its only transaction type: whoever accepts, delivers, moves
 // or deletes mail does it in one Update, which is durable when it returns nil.
+// It never looks inside a message.
+//
+// # What is decided here
+//
+// The semantics are here, once, above an Engine that keeps rows and files: UIDs
+// come from a counter of the mailbox and are never used again; UIDVALIDITY
+// comes from a counter of the whole store that grows with time, so that no two
+// mailboxes ever share one; every change raises its mailbox's mod-sequence, and
+// expunges leave a record, bounded by MaxExpunges; bodies are shared by
+// reference counts; counters of messages, unseen ones and octets are kept, not
+// computed.
+//
+// # Concurrency
 //
 // A Store is safe for concurrent use. Update joins what waits into one commit
 // (group commit): functions run one after another on the store's writer
-// goroutine, each in its own savepoint, and each caller is answered after the
-// commit that holds its changes was synced to disk. Watchers hear of a change
-// after its commit.
+// goroutine, each undone alone when it fails, and each caller is answered after
+// the commit that holds its changes was synced to disk. Views read snapshots,
+// beside the writer and each other. Watchers hear of a change after its commit.
+// When more Updates wait than the queue holds, callers wait to be let in.
+//
+// # Failures
+//
+//	what happens                        what callers see, and what follows
+//	fn returns an error or panics       its changes are undone, others of the commit stand
+//	no space for a row or a commit      ErrFull for all of that commit; the store goes on
+//	any other error before the commit   that error, temporary, for all of that commit
+//	the commit or its sync fails        ErrFailed, Failed is closed; nothing is written any
+//	                                    more, reading goes on, the process should end
+//	a crash before the commit           nothing of it is there
+//	a crash after it, before the answer all of it is there
+//	a crash between body file and row   the file is an orphan, which the sweep that begins
+//	                                    at Open removes
+//	a crash between the commit that     the same
+//	drops a body and its file's removal
+//	damaged bytes of a body             ErrDamaged instead of the chunk that they are in
 package mailstore

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"postrider/internal/clock"
 )
 
@@ -20,8 +22,30 @@ const (
 
 // Options has what a Store needs; zero values work.
 type Options struct {
-	Clock clock.Clock
-	Log   *slog.Logger
+	Clock   clock.Clock
+	Log     *slog.Logger
+	Metrics Metrics
+}
+
+// Metrics is what a Store counts; a nil field is not counted.
+type Metrics struct {
+	Updates  prometheus.Counter  // that were committed
+	Commits  prometheus.Counter  // each for one Update or more
+	Failures prometheus.Counter  // commits that were not made
+	Seconds  prometheus.Observer // of each commit, from its first Update on
+}
+
+// committed counts one commit.
+func (m *Metrics) committed(updates int, seconds float64) {
+	if m.Updates != nil {
+		m.Updates.Add(float64(updates))
+	}
+	if m.Commits != nil {
+		m.Commits.Inc()
+	}
+	if m.Seconds != nil {
+		m.Seconds.Observe(seconds)
+	}
 }
 
 // Store is the mailstore over an engine.
@@ -29,6 +53,7 @@ type Store struct {
 	engine Engine
 	clock  clock.Clock
 	log    *slog.Logger
+	count  Metrics
 
 	queue   chan *waiter
 	stop    chan struct{} // closed by Close: nothing more is let in
@@ -59,6 +84,7 @@ func Open(ctx context.Context, engine Engine, o Options) (*Store, error) {
 		engine:  engine,
 		clock:   o.Clock,
 		log:     o.Log,
+		count:   o.Metrics,
 		queue:   make(chan *waiter, maxWaiting),
 		stop:    make(chan struct{}),
 		stopped: make(chan struct{}),

@@ -11,6 +11,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
 	"postrider/mailstore"
 	"postrider/mailstore/storetest"
 )
@@ -475,4 +478,35 @@ func FuzzCleanName(f *testing.F) {
 			t.Errorf("%q became %q", name, clean)
 		}
 	})
+}
+
+// Commits and those who share them are counted, reads are not.
+func TestMetrics(t *testing.T) {
+	f := setUp(t)
+	f.must(f.store.Close())
+	opts := prometheus.CounterOpts{Name: "x"}
+	m := mailstore.Metrics{
+		Updates: prometheus.NewCounter(opts), Commits: prometheus.NewCounter(opts), Failures: prometheus.NewCounter(opts),
+		Seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "x"}),
+	}
+	s, err := mailstore.Open(context.Background(), f.engine.Reopen(), mailstore.Options{Metrics: m})
+	f.must(err)
+	f.store = s
+	f.must(f.add("three"))
+	f.must(f.update(func(*mailstore.Tx) error { return nil }))
+	f.fail(storetest.OpCommit, mailstore.ErrFull)
+	if err := f.add("four"); err == nil {
+		t.Error("a commit did not fail")
+	}
+	for name, c := range map[string]struct {
+		counter prometheus.Counter
+		want    float64
+	}{"updates": {m.Updates, 1}, "commits": {m.Commits, 1}, "failures": {m.Failures, 1}} {
+		var out dto.Metric
+		f.must(c.counter.Write(&out))
+		if got := out.GetCounter().GetValue(); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+	f.must(s.Close())
 }

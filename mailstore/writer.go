@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync/atomic"
+	"time"
 )
 
 // States of a waiter.
@@ -64,12 +65,14 @@ type writerState struct {
 	ids   [len(idCounters)]idRange
 	// queued is what the transaction in hand adds to the length of the queue.
 	queued int
+	last   commit
 }
 
 // batch is one commit and those who wait for it.
 type batch struct {
 	s       *Store
 	w       Writer
+	start   time.Time
 	dirty   bool // something was written
 	bytes   int64
 	broken  error     // why the transaction can only be rolled back
@@ -102,7 +105,7 @@ func (s *Store) writeLoop() {
 			ended = true
 			return
 		}
-		b = &batch{s: s}
+		b = &batch{s: s, start: s.clock.Now()}
 		b.add(first)
 	more:
 		for len(b.members) < maxBatch && b.bytes < maxBytes && b.broken == nil {
@@ -250,6 +253,9 @@ func (b *batch) keep(tx *Tx) {
 // the promise: durable, visible, announced.
 func (st *writerState) finish(b *batch) {
 	s := b.s
+	if b.late != nil {
+		b.late.Stop()
+	}
 	err := b.broken
 	if err == nil && b.dirty {
 		if err = st.flush(b.w); err == nil {
@@ -269,6 +275,9 @@ func (st *writerState) finish(b *batch) {
 	} else {
 		st.trim()
 		s.janitor.add(b.freed...)
+		if b.dirty {
+			s.count.committed(len(b.members), s.clock.Now().Sub(b.start).Seconds())
+		}
 		s.watch.wake(b.touched, b.lists)
 	}
 	for _, w := range b.members {
@@ -288,6 +297,9 @@ func (s *Store) outcome(err error) error {
 		}
 		return fmt.Errorf("%w: %w", ErrFailed, err)
 	default:
+	}
+	if s.count.Failures != nil {
+		s.count.Failures.Inc()
 	}
 	s.log.Error("a change to the store was not made", "error", err)
 	return fmt.Errorf("change the store: %w", err)
