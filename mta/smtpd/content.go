@@ -14,7 +14,8 @@ type message struct {
 	scan    scanner
 	head    header
 	fix     *submission   // what to change in the header; nil = nothing
-	kept    []byte        // with fix: the header as far as it came
+	begun   bool          // without fix: the first line is written
+	kept    []byte        // with fix: the header as far as it came; else the first line
 	authors []mta.Address // with fix: whom the header names as its authors
 	limit   int64         // of size; 0 = off
 	size    int64         // octets of content so far, as RFC 1870 section 5 counts them
@@ -47,7 +48,41 @@ func (m *message) take(p []byte) {
 			}
 		}
 	}
+	if m.fix == nil && !m.begun {
+		p = m.begin(p)
+	}
 	m.write(p)
+}
+
+// begin takes the first line off p and writes it. Where that is text, since the
+// message has no header at all, the trace field in front gets an empty line
+// after it: else the text would be part of the header.
+func (m *message) begin(p []byte) (rest []byte) {
+	n := bytes.IndexByte(p, '\n') + 1
+	if n == 0 {
+		n = len(p)
+	}
+	n = min(n, maxFirstLine-len(m.kept)) // content that is passed on is never empty
+	m.kept = append(m.kept, p[:n]...)
+	if len(m.kept) == maxFirstLine || m.kept[len(m.kept)-1] == '\n' {
+		m.writeFirst()
+	}
+	return p[n:]
+}
+
+func (m *message) writeFirst() {
+	if isText(m.kept) {
+		m.write(crlf)
+	}
+	m.write(m.kept)
+	m.kept, m.begun = nil, true
+}
+
+// isText tells whether the first line of a message is not of a header. The
+// line that begins a message in an mbox file stands before one.
+func isText(line []byte) bool {
+	return len(line) > 0 && fieldName(line) == "" && !bytes.Equal(line, crlf) &&
+		!bytes.HasPrefix(line, []byte("From ")) && !bytes.HasPrefix(line, []byte(">From "))
 }
 
 // endHeader writes a header that was kept, with the changes of a submission.
@@ -89,8 +124,12 @@ func (m *message) end() *mta.Reply {
 	case nulOctet:
 		m.refuse(newReply(550, "5.6.0", "The message has a NUL octet"))
 	}
-	if m.refusal == nil && m.fix != nil && !m.head.done {
+	switch {
+	case m.refusal != nil:
+	case m.fix != nil && !m.head.done:
 		m.endHeader()
+	case m.fix == nil && !m.begun:
+		m.writeFirst()
 	}
 	return m.refusal
 }

@@ -39,6 +39,7 @@ const (
 	maxParams     = 16        // of one command
 	maxEnvID      = 100       // RFC 3461 section 4.4
 	maxHello      = 255       // octets of a host's name
+	maxFirstLine  = 1000      // octets of content that are held to see whether it begins with a header
 	maxHeader     = 256 << 10 // octets of a message's header
 	maxHops       = 100       // Received fields (RFC 5321 section 6.3)
 	maxAuthors    = 100       // addresses in From and Sender of a submission
