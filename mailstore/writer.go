@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 	"sync/atomic"
 	"time"
+
+	"postrider/internal/clock"
 )
 
 // States of a waiter.
@@ -73,7 +75,8 @@ type batch struct {
 	s       *Store
 	w       Writer
 	start   time.Time
-	dirty   bool // something was written
+	late    clock.Timer // ends the wait for more members; nil without one
+	dirty   bool        // something was written
 	bytes   int64
 	broken  error     // why the transaction can only be rolled back
 	members []*waiter // begun, and to be answered
@@ -107,16 +110,55 @@ func (s *Store) writeLoop() {
 		}
 		b = &batch{s: s, start: s.clock.Now()}
 		b.add(first)
-	more:
-		for len(b.members) < maxBatch && b.bytes < maxBytes && b.broken == nil {
-			select {
-			case w := <-s.queue:
-				b.add(w)
-			default:
-				break more
-			}
+		for len(b.members) < maxBatch && b.bytes < maxBytes && b.broken == nil && s.join(b) {
 		}
+		begun := s.clock.Now()
 		s.state.finish(b)
+		s.state.last = commit{members: len(b.members), waiting: len(s.queue), took: s.clock.Now().Sub(begun)}
+	}
+}
+
+// commit is what the writer remembers of its last batch.
+type commit struct {
+	members, waiting int // answered by it; waiting when it was done
+	took             time.Duration
+}
+
+// slowCommit is how long a commit takes that is worth a wait: less is near the
+// grain of timers, and not much longer than a client needs for its next turn.
+const slowCommit = 2 * time.Millisecond
+
+// expected is how many Updates the next batch may wait for.
+func (c commit) expected() int {
+	if c.members < 2 || c.took < slowCommit {
+		return 0
+	}
+	return c.members + c.waiting
+}
+
+// join adds the next Update to the batch; it is false when there is none. On a
+// slow disk it waits a little for those that the last commit answered: without
+// that, the clients of a busy server fall into two groups, each of which waits
+// out the commit of the other.
+func (s *Store) join(b *batch) bool {
+	select {
+	case w := <-s.queue:
+		b.add(w)
+		return true
+	default:
+	}
+	if len(b.members) >= s.state.last.expected() {
+		return false
+	}
+	if b.late == nil {
+		b.late = s.clock.NewTimer(s.state.last.took / 4)
+	}
+	select {
+	case w := <-s.queue:
+		b.add(w)
+		return true
+	case <-b.late.Chan():
+		return false
 	}
 }
 
