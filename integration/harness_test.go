@@ -89,6 +89,7 @@ type options struct {
 	// wrap is put in front of the command line, such as strace -o FILE.
 	wrap []string
 	env  []string
+	args []string // behind serve
 	// domain is the mail domain; "" means hamburger.edu.
 	domain string
 	dir    string // an existing server's; "" = a new one
@@ -260,6 +261,7 @@ func (s *server) start() {
 // command is the one that serves.
 func (s *server) command() *exec.Cmd {
 	line := append(append([]string{}, s.o.wrap...), s.bin, "--config", s.configFile(), "serve")
+	line = append(line, s.o.args...)
 	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Env = append(os.Environ(), s.o.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
