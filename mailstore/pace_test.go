@@ -1,6 +1,7 @@
 package mailstore_test
 
 import (
+	"errors"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -49,4 +50,59 @@ func TestSlowDiskIsShared(t *testing.T) {
 			f.must(f.store.Close())
 		})
 	}
+}
+
+// What Tx.Inbox remembers never leads to a mailbox that is not the INBOX of the
+// account in the transaction that asks.
+func TestInboxRemembered(t *testing.T) {
+	f := setUp(t)
+	undone := errors.New("undone")
+	create := func(address string) (a mailstore.AccountID, box mailstore.MailboxID, err error) {
+		err = f.update(func(tx *mailstore.Tx) error {
+			if a, err = tx.CreateAccount(mailstore.Account{Address: address}); err != nil {
+				return err
+			}
+			if _, err := tx.Inbox(a); !errors.Is(err, mailstore.ErrNotFound) {
+				t.Errorf("INBOX of an account without mailboxes: %v", err)
+			}
+			b, err := tx.CreateMailbox(a, "inbox", "")
+			if err != nil {
+				return err
+			}
+			if box, err = tx.Inbox(a); err != nil || box != b.ID {
+				t.Errorf("Inbox = %d, %v, want %d", box, err, b.ID)
+			}
+			if address == "undone" {
+				return undone
+			}
+			return nil
+		})
+		return a, box, err
+	}
+	lost, _, err := create("undone")
+	if !errors.Is(err, undone) {
+		t.Fatal(err)
+	}
+	carol, box, err := create("carol@example.org")
+	f.must(err)
+	want := func(a mailstore.AccountID, box mailstore.MailboxID, wrong error) {
+		t.Helper()
+		f.must(f.update(func(tx *mailstore.Tx) error {
+			for range 2 {
+				if got, err := tx.Inbox(a); got != box || !errors.Is(err, wrong) {
+					t.Errorf("Inbox(%d) = %d, %v, want %d, %v", a, got, err, box, wrong)
+				}
+			}
+			return nil
+		}))
+	}
+	if lost != carol {
+		want(lost, 0, mailstore.ErrNotFound)
+	}
+	want(carol, box, nil)
+	f.must(f.update(func(tx *mailstore.Tx) error { return tx.RenameMailbox(box, "old") })) // INBOX stays
+	want(carol, box, nil)
+	f.must(f.update(func(tx *mailstore.Tx) error { return tx.DeleteAccount(carol) }))
+	want(carol, 0, mailstore.ErrNotFound)
+	f.must(f.store.Close())
 }

@@ -91,6 +91,7 @@ func Open(ctx context.Context, engine Engine, o Options) (*Store, error) {
 		failed:  make(chan struct{}),
 	}
 	s.state.boxes = make(map[MailboxID]*MailboxRow)
+	s.state.inboxes = make(map[AccountID]MailboxID)
 	s.watch.init()
 	s.janitor.init()
 	go s.writeLoop()

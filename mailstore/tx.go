@@ -92,6 +92,23 @@ func (tx *Tx) known(id MailboxID) *MailboxRow {
 	return tx.b.s.state.boxes[id]
 }
 
+// Inbox finds the INBOX of an account. Each delivery asks for it: where one went
+// there lately no row is read.
+func (tx *Tx) Inbox(a AccountID) (MailboxID, error) {
+	st := &tx.b.s.state
+	if id, ok := st.inboxes[a]; ok {
+		if row := tx.known(id); row != nil && row.Account == a && row.Name == Inbox {
+			return id, nil
+		}
+	}
+	row, err := tx.r.MailboxByName(a, Inbox)
+	if err != nil {
+		return 0, tx.fail(err)
+	}
+	st.inboxes[a] = row.ID
+	return row.ID, nil
+}
+
 // box reads a mailbox row, which the caller must not change.
 func (tx *Tx) box(id MailboxID) (*MailboxRow, error) {
 	if row, ok := tx.boxes[id]; ok {

@@ -64,7 +64,9 @@ type writerState struct {
 	// in dirty are newer here than in the engine.
 	boxes map[MailboxID]*MailboxRow
 	dirty map[MailboxID]bool
-	ids   [len(idCounters)]idRange
+	// inboxes remembers where INBOX was; only a row in boxes proves it.
+	inboxes map[AccountID]MailboxID
+	ids     [len(idCounters)]idRange
 	// queued is what the transaction in hand adds to the length of the queue.
 	queued int
 	last   commit
@@ -130,10 +132,11 @@ const slowCommit = 2 * time.Millisecond
 
 // expected is how many Updates the next batch may wait for.
 func (c commit) expected() int {
-	if c.members < 2 || c.took < slowCommit {
+	n := c.members + c.waiting
+	if n < 2 || c.took < slowCommit {
 		return 0
 	}
-	return c.members + c.waiting
+	return n
 }
 
 // join adds the next Update to the batch; it is false when there is none. On a
@@ -395,6 +398,9 @@ func (st *writerState) forget(b *batch) {
 func (st *writerState) trim() {
 	if len(st.boxes) > maxCached {
 		clear(st.boxes)
+	}
+	if len(st.inboxes) > maxCached {
+		clear(st.inboxes)
 	}
 }
 

@@ -138,7 +138,7 @@ func (a *acceptance) commit(ctx context.Context) error {
 	count(m.Messages, 1)
 	count(m.Local, len(l.inboxes))
 	count(m.Queued, len(l.rows))
-	q.o.Log.LogAttrs(ctx, slog.LevelInfo, "accepted", slog.String("id", a.env.ID), slog.String("from", l.item.From),
+	q.o.Log.LogAttrs(ctx, slog.LevelDebug, "accepted", slog.String("id", a.env.ID), slog.String("from", l.item.From),
 		slog.Int64("size", a.body.Size()), slog.Int("mailboxes", len(l.inboxes)), slog.Int("remote", len(l.rows)))
 	return nil
 }
@@ -433,16 +433,16 @@ func (l *letter) put(tx *mailstore.Tx) error {
 // inbox finds an account's INBOX. It cannot be deleted over IMAP; should it be
 // missing it is made.
 func inbox(tx *mailstore.Tx, account mailstore.AccountID) (mailstore.MailboxID, error) {
-	box, err := tx.MailboxByName(account, "INBOX")
+	id, err := tx.Inbox(account)
 	if err == nil || !errors.Is(err, mailstore.ErrNotFound) {
-		return box.ID, err
+		return id, err
 	}
 	if _, err := tx.Account(account); errors.Is(err, mailstore.ErrNotFound) {
 		return 0, &goneError{account}
 	} else if err != nil {
 		return 0, err
 	}
-	box, err = tx.CreateMailbox(account, "INBOX", "")
+	box, err := tx.CreateMailbox(account, mailstore.Inbox, "")
 	return box.ID, err
 }
 
