@@ -109,15 +109,15 @@ func (e *event) get(key string) string {
 // it was logged, and nothing of what another line says already.
 func (e *event) sentence() string {
 	switch e.name {
-	case "message accepted", "login", "session ended":
+	case "login", "session ended":
 		return ""
-	case "accepted":
+	case "message accepted":
 		from := e.get("from")
 		if from == "" {
 			from = "<>"
 		}
 		where := "into the mailbox"
-		if e.get("remote") != "0" {
+		if e.get("onward") != "0" {
 			where = "to send it on"
 		}
 		return fmt.Sprintf("accepted a letter from %s (%s octets) %s, id %s", from, e.get("size"), where, e.get("id"))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"os"
 	"strconv"
 	"strings"
@@ -280,9 +281,25 @@ func (s *session) accept(ctx context.Context, m *message) *mta.Reply {
 	}
 	s.errors, s.idle = 0, 0
 	count(s.srv.o.Metrics.Accepted)
-	s.log.Info("message accepted", "id", env.ID, "from", env.From.String(),
-		"recipients", len(env.To), "size", m.size, "remote", s.conn.Remote.String(), "login", env.Client.Login)
+	local, onward := targets(env.To)
+	s.log.LogAttrs(ctx, slog.LevelInfo, "message accepted", slog.String("id", env.ID), slog.String("from", env.From.String()),
+		slog.Int("recipients", len(env.To)), slog.Int("local", local), slog.Int("onward", onward), slog.Int64("size", m.size),
+		slog.String("remote", s.conn.Remote.String()), slog.String("login", env.Client.Login))
 	return newReply(250, "2.0.0", "Message accepted for delivery, id "+env.ID)
+}
+
+// targets counts where a message goes: into mailboxes, and on to other servers.
+func targets(to []mta.Recipient) (local, onward int) {
+	for i := range to {
+		for _, t := range to[i].Targets {
+			if t.Account != 0 {
+				local++
+			} else {
+				onward++
+			}
+		}
+	}
+	return local, onward
 }
 
 // refuseMessage notes that the message is refused with r and returns what to
