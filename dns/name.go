@@ -19,8 +19,11 @@ const maxName = 255
 // kept: fully qualified, lower case, A-labels, in presentation form. A name
 // that no zone can hold does not exist.
 func normalize(s string) (string, error) {
-	if s == "." {
+	switch {
+	case s == ".":
 		return s, nil
+	case isNormal(s):
+		return s + ".", nil
 	}
 	name := s
 	if !isASCII(name) {
@@ -45,6 +48,29 @@ func normalize(s string) (string, error) {
 		return "", fmt.Errorf("%w: %q is not a domain name", ErrNotExist, s)
 	}
 	return miekg.CanonicalName(name), nil
+}
+
+// isNormal tells that s lacks no more than the final dot: lower-case letters,
+// digits and hyphens in labels of good length, as almost all names are.
+func isNormal(s string) bool {
+	if len(s) > maxName-2 {
+		return false
+	}
+	label := 0
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '-':
+			label++
+		case c == '.' && label > 0:
+			label = 0
+		default:
+			return false
+		}
+		if label > 63 {
+			return false
+		}
+	}
+	return label > 0
 }
 
 func isASCII(s string) bool {

@@ -50,6 +50,13 @@ func FuzzNormalize(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		name, err := normalize(s)
+		var short [maxName]byte
+		if isNormal(s) {
+			n, err := miekg.PackDomainName(s+".", short[:], 0, nil, false)
+			if whole, _, uerr := miekg.UnpackDomainName(short[:n], 0); err != nil || uerr != nil || whole != name {
+				t.Errorf("normalize(%q) = %q, and by the wire %q, %v", s, name, whole, errors.Join(err, uerr))
+			}
+		}
 		if err != nil {
 			if !errors.Is(err, ErrNotExist) {
 				t.Errorf("normalize(%q): %v", s, err)
