@@ -214,7 +214,13 @@ func TestRunningCommands(t *testing.T) {
 	}
 	s.must("user", "remove", "dave@hamburger.edu")
 	s.must("alias", "remove", "sales@hamburger.edu")
+	for _, command := range []string{"RSET", "MAIL FROM:<a@crepes.fr>"} {
+		if _, err := c.ask(command, "250"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	refused("dave@hamburger.edu", "550 5.1.1")
+	c.Close()
 
 	// Sending from the same machine, as mutt and cron do.
 	s.mustWith("To: bob@hamburger.edu\nSubject: from cron\n\nDone.\n.\nReally.\n", "send", "-t", "-i", "-f", "alice@hamburger.edu")

@@ -299,34 +299,7 @@ func TestIsync(t *testing.T) {
 	}
 	home := t.TempDir()
 	mail := filepath.Join(home, "mail")
-	if err := os.MkdirAll(mail, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	rc := writeFile(t, filepath.Join(home, "mbsyncrc"), fmt.Sprintf(`
-IMAPAccount bob
-Host localhost
-Port %s
-User bob@%s
-Pass %s
-SSLType IMAPS
-CertificateFile %s
-
-IMAPStore far
-Account bob
-
-MaildirStore near
-Path %s/
-Inbox %[5]s/INBOX
-SubFolders Verbatim
-
-Channel all
-Far :far:
-Near :near:
-Patterns *
-Create Both
-Expunge Both
-SyncState *
-`, s.port("imaps"), hostname, password, s.caFile(), mail))
+	rc := s.mbsyncConfig(home, mail)
 	sync := func() {
 		t.Helper()
 		succeed(t, []string{"HOME=" + home}, "", "mbsync", "-c", rc, "-a")
@@ -383,6 +356,39 @@ SyncState *
 	}) {
 		t.Errorf("no file is marked as answered: %v", near())
 	}
+}
+
+// mbsyncConfig writes what mbsync needs to know of bob's account.
+func (s *server) mbsyncConfig(home, mail string) string {
+	s.t.Helper()
+	if err := os.MkdirAll(mail, 0o700); err != nil {
+		s.t.Fatal(err)
+	}
+	return writeFile(s.t, filepath.Join(home, "mbsyncrc"), fmt.Sprintf(`
+IMAPAccount bob
+Host localhost
+Port %s
+User bob@%s
+Pass %s
+SSLType IMAPS
+CertificateFile %s
+
+IMAPStore far
+Account bob
+
+MaildirStore near
+Path %s/
+Inbox %[5]s/INBOX
+SubFolders Verbatim
+
+Channel all
+Far :far:
+Near :near:
+Patterns *
+Create Both
+Expunge Both
+SyncState *
+`, s.port("imaps"), hostname, password, s.caFile(), mail))
 }
 
 // pythonScript reads and sends with Python's own libraries.
