@@ -71,12 +71,12 @@ func (a *attempt) fit(s *session, ask []int) (fit []int, need needs) {
 	need.utf8 = o.UTF8 || wide > 0 || !a.d.From.ASCII()
 	if need.utf8 && !s.caps.utf8 {
 		need.utf8 = false
+		if wide > 0 {
+			ask = a.refuseWide(s, ask)
+		}
 		if !a.d.From.ASCII() || o.UTF8 && a.msg.wideHeader {
 			refuse(ask, mta.Errorf(553, "5.6.7", "The message has a sender or header in Unicode, and %s does not take such mail (it does not offer SMTPUTF8)", s.key))
 			return nil, need
-		}
-		if wide > 0 {
-			ask = a.refuseWide(s, ask)
 		}
 	}
 	need.eightBit = eightBit || a.msg.wide
