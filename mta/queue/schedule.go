@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"math"
 	"sync"
 	"time"
 
@@ -30,8 +31,11 @@ func (s *schedule) served(n int) time.Duration {
 		sum += s.retry[i-1]
 	}
 	if more := n - len(s.retry); more > 0 {
-		// A few thousand attempts are beyond any limit; keep the product small.
-		sum += time.Duration(min(more, 10000)) * s.retry[len(s.retry)-1]
+		last := s.retry[len(s.retry)-1]
+		if last > 0 && more > int((math.MaxInt64-sum)/last) {
+			return math.MaxInt64
+		}
+		sum += time.Duration(more) * last
 	}
 	return sum
 }
