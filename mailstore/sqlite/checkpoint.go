@@ -7,8 +7,9 @@ const (
 	// moved into the database beside the writer.
 	checkpointPages = 4096
 	// maxLogPages is the length of the log at which the writer waits until it
-	// is moved whole, so that it starts anew. A snapshot that stays open can
-	// make it longer.
+	// is moved whole, so that it starts anew. Snapshots that overlap keep it from
+	// that: from twice this length on, new ones wait until there are none. One
+	// of another process can still make it longer.
 	maxLogPages = 4 * checkpointPages
 )
 
@@ -63,15 +64,33 @@ func (k *checkpointer) loop() {
 		if err == nil && length > k.most {
 			// Most of the log is moved; the rest is short. With the writer
 			// stopped all of it can be, and its next commit starts the log anew.
-			k.e.turn.Lock()
-			_, err = k.checkpoint()
-			k.e.turn.Unlock()
+			err = k.finish(length > 2*k.most)
 		}
 		if err != nil {
 			// The log keeps what was not moved; the next one tries again.
 			k.e.log.Warn("move the write-ahead log into the database", "error", err)
 		}
 	}
+}
+
+// finish moves the whole log with the writer stopped and, where alone is true,
+// without any snapshot of ours: the connections that are taken first are lent
+// to nobody, and the writer goes on until the last one is free.
+func (k *checkpointer) finish(alone bool) error {
+	if alone {
+		for range cap(k.e.slots) {
+			k.e.slots <- struct{}{}
+		}
+		defer func() {
+			for range cap(k.e.slots) {
+				<-k.e.slots
+			}
+		}()
+	}
+	k.e.turn.Lock()
+	defer k.e.turn.Unlock()
+	_, err := k.checkpoint()
+	return err
 }
 
 // checkpoint moves what no snapshot needs in the log, and returns its length.

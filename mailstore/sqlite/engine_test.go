@@ -9,8 +9,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -421,6 +423,66 @@ func TestLogIsBounded(t *testing.T) {
 	}
 	// 800 messages are some 7,000 pages.
 	if pages := info.Size() / 4096; pages > 2000 {
+		t.Errorf("the log has %d pages", pages)
+	}
+	closeStore(t, s)
+	verify(t, dir)
+}
+
+// The log stays bounded while there always is a snapshot that is older than the
+// last commits.
+func TestLogIsBoundedWithReaders(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	s, e := openStore(t, dir)
+	inbox := newInbox(t, s)
+	e.turn.Lock()
+	e.check.every = 100
+	e.turn.Unlock()
+	e.check.most = 400 // before the first checkpoint
+	text := strings.Repeat("x", 30000)
+	var commits atomic.Int64
+	done := make(chan struct{})
+	var readers sync.WaitGroup
+	for i := range 4 {
+		readers.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				err := s.View(t.Context(), func(v *mailstore.View) error {
+					_, err := v.Mailbox(inbox)
+					for until := commits.Load() + int64(20+i); commits.Load() < until; {
+						select {
+						case <-done:
+							return err
+						default:
+							runtime.Gosched()
+						}
+					}
+					return err
+				})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 800 {
+		if _, err := deliver(s, inbox, text); err != nil {
+			t.Error(err)
+		}
+		commits.Add(1)
+	}
+	close(done)
+	readers.Wait()
+	info, err := os.Stat(filepath.Join(dir, "postrider.db-wal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pages := info.Size() / 4096; pages > 2500 {
 		t.Errorf("the log has %d pages", pages)
 	}
 	closeStore(t, s)
