@@ -232,7 +232,11 @@ func (t *reported) status(r *reportOf, line func(name, value string)) {
 		line("Remote-MTA", "dns; "+oneLine(t.host, maxField))
 	}
 	if t.remote {
-		line("Diagnostic-Code", "smtp; "+oneLine(t.reply.Error(), maxReplyText))
+		kind := "smtp" // for what an SMTP server said, and nothing else (RFC 3464 section 2.3.6)
+		if t.host == "" {
+			kind = "x-postrider"
+		}
+		line("Diagnostic-Code", kind+"; "+oneLine(t.reply.Error(), maxReplyText))
 	}
 	line("Last-Attempt-Date", date(r.local(t.last)))
 	if t.action == delayed {

@@ -34,6 +34,7 @@ type reported struct {
 	host      string // who said it; "" for ourselves
 	addr      netip.AddrPort
 	remote    bool // a relay was tried
+	forwarded bool // at another address, for which an alias stands
 	last      time.Time
 	until     time.Time // delayed: when we shall give up
 	expired   bool      // failed: nothing was final but our patience

@@ -66,6 +66,16 @@ func TestReportText(t *testing.T) {
 			t.host, t.addr, t.expired, t.attempts, t.last = "", netip.AddrPort{}, true, 35, at(5*24*60)
 			t.reply = mta.Errorf(451, "4.4.1", "mx.hamburger.edu [192.0.2.25]: connection refused")
 		}},
+		{"failed-forwarded", "", func(r *reportOf) {
+			t := &r.recipients[0]
+			t.host, t.addr, t.forwarded = "", netip.AddrPort{}, true
+			t.reply = mta.Errorf(550, "5.1.2", "The domain nowhere.example does not exist")
+		}},
+		{"failed-busy", "", func(r *reportOf) {
+			t := &r.recipients[0]
+			t.expired, t.attempts, t.last = true, 35, at(5*24*60)
+			t.reply = mta.Errorf(421, "", "busy")
+		}},
 		{"failed-several", "", func(r *reportOf) {
 			second := r.recipients[0]
 			second.recipient = addr("carol@hamburger.edu")

@@ -111,7 +111,9 @@ func advice(t *reported) string {
 		domain = "the address"
 	}
 	switch code := statusCode(t); {
-	case t.expired && strings.HasPrefix(code, "4.4."):
+	case t.forwarded && (strings.HasPrefix(code, "5.1.") || strings.HasPrefix(code, "4.4.") || code == "5.4.4"):
+		return "The address is right, but mail for it goes on to another server, and there it failed. Tell the recipient by other means: only they can correct that."
+	case t.expired && t.host == "" && strings.HasPrefix(code, "4.4."):
 		return "The mail server of " + domain + " could not be reached for a long time. Check the part of the address after the @ for a typing error. If it is right, send the message again later, or reach the recipient by other means."
 	case t.expired && code == "4.2.2", code == "5.2.2":
 		return "The recipient's mailbox is full. Send the message again when there is room in it, or tell the recipient by other means."
