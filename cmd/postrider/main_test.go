@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -61,6 +63,7 @@ func TestUsage(t *testing.T) {
 	p.want(exitUsage, "", "--port-offset", "", "serve", "--port-offset", "many")
 	p.want(exitUsage, "", "unknown option", "", "send", "-z", "a@b.example")
 	p.want(exitUsage, "", "name the recipients", "", "send")
+	p.want(exitDone, "-f ADDRESS", "", "", "send", "--help")
 	p.want(exitUsage, "", "not a type of DNS record", "", "dns", "query", "a.example", "FROB", "--server", "127.0.0.1:9")
 	p.want(exitDone, "postrider ", "", "", "version")
 	_, help, _ := p.run("", "--help")
@@ -112,6 +115,36 @@ func TestSend(t *testing.T) {
 	p.want(exitFailed, "", "no recipient", "Subject: x\n\n", "send", "-t")
 	p.want(exitFailed, "", "There is no eve@example.org here", "Subject: x\n\n", "send", "eve@example.org")
 	p.want(exitDone, `"messages": 2`, "", "", "user", "list", "--json")
+	// Text without a header, the null sender, a message that is resent.
+	p.want(exitDone, "", "", "no header: just text\n", "send", "bob")
+	p.want(exitDone, "", "", "a line without a colon\n", "send", "bob")
+	p.want(exitDone, "", "", "\nno header\n", "send", "-f", "<>", "bob")
+	p.want(exitDone, "", "", "Subject: x\n\n", "send", "-f", "", "bob")
+	p.want(exitDone, "", "", "Resent-To: bob\nTo: eve@example.org\n\n", "send", "-t")
+	p.want(exitDone, `"messages": 7`, "", "", "user", "list", "--json")
+	p.want(exitUsage, "", "<id>", "", "queue", "hold")
+}
+
+func TestReadHeader(t *testing.T) {
+	for _, c := range []struct{ in, header, body string }{
+		{"", "From: <a@b.example>\r\n\r\n", ""},
+		{"hi\n", "From: <a@b.example>\r\n\r\n", "hi\n"},
+		{"no header: text\n", "From: <a@b.example>\r\n\r\n", "no header: text\n"},
+		{"\nhi\n", "From: <a@b.example>\r\n\r\n", "hi\n"},
+		{"Subject: x\n\nhi\n", "From: <a@b.example>\r\nSubject: x\r\n\r\n", "hi\n"},
+		{"From: c@d.example\nBcc: x\nResent-Bcc: y\n", "From: c@d.example\r\n\r\n", ""},
+	} {
+		s := &sendmail{from: "a@b.example"}
+		in := bufio.NewReader(strings.NewReader(c.in))
+		header, err := s.readHeader(in, "mail.example.org")
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(in)
+		if string(header) != c.header || string(body) != c.body || err != nil {
+			t.Errorf("%q: %q and %q, %v", c.in, header, body, err)
+		}
+	}
 }
 
 func TestParseSendmail(t *testing.T) {

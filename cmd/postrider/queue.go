@@ -32,8 +32,8 @@ type (
 		jsonFlag
 	}
 	queueRetryCmd   struct{ optionalIDs }
-	queueHoldCmd    struct{ optionalIDs }
-	queueReleaseCmd struct{ optionalIDs }
+	queueHoldCmd    struct{ queueIDs }
+	queueReleaseCmd struct{ queueIDs }
 	queueRemoveCmd  struct{ queueIDs }
 )
 
@@ -69,7 +69,11 @@ func printRecipients(e *env, item queue.Item) {
 		}
 		fmt.Fprintf(e.stdout, ", %d tried\n", r.Attempts)
 		if r.Reply != "" {
-			fmt.Fprintf(e.stdout, "        %s: %s\n", r.Host, r.Reply)
+			said := r.Reply
+			if r.Host != "" {
+				said = r.Host + ": " + said
+			}
+			fmt.Fprintf(e.stdout, "        %s\n", said)
 		}
 	}
 }
@@ -125,11 +129,11 @@ func queueAction(e *env, method string, ids []string) error {
 				fmt.Fprintf(e.stderr, "postrider: %s: %s\n", c.ID, c.Error)
 				continue
 			case c.Busy > 0:
-				fmt.Fprintf(e.stdout, "%s: %d recipients done, %d are being delivered just now\n", c.ID, c.Recipients, c.Busy)
+				fmt.Fprintf(e.stdout, "%s: %s done, %d being delivered just now\n", c.ID, recipients(c.Recipients), c.Busy)
 			case c.Held > 0:
-				fmt.Fprintf(e.stdout, "%s: %d recipients done, %d are on hold (queue release ends that)\n", c.ID, c.Recipients, c.Held)
+				fmt.Fprintf(e.stdout, "%s: %s done, %d on hold (queue release ends that)\n", c.ID, recipients(c.Recipients), c.Held)
 			default:
-				fmt.Fprintf(e.stdout, "%s: %d recipients done\n", c.ID, c.Recipients)
+				fmt.Fprintf(e.stdout, "%s: %s done\n", c.ID, recipients(c.Recipients))
 			}
 		}
 		if failed > 0 {
@@ -137,4 +141,11 @@ func queueAction(e *env, method string, ids []string) error {
 		}
 		return nil
 	})
+}
+
+func recipients(n int) string {
+	if n == 1 {
+		return "1 recipient"
+	}
+	return fmt.Sprintf("%d recipients", n)
 }

@@ -24,15 +24,27 @@ import (
 // maxSendHeader bounds the header that send reads before it speaks to the server.
 const maxSendHeader = 1 << 20
 
+const sendUsage = `Usage: postrider send [OPTION...] [RECIPIENT...] < MESSAGE
+
+Send a message from standard input, like sendmail.
+
+  -t           take the recipients from To, Cc and Bcc, too
+  -f ADDRESS   the sender; <> for none
+  -F NAME      the sender's full name, where the message has no From
+  -i           a line with a dot alone does not end the message
+  -N, -R, -V   NOTIFY, RET and ENVID for reports (RFC 3461)
+`
+
 type sendCmd struct {
 	Args []string `arg:"" optional:"" help:"As for sendmail: -t takes recipients from the header, -f ADDRESS sets the sender, -i lets a lone dot pass, -F NAME the sender's full name; then recipients."`
 }
 
 // sendmail is what the arguments of sendmail asked for.
 type sendmail struct {
-	from, fullName string
-	fromHeader     bool // -t
-	ignoreDots     bool // -i
+	from, fullName string // from may be "": the null path
+	fromSet        bool   // -f
+	fromHeader     bool   // -t
+	ignoreDots     bool   // -i
 	to             []string
 	options        smtp.MailOptions
 	notify         []smtp.DSNNotify
@@ -80,7 +92,10 @@ func (s *sendmail) option(arg string, args []string) ([]string, error) {
 	case 'i':
 		s.ignoreDots = true
 	case 'f', 'r':
-		s.from = value
+		s.from, s.fromSet = value, true
+		if value == "<>" {
+			s.from = ""
+		}
 	case 'F':
 		s.fullName = value
 	case 'N':
@@ -105,6 +120,10 @@ func (s *sendmail) option(arg string, args []string) ([]string, error) {
 }
 
 func (c *sendCmd) Run(e *env) error {
+	if len(c.Args) == 1 && c.Args[0] == "--help" {
+		_, err := fmt.Fprint(e.stdout, sendUsage)
+		return err
+	}
 	s, err := parseSendmail(c.Args)
 	if err != nil {
 		return err
@@ -113,14 +132,14 @@ func (c *sendCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	if s.from == "" {
+	if !s.fromSet {
 		s.from = defaultSender(conf.node.Hostname)
 	}
 	in := bufio.NewReader(e.stdin)
 	if !s.ignoreDots {
 		in = bufio.NewReader(&untilDot{in: in})
 	}
-	header, err := s.readHeader(in)
+	header, err := s.readHeader(in, conf.node.Hostname)
 	if err != nil {
 		return err
 	}
@@ -154,28 +173,65 @@ func openSubmission(e *env, o node.Options) (net.Conn, func(), error) {
 
 // readHeader reads the header, adds From where it is missing, and with -t
 // takes the recipients from it.
-func (s *sendmail) readHeader(in *bufio.Reader) ([]byte, error) {
-	h, err := textproto.ReadHeader(bufio.NewReader(&headerReader{in: in, left: maxSendHeader}))
-	if err != nil {
-		return nil, fmt.Errorf("read the message's header: %w", err)
+func (s *sendmail) readHeader(in *bufio.Reader, hostname string) ([]byte, error) {
+	var h textproto.Header
+	if beginsWithField(in) {
+		var err error
+		h, err = textproto.ReadHeader(bufio.NewReader(&headerReader{in: in, left: maxSendHeader}))
+		if err != nil {
+			return nil, fmt.Errorf("read the message's header: %w", err)
+		}
 	}
 	if s.fromHeader {
-		for _, key := range []string{"To", "Cc", "Bcc"} {
-			for f := h.FieldsByKey(key); f.Next(); {
-				s.to = append(s.to, named(f.Value())...)
-			}
-		}
+		s.to = append(s.to, recipientsOf(&h)...)
 		if len(s.to) == 0 {
 			return nil, errors.New("the header names no recipient in To, Cc or Bcc")
 		}
 	}
 	h.Del("Bcc")
+	h.Del("Resent-Bcc")
 	if !h.Has("From") {
-		h.Set("From", (&mail.Address{Name: s.fullName, Address: s.from}).String())
+		author := s.from
+		if author == "" {
+			author = "MAILER-DAEMON@" + mailDomain(hostname)
+		}
+		h.Set("From", (&mail.Address{Name: s.fullName, Address: author}).String())
 	}
 	var b bytes.Buffer
-	err = textproto.WriteHeader(&b, h)
+	err := textproto.WriteHeader(&b, h)
 	return b.Bytes(), err
+}
+
+// beginsWithField tells whether a header comes first, or the empty line after
+// none. What else comes first is text that has no header, as sendmail sees it.
+func beginsWithField(in *bufio.Reader) bool {
+	line, err := in.Peek(in.Size())
+	if i := bytes.IndexByte(line, '\n'); i >= 0 {
+		line = line[:i+1]
+	}
+	if len(bytes.TrimRight(line, "\r\n")) == 0 {
+		return err == nil || len(line) > 0
+	}
+	name, _, ok := bytes.Cut(line, []byte(":"))
+	name = bytes.TrimRight(name, " \t")
+	return ok && len(name) > 0 && !bytes.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f })
+}
+
+// recipientsOf takes the recipients from a header: of a message that is resent,
+// those of the resending.
+func recipientsOf(h *textproto.Header) []string {
+	for _, prefix := range []string{"Resent-", ""} {
+		var to []string
+		for _, key := range []string{"To", "Cc", "Bcc"} {
+			for f := h.FieldsByKey(prefix + key); f.Next(); {
+				to = append(to, named(f.Value())...)
+			}
+		}
+		if len(to) > 0 {
+			return to
+		}
+	}
+	return nil
 }
 
 // named lists the addresses of a field, those without a domain too.
@@ -261,9 +317,12 @@ func (s *sendmail) submit(conn net.Conn, hostname string, header []byte, body io
 	if err := c.Hello(hostname); err != nil {
 		return fmt.Errorf("greet the server: %w", err)
 	}
-	from, err := mta.ParseAddress(s.from)
-	if err != nil && s.from != "<>" {
-		return fmt.Errorf("sender %q: %w", s.from, err)
+	var from mta.Address
+	if s.from != "" {
+		var err error
+		if from, err = mta.ParseAddress(s.from); err != nil {
+			return fmt.Errorf("sender %q: %w", s.from, err)
+		}
 	}
 	o := s.options
 	o.UTF8 = !from.ASCII() || slices.ContainsFunc(s.to, func(a string) bool { return strings.ContainsFunc(a, nonASCII) }) ||
