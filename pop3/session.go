@@ -254,5 +254,5 @@ func oneOff(a, b string) bool {
 
 // peer describes the connection to the directory.
 func (s *session) peer() directory.Peer {
-	return directory.Peer{Addr: s.conn.Remote, TLS: s.conn.TLS, Protocol: "pop3"}
+	return directory.Peer{Addr: s.conn.Remote, TLS: s.conn.TLS, Protocol: "pop3", Session: s.conn.ID}
 }

@@ -25,7 +25,8 @@ const (
 
 var (
 	ErrNoDomain      = errors.New("not a domain of ours")         // Resolve, Add...
-	ErrNoUser        = errors.New("no such user")                 // Resolve, Remove..., SetPassword
+	ErrNoUser        = errors.New("no such user")                 // Resolve, RemoveAccount, SetPassword
+	ErrNoAlias       = errors.New("no such alias")                // RemoveAlias
 	ErrExists        = errors.New("exists already")               // Add...
 	ErrInUse         = errors.New("still in use")                 // RemoveDomain
 	ErrInvalid       = errors.New("not allowed")                  // Add..., SetPassword: a name or password that cannot be
@@ -136,6 +137,7 @@ type Peer struct {
 	Addr     netip.Addr
 	TLS      *tls.ConnectionState // nil without TLS
 	Protocol string               // "smtp", "pop3", "imap": for the log
+	Session  string               // its id in the log
 }
 
 // PlaintextAllowed tells whether a password may cross this connection.

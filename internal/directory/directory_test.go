@@ -321,10 +321,10 @@ func TestManage(t *testing.T) {
 			return d.AddAlias(ctx, "x@hamburger.edu", []string{"a b@c"})
 		}, ErrInvalid, "a b@c"},
 		{"catch-all of a bad domain", func(ctx context.Context) error { return d.AddAlias(ctx, "@", []string{"a@b.c"}) }, ErrInvalid, "catch-all"},
-		{"remove no alias", func(ctx context.Context) error { return d.RemoveAlias(ctx, "x@hamburger.edu", nil) }, ErrNoUser, "x@hamburger.edu"},
+		{"remove no alias", func(ctx context.Context) error { return d.RemoveAlias(ctx, "x@hamburger.edu", nil) }, ErrNoAlias, "x@hamburger.edu"},
 		{"remove no target", func(ctx context.Context) error {
 			return d.RemoveAlias(ctx, "sales@hamburger.edu", []string{"alice@hamburger.edu"})
-		}, ErrNoUser, "alice"},
+		}, ErrNoAlias, "alice"},
 	} {
 		if err := tt.do(t.Context()); !errors.Is(err, tt.err) || !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s: %v, want %v with %q", tt.what, err, tt.err, tt.says)

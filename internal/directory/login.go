@@ -120,9 +120,9 @@ func (d *Directory) reject(p Peer, w who, account mailstore.Account) error {
 		name = "(unknown)"
 	}
 	if d.throttle.fail(w) {
-		d.log.Warn("too many failed logins", "protocol", p.Protocol, "remote", p.Addr.String(), "account", name)
+		d.log.Warn("too many failed logins", "session", p.Session, "protocol", p.Protocol, "remote", p.Addr.String(), "account", name)
 	} else {
-		d.log.Info("login failed", "protocol", p.Protocol, "remote", p.Addr.String(), "account", name)
+		d.log.Info("login failed", "session", p.Session, "protocol", p.Protocol, "remote", p.Addr.String(), "account", name)
 	}
 	return ErrCredentials
 }
@@ -130,7 +130,7 @@ func (d *Directory) reject(p Peer, w who, account mailstore.Account) error {
 // admit notes and logs a success.
 func (d *Directory) admit(p Peer, w who, account mailstore.Account) mailstore.Account {
 	d.throttle.succeed(w)
-	d.log.Info("login", "protocol", p.Protocol, "remote", p.Addr.String(), "account", account.Address, "tls", p.TLS != nil)
+	d.log.Info("login", "session", p.Session, "protocol", p.Protocol, "remote", p.Addr.String(), "account", account.Address, "tls", p.TLS != nil)
 	account.Credentials = nil
 	return account
 }

@@ -344,7 +344,7 @@ func (d *Directory) RemoveAlias(ctx context.Context, address string, targets []s
 	return d.update(ctx, func(tx *mailstore.Tx) error {
 		alias, err := tx.Alias(key(a))
 		if errors.Is(err, mailstore.ErrNotFound) {
-			return fmt.Errorf("alias %s: %w", key(a), ErrNoUser)
+			return fmt.Errorf("%s: %w", key(a), ErrNoAlias)
 		}
 		if err != nil {
 			return err
@@ -353,7 +353,7 @@ func (d *Directory) RemoveAlias(ctx context.Context, address string, targets []s
 		for _, t := range list {
 			i := slices.IndexFunc(left, func(s string) bool { return s == key(t) || s == key(fold(t)) })
 			if i < 0 {
-				return fmt.Errorf("alias %s has no target %s: %w", key(a), key(t), ErrNoUser)
+				return fmt.Errorf("%s to %s: %w", key(a), key(t), ErrNoAlias)
 			}
 			left = slices.Delete(left, i, i+1)
 		}
