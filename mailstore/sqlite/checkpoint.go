@@ -78,9 +78,11 @@ func (k *checkpointer) loop() {
 // to nobody, and the writer goes on until the last one is free.
 func (k *checkpointer) finish(alone bool) error {
 	if alone {
+		var all sync.WaitGroup // at once, so that no new snapshot comes between
 		for range cap(k.e.slots) {
-			k.e.slots <- struct{}{}
+			all.Go(func() { k.e.slots <- struct{}{} })
 		}
+		all.Wait()
 		defer func() {
 			for range cap(k.e.slots) {
 				<-k.e.slots
