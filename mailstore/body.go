@@ -244,12 +244,30 @@ func (s *Store) OpenMessage(ctx context.Context, m Message) (Content, error) {
 	return s.open(ctx, m.Body, m.Prefix)
 }
 
+// OpenUID opens the message that a mailbox has now under uid: OpenMessage with
+// the row and the body read in one snapshot.
+func (s *Store) OpenUID(ctx context.Context, m MailboxID, uid UID) (Content, error) {
+	return s.openIn(ctx, func(snap Snapshot) (BodyID, string, error) {
+		row, err := snap.Message(m, uid)
+		return row.Body, row.Prefix, err
+	})
+}
+
 func (s *Store) open(ctx context.Context, id BodyID, prefix string) (Content, error) {
+	return s.openIn(ctx, func(Snapshot) (BodyID, string, error) { return id, prefix, nil })
+}
+
+// openIn opens the body that which names in a snapshot.
+func (s *Store) openIn(ctx context.Context, which func(Snapshot) (BodyID, string, error)) (Content, error) {
 	snap, err := s.snapshot(ctx)
 	if err != nil {
 		return nil, err
 	}
-	row, err := snap.Body(id, true)
+	id, prefix, err := which(snap)
+	var row BodyRow
+	if err == nil {
+		row, err = snap.Body(id, true)
+	}
 	snap.Close()
 	if err != nil {
 		return nil, err

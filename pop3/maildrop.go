@@ -58,15 +58,7 @@ func (s storedDrops) open(ctx context.Context, a mailstore.Account) (*maildrop, 
 }
 
 func (s storedDrops) message(ctx context.Context, d *maildrop, uid mailstore.UID) (mailstore.Content, error) {
-	var m mailstore.Message
-	err := s.store.View(ctx, func(v *mailstore.View) (err error) {
-		m, err = v.Message(d.mailbox, uid)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return s.store.OpenMessage(ctx, m)
+	return s.store.OpenUID(ctx, d.mailbox, uid)
 }
 
 func (s storedDrops) remove(ctx context.Context, d *maildrop, uids []mailstore.UID) error {

@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -13,6 +15,7 @@ import (
 	"postrider/internal/wire"
 	"postrider/internal/wire/wiretest"
 	"postrider/mailstore"
+	"postrider/mailstore/sqlite"
 	"postrider/mailstore/storetest"
 )
 
@@ -25,8 +28,9 @@ type stored struct {
 	inbox   mailstore.MailboxID
 }
 
-func newStored(t testing.TB) *stored {
-	store, err := mailstore.Open(context.Background(), storetest.NewEngine(), mailstore.Options{})
+func newStored(t testing.TB, engine mailstore.Engine) *stored {
+	t.Helper()
+	store, err := mailstore.Open(context.Background(), engine, mailstore.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,8 +61,7 @@ func newStored(t testing.TB) *stored {
 	return s
 }
 
-// append adds one text n times.
-func (s *stored) append(t testing.TB, prefix, text string, n int) {
+func (s *stored) body(t testing.TB, text string) *mailstore.Body {
 	t.Helper()
 	w := s.store.NewBody()
 	io.WriteString(w, text)
@@ -66,9 +69,32 @@ func (s *stored) append(t testing.TB, prefix, text string, n int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return body
+}
+
+// append adds n messages that share a body.
+func (s *stored) append(t testing.TB, prefix, text string, n int) {
+	t.Helper()
+	body := s.body(t, text)
 	defer body.Release()
-	err = s.store.Update(context.Background(), func(tx *mailstore.Tx) error {
-		for range n {
+	s.appendBodies(t, prefix, slices.Repeat([]*mailstore.Body{body}, n))
+}
+
+// appendEach adds n messages with a body each.
+func (s *stored) appendEach(t testing.TB, text string, n int) {
+	t.Helper()
+	var bodies []*mailstore.Body
+	for range n {
+		bodies = append(bodies, s.body(t, text))
+		defer bodies[len(bodies)-1].Release()
+	}
+	s.appendBodies(t, "", bodies)
+}
+
+func (s *stored) appendBodies(t testing.TB, prefix string, bodies []*mailstore.Body) {
+	t.Helper()
+	err := s.store.Update(context.Background(), func(tx *mailstore.Tx) error {
+		for _, body := range bodies {
 			if _, err := tx.Append(s.inbox, mailstore.NewMessage{Body: body, Prefix: prefix}); err != nil {
 				return err
 			}
@@ -124,7 +150,7 @@ func (s *stored) view(t testing.TB) (box mailstore.Mailbox, messages []mailstore
 // with; RETR leaves flags alone; a QUIT is seen by who watches the mailbox.
 func TestStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStored(t)
+		s := newStored(t, storetest.NewEngine())
 		s.append(t, "Return-Path: <alice@crepes.fr>\r\n", letter(1, 498), 1)
 		s.append(t, "", "Subject: no end\r\n\r\nlast", 1)
 		s.append(t, "", strings.Repeat(".\r\n.. line of a large letter\r\n", 10_000), 1)
@@ -203,7 +229,7 @@ func retrieved(t *testing.T, said string, size int) int {
 // mailbox still has the body; UIDL never names another message.
 func TestExpungedMeanwhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStored(t)
+		s := newStored(t, storetest.NewEngine())
 		s.append(t, "", letter(1, 498), 3)
 		client, server := wiretest.Pipe()
 		done := make(chan struct{})
@@ -241,15 +267,28 @@ func TestExpungedMeanwhile(t *testing.T) {
 }
 
 // BenchmarkDrain retrieves and deletes 10,000 messages of 4 KiB in one session
-// with pipelining, as fetchmail does. Each op is one message.
+// with pipelining, as fetchmail does.
 func BenchmarkDrain(b *testing.B) {
+	b.Run("model", func(b *testing.B) { benchmarkDrain(b, storetest.NewEngine()) })
+	b.Run("sqlite", func(b *testing.B) {
+		engine, err := sqlite.Open(context.Background(), filepath.Join(b.TempDir(), "data"), sqlite.Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		benchmarkDrain(b, engine)
+	})
+}
+
+func benchmarkDrain(b *testing.B, engine mailstore.Engine) {
 	const n = 10_000
-	s := newStored(b)
+	s := newStored(b, engine)
 	text := letter(1, 4096)
 	sum := sha256.Sum256([]byte(text))
 	for b.Loop() {
 		b.StopTimer()
-		s.append(b, "", text, n)
+		for range n / 100 { // a body for each message, as separate letters have
+			s.appendEach(b, text, 100)
+		}
 		b.StartTimer()
 		drain(b, s.Server, n, sum)
 	}
