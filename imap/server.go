@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -79,6 +80,7 @@ func count(c prometheus.Counter, n int) {
 // Server is safe for concurrent use.
 type Server struct {
 	o       Options
+	maxSize atomic.Uint32
 	caps    imap.CapSet
 	buffers sync.Pool // of *[]byte, bufferSize long
 }
@@ -94,10 +96,8 @@ func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.MaxSize <= 0 || o.MaxSize > math.MaxUint32 {
-		o.MaxSize = math.MaxUint32
-	}
 	s := &Server{o: o, caps: make(imap.CapSet)}
+	s.SetMaxSize(o.MaxSize)
 	for _, c := range []imap.Cap{
 		imap.CapIMAP4rev1, imap.CapIMAP4rev2, imap.CapNamespace, imap.CapUIDPlus, imap.CapESearch,
 		imap.CapSearchRes, imap.CapListExtended, imap.CapListStatus, imap.CapMove, imap.CapStatusSize,
@@ -107,6 +107,14 @@ func New(o Options) *Server {
 	}
 	s.buffers.New = func() any { b := make([]byte, 0, bufferSize); return &b }
 	return s
+}
+
+// SetMaxSize replaces Options.MaxSize, for SIGHUP.
+func (s *Server) SetMaxSize(octets int64) {
+	if octets <= 0 || octets > math.MaxUint32 {
+		octets = math.MaxUint32
+	}
+	s.maxSize.Store(uint32(octets))
 }
 
 // Protocol is what a listener of the given name serves; with implicitTLS it

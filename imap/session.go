@@ -61,7 +61,7 @@ func (s *session) Close() error {
 
 // peer is who is at the other end.
 func (s *session) peer() directory.Peer {
-	p := directory.Peer{Addr: s.conn.Remote, TLS: s.conn.TLS, Protocol: "imap"}
+	p := directory.Peer{Addr: s.conn.Remote, TLS: s.conn.TLS, Protocol: "imap", Session: s.conn.ID}
 	if s.engine != nil {
 		if t, ok := s.engine.NetConn().(*tls.Conn); ok { // after STARTTLS
 			state := t.ConnectionState()
@@ -169,7 +169,7 @@ func (s *session) Unauthenticate() error {
 }
 
 // AppendLimit is the largest message that APPEND takes (RFC 7889).
-func (s *session) AppendLimit() uint32 { return uint32(s.srv.o.MaxSize) }
+func (s *session) AppendLimit() uint32 { return s.srv.maxSize.Load() }
 
 // Namespace says that all mailboxes are one's own (RFC 2342).
 func (s *session) Namespace() (*imap.NamespaceData, error) {

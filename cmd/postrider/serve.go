@@ -29,6 +29,9 @@ func (c *serveCmd) Run(e *env) error {
 		return err
 	}
 	conf.node.Log = conf.logger(e.stderr)
+	hup := make(chan os.Signal, 1) // one that comes before there is a node waits for it
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	ls, err := c.bind(e, &conf.node)
 	if err != nil {
 		return err
@@ -42,12 +45,11 @@ func (c *serveCmd) Run(e *env) error {
 		conf.node.Log.Warn("running as root; set [server] user to the account that postrider should become after binding its ports")
 	}
 	n, err := node.New(e.ctx, conf.node, ls)
-	if err != nil {
+	if e.ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // told to end before it had begun
+	} else if err != nil {
 		return err
 	}
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	reloads, stop := context.WithCancel(e.ctx)
 	defer stop()
 	go e.reload(reloads, hup, n, conf)

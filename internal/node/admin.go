@@ -2,7 +2,9 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"postrider/mailstore"
@@ -14,13 +16,26 @@ import (
 // Admin is what commands can do to a node. Its methods have the form that
 // net/rpc serves; errors are for the person who typed the command. A list in a
 // result is never nil: JSON-RPC takes null for a missing result.
-type Admin struct{ n *Node }
+type Admin struct {
+	n    *Node
+	base context.Context // of every command; ends with the node
+}
 
 // adminPatience bounds one command.
 const adminPatience = time.Minute
 
-func adminContext() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.Background(), adminPatience)
+// command begins a command whose result is err: its time is bounded, and a
+// panic in it is an error to the one who gave it.
+func (a *Admin) command(err *error) (ctx context.Context, end func()) {
+	ctx, cancel := context.WithTimeout(a.base, adminPatience)
+	return ctx, func() {
+		cancel()
+		if v := recover(); v != nil {
+			a.n.panics.Add(1)
+			a.n.log.Error("panic in a command", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			*err = errors.New("a fault of the program: the server's log has the details")
+		}
+	}
 }
 
 // None is an empty argument or result.
@@ -36,9 +51,9 @@ type Status struct {
 }
 
 // Status describes the node.
-func (a *Admin) Status(_ None, reply *Status) error {
-	ctx, cancel := adminContext()
-	defer cancel()
+func (a *Admin) Status(_ None, reply *Status) (err error) {
+	ctx, end := a.command(&err)
+	defer end()
 	domains, err := a.n.Directory.Domains(ctx)
 	if err != nil {
 		return err
@@ -51,23 +66,23 @@ func (a *Admin) Status(_ None, reply *Status) error {
 }
 
 // DomainAdd adds a domain.
-func (a *Admin) DomainAdd(name string, _ *None) error {
-	ctx, cancel := adminContext()
-	defer cancel()
+func (a *Admin) DomainAdd(name string, _ *None) (err error) {
+	ctx, end := a.command(&err)
+	defer end()
 	return a.n.Directory.AddDomain(ctx, name)
 }
 
 // DomainRemove removes a domain without accounts.
-func (a *Admin) DomainRemove(name string, _ *None) error {
-	ctx, cancel := adminContext()
-	defer cancel()
+func (a *Admin) DomainRemove(name string, _ *None) (err error) {
+	ctx, end := a.command(&err)
+	defer end()
 	return a.n.Directory.RemoveDomain(ctx, name)
 }
 
 // DomainList lists the domains in order of creation.
-func (a *Admin) DomainList(_ None, reply *[]string) error {
-	ctx, cancel := adminContext()
-	defer cancel()
+func (a *Admin) DomainList(_ None, reply *[]string) (err error) {
+	ctx, end := a.command(&err)
+	defer end()
 	domains, err := a.n.Directory.Domains(ctx)
 	*reply = append([]string{}, domains...)
 	return err
@@ -77,23 +92,23 @@ func (a *Admin) DomainList(_ None, reply *[]string) error {
 type UserArgs struct{ Address, Password string }
 
 // UserAdd creates an account.
-func (a *Admin) UserAdd(args UserArgs, _ *None) error {
-	ctx, cancel := adminContext()
-	defer cancel()
+func (a *Admin) UserAdd(args UserArgs, _ *None) (err error) {
+	ctx, end := a.command(&err)
+	defer end()
 	return a.n.Directory.AddAccount(ctx, args.Address, args.Password)
 }
 
 // UserPasswd replaces an account's password.
-func (a *Admin) UserPasswd(args UserArgs, _ *None) error {
-	ctx, cancel := adminContext()
-	defer cancel()
+func (a *Admin) UserPasswd(args UserArgs, _ *None) (err error) {
+	ctx, end := a.command(&err)
+	defer end()
 	return a.n.Directory.SetPassword(ctx, args.Address, args.Password)
 }
 
 // UserRemove removes an account with its mail.
-func (a *Admin) UserRemove(address string, _ *None) error {
-	ctx, cancel := adminContext()
-	defer cancel()
+func (a *Admin) UserRemove(address string, _ *None) (err error) {
+	ctx, end := a.command(&err)
+	defer end()
 	return a.n.Directory.RemoveAccount(ctx, address)
 }
 
@@ -106,9 +121,9 @@ type User struct {
 }
 
 // UserList lists the accounts.
-func (a *Admin) UserList(_ None, reply *[]User) error {
-	ctx, cancel := adminContext()
-	defer cancel()
+func (a *Admin) UserList(_ None, reply *[]User) (err error) {
+	ctx, end := a.command(&err)
+	defer end()
 	return a.n.Store.View(ctx, func(v *mailstore.View) error {
 		accounts, err := v.Accounts()
 		if err != nil {
@@ -138,23 +153,23 @@ type AliasArgs struct {
 }
 
 // AliasAdd adds targets to an alias.
-func (a *Admin) AliasAdd(args AliasArgs, _ *None) error {
-	ctx, cancel := adminContext()
-	defer cancel()
+func (a *Admin) AliasAdd(args AliasArgs, _ *None) (err error) {
+	ctx, end := a.command(&err)
+	defer end()
 	return a.n.Directory.AddAlias(ctx, args.Address, args.Targets)
 }
 
 // AliasRemove removes targets, or the alias when none are named.
-func (a *Admin) AliasRemove(args AliasArgs, _ *None) error {
-	ctx, cancel := adminContext()
-	defer cancel()
+func (a *Admin) AliasRemove(args AliasArgs, _ *None) (err error) {
+	ctx, end := a.command(&err)
+	defer end()
 	return a.n.Directory.RemoveAlias(ctx, args.Address, args.Targets)
 }
 
 // AliasList lists the aliases.
-func (a *Admin) AliasList(_ None, reply *[]AliasArgs) error {
-	ctx, cancel := adminContext()
-	defer cancel()
+func (a *Admin) AliasList(_ None, reply *[]AliasArgs) (err error) {
+	ctx, end := a.command(&err)
+	defer end()
 	aliases, err := a.n.Directory.Aliases(ctx)
 	*reply = []AliasArgs{}
 	for _, al := range aliases {
@@ -168,9 +183,9 @@ func (a *Admin) AliasList(_ None, reply *[]AliasArgs) error {
 type CheckArgs struct{ Address, Server string }
 
 // CheckAddress explains what would become of mail for an address.
-func (a *Admin) CheckAddress(args CheckArgs, reply *route.Explanation) error {
-	ctx, cancel := adminContext()
-	defer cancel()
+func (a *Admin) CheckAddress(args CheckArgs, reply *route.Explanation) (err error) {
+	ctx, end := a.command(&err)
+	defer end()
 	addr, err := mta.ParseAddress(args.Address)
 	if err != nil {
 		return err
@@ -197,9 +212,9 @@ type QueueListing struct {
 }
 
 // QueueList lists what is in the queue.
-func (a *Admin) QueueList(_ None, reply *QueueListing) error {
-	ctx, cancel := adminContext()
-	defer cancel()
+func (a *Admin) QueueList(_ None, reply *QueueListing) (err error) {
+	ctx, end := a.command(&err)
+	defer end()
 	return a.n.queue.List(ctx, func(i queue.Item) bool {
 		if len(reply.Items) == maxListed {
 			reply.More = true
@@ -220,9 +235,9 @@ type QueueShown struct {
 const maxShownHeader = 64 << 10
 
 // QueueShow shows messages, each with its header.
-func (a *Admin) QueueShow(ids []string, reply *[]QueueShown) error {
-	ctx, cancel := adminContext()
-	defer cancel()
+func (a *Admin) QueueShow(ids []string, reply *[]QueueShown) (err error) {
+	ctx, end := a.command(&err)
+	defer end()
 	*reply = []QueueShown{}
 	for _, id := range ids {
 		item, err := a.n.queue.Show(ctx, id)
@@ -239,30 +254,30 @@ func (a *Admin) QueueShow(ids []string, reply *[]QueueShown) error {
 }
 
 // operate runs one of the queue's operations; no ids means every message.
-func operate(op func(context.Context, ...string) ([]queue.Change, error), ids []string, reply *[]queue.Change) error {
-	ctx, cancel := adminContext()
-	defer cancel()
+func (a *Admin) operate(op func(context.Context, ...string) ([]queue.Change, error), ids []string, reply *[]queue.Change) (err error) {
+	ctx, end := a.command(&err)
+	defer end()
 	changes, err := op(ctx, ids...)
 	*reply = append([]queue.Change{}, changes...)
 	return err
 }
 
 // QueueRetry makes messages due now.
-func (a *Admin) QueueRetry(ids []string, reply *[]queue.Change) error {
-	return operate(a.n.queue.Retry, ids, reply)
+func (a *Admin) QueueRetry(ids []string, reply *[]queue.Change) (err error) {
+	return a.operate(a.n.queue.Retry, ids, reply)
 }
 
 // QueueHold keeps messages from being tried.
-func (a *Admin) QueueHold(ids []string, reply *[]queue.Change) error {
-	return operate(a.n.queue.Hold, ids, reply)
+func (a *Admin) QueueHold(ids []string, reply *[]queue.Change) (err error) {
+	return a.operate(a.n.queue.Hold, ids, reply)
 }
 
 // QueueRelease ends a hold.
-func (a *Admin) QueueRelease(ids []string, reply *[]queue.Change) error {
-	return operate(a.n.queue.Release, ids, reply)
+func (a *Admin) QueueRelease(ids []string, reply *[]queue.Change) (err error) {
+	return a.operate(a.n.queue.Release, ids, reply)
 }
 
 // QueueRemove throws messages away.
-func (a *Admin) QueueRemove(ids []string, reply *[]queue.Change) error {
-	return operate(a.n.queue.Remove, ids, reply)
+func (a *Admin) QueueRemove(ids []string, reply *[]queue.Change) (err error) {
+	return a.operate(a.n.queue.Remove, ids, reply)
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -38,12 +37,19 @@ type bound struct {
 type Listeners struct{ all []bound }
 
 // Bind opens every listener of o, or none: an error names the address.
+//
+// An IPv4 address takes IPv4 alone. [::] and an address without a host take
+// both, as far as no 0.0.0.0 on the same port is configured beside them. A UNIX
+// socket for LMTP is open to everybody who can pass the folders above it: like
+// the port it asks for no login, and a mail server of the same machine, which
+// uses it, runs as another user.
 func Bind(o Options) (*Listeners, error) {
 	ls := &Listeners{}
 	byName := o.Listen.ByName()
+	fourOnly := fourOnly(&o.Listen)
 	for _, s := range services {
 		for _, addr := range *byName[s.name] {
-			l, err := listen(addr, o.PortOffset)
+			l, err := ls.listen(addr, o.PortOffset, fourOnly)
 			if err != nil {
 				ls.Close()
 				return nil, fmt.Errorf("listen.%s: %w", s.name, err)
@@ -54,7 +60,20 @@ func Bind(o Options) (*Listeners, error) {
 	return ls, nil
 }
 
-// Close closes the sockets.
+// fourOnly has the ports on which 0.0.0.0 is configured.
+func fourOnly(l *Listen) map[string]bool {
+	ports := map[string]bool{}
+	for _, addrs := range l.ByName() {
+		for _, addr := range *addrs {
+			if host, port, err := net.SplitHostPort(addr); err == nil && host == "0.0.0.0" {
+				ports[port] = true
+			}
+		}
+	}
+	return ports
+}
+
+// Close closes the sockets. It may be called more than once.
 func (ls *Listeners) Close() {
 	for _, b := range ls.all {
 		b.Close()
@@ -70,7 +89,7 @@ func (ls *Listeners) Addr(service string) string {
 	return ls.all[i].Addr().String()
 }
 
-func listen(addr string, offset int) (net.Listener, error) {
+func (ls *Listeners) listen(addr string, offset int, fourOnly map[string]bool) (net.Listener, error) {
 	if strings.Contains(addr, "/") {
 		return listenUnix(addr)
 	}
@@ -82,35 +101,73 @@ func listen(addr string, offset int) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: the port is not a number", addr)
 	}
-	if n != 0 {
+	if n != 0 { // 0: any free port
 		n += offset
 	}
+	if n < 0 || n > 65535 {
+		return nil, fmt.Errorf("%s: there is no port %d", addr, n)
+	}
 	addr = net.JoinHostPort(host, strconv.Itoa(n))
-	l, err := net.Listen("tcp", addr)
+	l, err := net.Listen(network(host, fourOnly[port]), addr)
 	switch {
+	case errors.Is(err, syscall.EADDRINUSE) && ls.uses(n):
+		return nil, fmt.Errorf("cannot listen on %s: [listen] has the port already", addr)
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("cannot listen on %s: another process does; stop it, or choose another port in [listen] or by --port-offset", addr)
 	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("cannot listen on %s: ports below 1024 need root or \"setcap cap_net_bind_service=+ep\" on the binary; or move all ports with --port-offset 10000", addr)
+		return nil, fmt.Errorf("cannot listen on %s: ports below 1024 need root or \"setcap cap_net_bind_service=+ep\" on the binary; or move all ports with --port-offset 10000 (%w)", addr, fs.ErrPermission)
 	case err != nil:
 		return nil, fmt.Errorf("cannot listen on %s: %w", addr, err)
 	}
 	return l, nil
 }
 
-// listenUnix replaces a socket that a killed process left, never a live one.
+// network is what to listen on: for package net, tcp with 0.0.0.0 or [::] means
+// both families. four tells that 0.0.0.0 has the port.
+func network(host string, four bool) string {
+	switch ip, err := netip.ParseAddr(host); {
+	case err == nil && ip.Is4():
+		return "tcp4"
+	case four && (host == "" || err == nil && ip.IsUnspecified()):
+		return "tcp6"
+	}
+	return "tcp"
+}
+
+// uses tells whether a listener has the port.
+func (ls *Listeners) uses(port int) bool {
+	return slices.ContainsFunc(ls.all, func(b bound) bool {
+		tcp, ok := b.Addr().(*net.TCPAddr)
+		return ok && tcp.Port == port
+	})
+}
+
+// listenUnix replaces a socket that a killed process left, never a live one or
+// another file.
 func listenUnix(path string) (net.Listener, error) {
-	if c, err := net.Dial("unix", path); err == nil {
+	if len(path) >= maxUnixPath {
+		return nil, fmt.Errorf("cannot listen on %s: the path of a socket has at most %d octets", path, maxUnixPath-1)
+	}
+	c, err := net.Dial("unix", path)
+	if err == nil {
 		c.Close()
 		return nil, fmt.Errorf("cannot listen on %s: another process does", path)
 	}
-	if fi, err := os.Lstat(path); err == nil && fi.Mode().Type() == fs.ModeSocket {
-		if err := os.Remove(path); err != nil {
-			return nil, err
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		if fi, err := os.Lstat(path); err == nil && fi.Mode().Type() == fs.ModeSocket {
+			if err := os.Remove(path); err != nil {
+				return nil, fmt.Errorf("cannot replace the socket of an earlier run: %w", err)
+			}
 		}
 	}
 	l, err := net.Listen("unix", path)
-	if err != nil {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("cannot listen on %s: it exists and is no socket of an earlier run", path)
+	} else if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s: %w", path, err)
+	}
+	if err := os.Chmod(path, 0o666); err != nil {
+		l.Close()
 		return nil, fmt.Errorf("cannot listen on %s: %w", path, err)
 	}
 	return l, nil
@@ -150,13 +207,4 @@ func interfaceAddrs() []netip.Addr {
 		}
 	}
 	return out
-}
-
-// counts lists how many sockets each service has, for tests and metrics.
-func (ls *Listeners) counts() map[string]int {
-	out := map[string]int{}
-	for _, b := range ls.all {
-		out[b.service]++
-	}
-	return maps.Clone(out)
 }

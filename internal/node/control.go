@@ -3,127 +3,159 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/rpc"
 	"net/rpc/jsonrpc"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
+	"time"
+
+	"postrider/internal/clock"
+	"postrider/mailstore/sqlite"
 )
 
-// controlSocket and submitSocket stand in the data directory, open to its
-// owner only.
+// Limits of the control socket. Only the data directory's owner can connect,
+// and even so no program gone wrong shall fill the memory.
 const (
-	controlSocket = "control.sock"
-	submitSocket  = "submit.sock"
+	maxControlConns = 32
+	maxControlInput = 1 << 20 // octets that one connection may send in all
+	controlIdle     = 10 * time.Minute
+	controlGrace    = 5 * time.Second // for commands in hand when the node ends
 )
 
-// maxUnixPath is the length of sun_path, with its NUL (unix(7)).
-const maxUnixPath = 108
-
-// socketPath returns a path for a socket in dir that fits sun_path; release
-// ends its use after the bind or connect. A long path is reached through a
-// descriptor of its directory.
-func socketPath(dir, name string) (path string, release func(), err error) {
-	path = filepath.Join(dir, name)
-	if len(path) < maxUnixPath {
-		return path, func() {}, nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return "", nil, err
-	}
-	return fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), name), func() { d.Close() }, nil
-}
-
-func listenInDir(dir, name string) (net.Listener, error) {
-	path, release, err := socketPath(dir, name)
-	if err != nil {
-		return nil, err
-	}
-	defer release()
-	// The directory is locked by us: a socket that is there is a dead one's.
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		return nil, err
-	}
-	l.SetUnlinkOnClose(false) // path may be of a descriptor that is closed by then
-	if err := os.Chmod(path, 0o600); err != nil {
-		l.Close()
-		return nil, err
-	}
-	return l, nil
-}
-
-func dialInDir(dir, name string) (net.Conn, error) {
-	path, release, err := socketPath(dir, name)
-	if err != nil {
-		return nil, err
-	}
-	defer release()
-	return net.Dial("unix", path)
-}
-
-// DialSubmit connects to the submission socket of the server that runs on
-// dataDir.
-func DialSubmit(dataDir string) (net.Conn, error) { return dialInDir(dataDir, submitSocket) }
-
-// control serves Admin on the control socket until Close.
+// control serves Admin on connections until close.
 type control struct {
-	l     net.Listener
-	rpc   *rpc.Server
-	mu    sync.Mutex
-	conns map[net.Conn]bool
-	wg    sync.WaitGroup
+	rpc    *rpc.Server
+	clock  clock.Clock
+	cancel context.CancelFunc // of the commands
+
+	mu      sync.Mutex
+	conns   map[*controlConn]bool
+	closing bool
+	wg      sync.WaitGroup
 }
 
-func newControl(l net.Listener, a *Admin) (*control, error) {
-	c := &control{l: l, rpc: rpc.NewServer(), conns: map[net.Conn]bool{}}
-	if err := c.rpc.RegisterName("Admin", a); err != nil {
-		return nil, err
+func newControl(n *Node) *control {
+	base, cancel := context.WithCancel(context.Background())
+	c := &control{rpc: rpc.NewServer(), clock: n.options.Clock, cancel: cancel, conns: map[*controlConn]bool{}}
+	if err := c.rpc.RegisterName("Admin", &Admin{n, base}); err != nil {
+		panic(err) // Admin has no method that can be served
 	}
-	c.wg.Go(c.accept)
-	return c, nil
+	return c
 }
 
-func (c *control) accept() {
-	for {
-		conn, err := c.l.Accept()
-		if err != nil {
-			return
+// accept serves the connections of l until it is closed.
+func (c *control) accept(l net.Listener) {
+	c.wg.Go(func() {
+		for {
+			conn, err := l.Accept()
+			switch {
+			case err == nil:
+				c.serve(conn)
+			case errors.Is(err, net.ErrClosed):
+				return
+			default: // out of descriptors
+				if !c.pause() {
+					return
+				}
+			}
 		}
-		c.mu.Lock()
-		c.conns[conn] = true
-		c.mu.Unlock()
-		c.wg.Go(func() {
-			c.rpc.ServeCodec(jsonrpc.NewServerCodec(conn))
-			c.mu.Lock()
-			delete(c.conns, conn)
-			c.mu.Unlock()
-		})
-	}
+	})
 }
 
-func (c *control) Close() {
-	c.l.Close()
+// pause waits before another try to accept; it is false when close began.
+func (c *control) pause() bool {
+	t := c.clock.NewTimer(100 * time.Millisecond)
+	defer t.Stop()
+	<-t.Chan()
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.closing
+}
+
+// serve answers the commands of one connection.
+func (c *control) serve(raw net.Conn) {
+	conn := &controlConn{Conn: raw, clock: c.clock, left: maxControlInput}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing || len(c.conns) >= maxControlConns {
+		raw.Close()
+		return
+	}
+	c.conns[conn] = true
+	c.wg.Go(func() {
+		c.rpc.ServeCodec(jsonrpc.NewServerCodec(conn)) // closes conn
+		c.mu.Lock()
+		delete(c.conns, conn)
+		c.mu.Unlock()
+	})
+}
+
+// close takes no new command and lets those in hand finish within a bound.
+func (c *control) close() {
+	c.mu.Lock()
+	c.closing = true
 	for conn := range c.conns {
-		conn.Close()
+		conn.end()
 	}
 	c.mu.Unlock()
+	last := c.clock.AfterFunc(controlGrace, func() {
+		c.cancel()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for conn := range c.conns {
+			conn.Close()
+		}
+	})
 	c.wg.Wait()
+	last.Stop()
+	c.cancel()
+}
+
+// errControlInput ends a connection that sends without end.
+var errControlInput = errors.New("too much input on the control socket")
+
+// controlConn is a connection on which nobody waits, or sends, without end.
+type controlConn struct {
+	net.Conn
+	clock clock.Clock
+	left  int // octets that may still come
+}
+
+func (c *controlConn) Read(p []byte) (int, error) {
+	if c.left == 0 {
+		return 0, errControlInput
+	}
+	if err := c.SetReadDeadline(c.clock.Now().Add(controlIdle)); err != nil {
+		return 0, err
+	}
+	n, err := c.Conn.Read(p[:min(len(p), c.left)])
+	c.left -= n
+	return n, err
+}
+
+func (c *controlConn) Write(p []byte) (int, error) {
+	if err := c.SetWriteDeadline(c.clock.Now().Add(adminPatience)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(p)
+}
+
+// end takes no more commands: what came is answered.
+func (c *controlConn) end() {
+	if half, ok := c.Conn.(interface{ CloseRead() error }); ok && half.CloseRead() == nil {
+		return
+	}
+	c.Close()
 }
 
 // AdminClient calls Admin, of a running server or of a store opened for it.
 type AdminClient struct {
-	rpc   *rpc.Client
-	close func()
+	rpc  *rpc.Client
+	node *Node // nil: a running server's
 	// Running tells that a server answers, rather than this process itself.
 	Running bool
 }
@@ -131,27 +163,31 @@ type AdminClient struct {
 // OpenAdmin reaches the server that runs on o.DataDir; with none running it
 // opens the data directory itself.
 func OpenAdmin(ctx context.Context, o Options) (*AdminClient, error) {
-	if conn, err := dialInDir(o.DataDir, controlSocket); err == nil {
-		return &AdminClient{rpc: jsonrpc.NewClient(conn), close: func() {}, Running: true}, nil
-	}
-	n, err := New(ctx, o, nil)
+	conn, n, err := reach(ctx, o, controlSocket)
 	if err != nil {
 		return nil, err
 	}
-	server := rpc.NewServer()
-	if err := server.RegisterName("Admin", n.admin); err != nil {
+	if n == nil {
+		return &AdminClient{rpc: jsonrpc.NewClient(conn), Running: true}, nil
+	}
+	ours, theirs, err := socketPair()
+	if err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
-	ours, theirs := net.Pipe()
-	go server.ServeCodec(jsonrpc.NewServerCodec(theirs))
-	return &AdminClient{rpc: jsonrpc.NewClient(ours), close: func() { n.Close() }}, nil
+	n.control.serve(theirs)
+	return &AdminClient{rpc: jsonrpc.NewClient(ours), node: n}, nil
 }
 
 // Call runs a method of Admin by its name.
 func (c *AdminClient) Call(method string, args, reply any) error {
 	err := c.rpc.Call("Admin."+method, args, reply)
-	if s, ok := err.(rpc.ServerError); ok {
-		return errors.New(strings.TrimSpace(string(s)))
+	var said rpc.ServerError
+	switch {
+	case errors.As(err, &said):
+		return errors.New(strings.TrimSpace(string(said)))
+	case errors.Is(err, rpc.ErrShutdown), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed),
+		errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNRESET):
+		return errors.New("the server ended before it answered: see whether the command took effect, and give it again if not")
 	}
 	return err
 }
@@ -159,5 +195,66 @@ func (c *AdminClient) Call(method string, args, reply any) error {
 // Close ends the use; a store opened for it is closed.
 func (c *AdminClient) Close() {
 	c.rpc.Close()
-	c.close()
+	if c.node != nil {
+		c.node.Close()
+	}
+}
+
+// OpenSubmission connects to the submission socket of the server that runs on
+// o.DataDir; with none running it opens the data directory itself, and closeNode
+// closes it. Mail for other servers then waits for one to run.
+func OpenSubmission(ctx context.Context, o Options) (conn net.Conn, closeNode func(), err error) {
+	conn, n, err := reach(ctx, o, submitSocket)
+	if err != nil {
+		return nil, nil, err
+	}
+	if n == nil {
+		return conn, func() {}, nil
+	}
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return nil, nil, errors.Join(err, n.Close())
+	}
+	n.server.ServeConn(theirs, n.protocols["submit"])
+	return ours, func() {
+		ours.Close()
+		n.Close()
+	}, nil
+}
+
+const (
+	// busyPatience is how long a command waits for a data directory that is
+	// held by a process without sockets: a server that starts or stops, or
+	// another command.
+	busyPatience = 10 * time.Second
+	busyPause    = 50 * time.Millisecond
+)
+
+// reach connects to a socket of the server that runs on o.DataDir; with none
+// running it opens the data directory.
+func reach(ctx context.Context, o Options, socket string) (net.Conn, *Node, error) {
+	c := o.Clock
+	if c == nil {
+		c = clock.System()
+	}
+	for waited := time.Duration(0); ; waited += busyPause {
+		conn, err := dialInDir(o.DataDir, socket)
+		if err == nil || errors.Is(err, fs.ErrPermission) {
+			return conn, nil, err
+		}
+		n, err := New(ctx, o, nil)
+		if err == nil {
+			return nil, n, nil
+		}
+		if !errors.Is(err, sqlite.ErrInUse) || waited >= busyPatience {
+			return nil, nil, err
+		}
+		t := c.NewTimer(busyPause)
+		select {
+		case <-t.Chan():
+		case <-ctx.Done():
+			t.Stop()
+			return nil, nil, ctx.Err()
+		}
+	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"postrider/imap"
+	"postrider/internal/wire"
 	"postrider/mailstore"
 	"postrider/mta/deliver"
 	"postrider/mta/queue"
@@ -21,8 +22,10 @@ import (
 	"postrider/pop3"
 )
 
-// metricsTimeout bounds one request for figures.
-const metricsTimeout = 10 * time.Second
+const (
+	metricsTimeout     = 10 * time.Second // for one request
+	maxMetricsRequests = 8                // at a time
+)
 
 // metrics holds the figures of one node and serves them.
 type metrics struct {
@@ -31,6 +34,7 @@ type metrics struct {
 	smtpd    smtpd.Metrics // of all SMTP servers together
 	mu       sync.Mutex
 	servers  []*http.Server
+	serving  sync.WaitGroup
 }
 
 func newMetrics(n *Node) *metrics {
@@ -39,14 +43,28 @@ func newMetrics(n *Node) *metrics {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "postrider_queue_recipients", Help: "Recipients that wait for delivery to other servers.",
 	}, m.queueLength))
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "postrider_connections", Help: "Connections that are open, metrics and control excluded.",
+	}, func() float64 { return float64(n.gate.Connections()) }))
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "postrider_store_waiting", Help: "Changes that wait for the writer of the store.",
+	}, func() float64 { return float64(n.Store.Waiting()) }))
 	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "postrider_panics_total", Help: "Sessions that ended in a fault of the program.",
-	}, func() float64 { return float64(n.server.Panics()) }))
+		Name: "postrider_panics_total", Help: "Sessions and commands that ended in a fault of the program.",
+	}, func() float64 { return float64(n.server.Panics() + n.panics.Load()) }))
 	m.smtpd = m.smtp()
 	return m
 }
 
 // The counters of each package, under its name.
+
+func (m *metrics) connections() wire.Metrics {
+	return wire.Metrics{
+		Accepted: m.counter("connections_accepted_total", "Connections that were given to a protocol."),
+		Refused:  m.counter("connections_refused_total", "Connections refused at once, for a limit or at the end."),
+		Evicted:  m.counter("connections_evicted_total", "Connections without login that made room for new ones."),
+	}
+}
 
 func (m *metrics) smtp() smtpd.Metrics {
 	return smtpd.Metrics{
@@ -119,19 +137,25 @@ func (m *metrics) counter(name, help string) prometheus.Counter {
 }
 
 // serve answers /metrics and /healthz on l.
-func (m *metrics) serve(l net.Listener, log *slog.Logger) {
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Timeout: metricsTimeout}))
-	mux.HandleFunc("GET /healthz", m.health)
-	s := &http.Server{Handler: mux, ReadTimeout: metricsTimeout, WriteTimeout: 2 * metricsTimeout, MaxHeaderBytes: 16 << 10}
+func (m *metrics) serve(l net.Listener) {
+	s := &http.Server{Handler: m.handler(), ReadTimeout: metricsTimeout, WriteTimeout: 2 * metricsTimeout, MaxHeaderBytes: 16 << 10,
+		ErrorLog: slog.NewLogLogger(m.n.log.Handler(), slog.LevelDebug)}
 	m.mu.Lock()
 	m.servers = append(m.servers, s)
 	m.mu.Unlock()
-	go func() {
-		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("the metrics listener failed", "err", err)
+	m.serving.Go(func() {
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+			m.n.log.Error("the metrics listener failed", "err", err)
 		}
-	}()
+	})
+}
+
+func (m *metrics) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
+		Timeout: metricsTimeout, MaxRequestsInFlight: maxMetricsRequests}))
+	mux.HandleFunc("GET /healthz", m.health)
+	return mux
 }
 
 // health is 200 while the store can commit.
@@ -148,11 +172,15 @@ func (m *metrics) health(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// close ends the servers. A request that is still being answered meets a store
+// that says that it is closed.
 func (m *metrics) close() {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, s := range m.servers {
+	servers := m.servers
+	m.servers = nil
+	m.mu.Unlock()
+	for _, s := range servers {
 		s.Close()
 	}
-	m.servers = nil
+	m.serving.Wait()
 }

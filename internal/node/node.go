@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
-	"net"
+	"os/user"
 	"path/filepath"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"postrider/dns"
@@ -26,37 +29,41 @@ import (
 	"postrider/pop3"
 )
 
-// stopPatience bounds the end of a node: sessions and attempts in hand may
-// finish within it.
-const stopPatience = 20 * time.Second
-
-// Node is one whole server.
+// Node is one whole server. Its methods may be called concurrently; what they
+// use is built by New and does not change.
 type Node struct {
 	Store     *mailstore.Store
 	Directory *directory.Directory
 
-	options  Options
-	started  time.Time
-	log      *slog.Logger
-	router   *route.Router
-	client   *deliver.Client
-	queue    *queue.Queue
-	admin    *Admin
-	metrics  *metrics
-	ls       *Listeners // nil offline
-	certs    *wire.Certificates
-	gate     *wire.Gate
-	server   *wire.Server
-	smtp     []*smtpd.Server
-	control  *control
-	submit   net.Listener
-	stopBody func()
+	options   Options
+	started   time.Time
+	log       *slog.Logger
+	router    *route.Router
+	client    *deliver.Client
+	queue     *queue.Queue
+	metrics   *metrics
+	ls        *Listeners // nil offline
+	certs     *wire.Certificates
+	gate      *wire.Gate
+	server    *wire.Server
+	smtp      []*smtpd.Server
+	imap      *imap.Server
+	protocols map[string]wire.Protocol // by service; "submit" is for the submission socket
+	control   *control
+	sockets   sockets
+	panics    atomic.Int64 // of commands
+
+	mu      sync.Mutex
+	running chan struct{} // closed at the end of Run; nil before Run
+	closed  bool
+	stop    chan struct{} // closed by Close
+	freeing sync.Once
 }
 
-// New opens the data directory and builds a node. With listeners it is ready
-// to Run; without, only its Admin and submission work (commands without a
-// running server).
-func New(ctx context.Context, o Options, ls *Listeners) (n *Node, err error) {
+// New opens the data directory and builds a node. With listeners, which it then
+// owns, also when it fails, the node is ready to Run; without, only its commands
+// and its submission work, in this process alone.
+func New(ctx context.Context, o Options, ls *Listeners) (*Node, error) {
 	if o.Clock == nil {
 		o.Clock = clock.System()
 	}
@@ -66,24 +73,32 @@ func New(ctx context.Context, o Options, ls *Listeners) (n *Node, err error) {
 	if o.Out == nil {
 		o.Out = io.Discard
 	}
-	n = &Node{options: o, log: o.Log, ls: ls, started: o.Clock.Now()}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, n.Close())
-		}
-	}()
+	n := &Node{options: o, log: o.Log, ls: ls, started: o.Clock.Now(), stop: make(chan struct{})}
+	if err := n.build(ctx); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
+}
+
+// build makes the parts, from the store up. The sockets in the data directory
+// come last, so that whoever reaches one finds all the rest.
+func (n *Node) build(ctx context.Context) error {
 	if err := n.openStore(ctx); err != nil {
-		return n, err
+		return err
 	}
 	n.metrics = newMetrics(n)
 	if err := n.buildMTA(); err != nil {
-		return n, err
+		return err
 	}
-	n.admin = &Admin{n}
-	if err := n.buildServers(); err != nil {
-		return n, err
+	if err := n.loadCertificates(); err != nil {
+		return err
 	}
-	return n, nil
+	n.buildServers()
+	n.control = newControl(n)
+	if n.ls == nil {
+		return nil
+	}
+	return n.openSockets()
 }
 
 func (n *Node) openStore(ctx context.Context) error {
@@ -106,7 +121,7 @@ func (n *Node) openStore(ctx context.Context) error {
 
 // newResolver asks server, or what the options name when it is "".
 func (n *Node) newResolver(server string) (*dns.Resolver, error) {
-	o := dns.Options{HostsFile: n.options.HostsFile, Clock: n.options.Clock}
+	o := dns.Options{HostsFile: n.options.HostsFile, Clock: n.options.Clock, Log: n.log}
 	if server == "" && n.options.Resolver != "system" {
 		server = n.options.Resolver
 	}
@@ -159,37 +174,51 @@ func (n *Node) buildMTA() error {
 	return err
 }
 
-// buildServers makes what listens: the control and submission sockets always,
-// the protocols where there are listeners.
-func (n *Node) buildServers() error {
-	var err error
-	n.gate = wire.NewGate(n.gateOptions(n.options.Limits))
-	n.server = wire.NewServer(wire.ServerOptions{Gate: n.gate, Clock: n.options.Clock, Log: n.log})
-	if n.submit, err = listenInDir(n.options.DataDir, submitSocket); err != nil {
-		return fmt.Errorf("make the submission socket: %w", err)
-	}
+// loadCertificates opens what the TLS listeners show; a node without listeners
+// needs none. The files are read after root was given up, as they are again
+// when they change.
+func (n *Node) loadCertificates() (err error) {
 	if n.ls == nil {
-		n.server.Serve(n.submit, n.newSMTP(smtpd.Submission, true).Protocol("submit", false))
 		return nil
 	}
-	l, err := listenInDir(n.options.DataDir, controlSocket)
-	if err != nil {
-		return fmt.Errorf("make the control socket: %w", err)
-	}
-	if n.control, err = newControl(l, n.admin); err != nil {
-		return err
-	}
-	if n.options.TLSCert != "" {
-		n.certs, err = wire.LoadCertificates(n.options.TLSCert, n.options.TLSKey, n.log)
-	} else {
+	if n.options.TLSCert == "" {
 		names := []string{n.options.Hostname, "localhost", "127.0.0.1", "::1"}
 		n.certs, err = wire.LocalCertificates(filepath.Join(n.options.DataDir, "tls"), slices.Compact(names), n.log)
+		return err
 	}
-	return err
+	n.certs, err = wire.LoadCertificates(n.options.TLSCert, n.options.TLSKey, n.log)
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	who := "this process"
+	if u, uerr := user.Current(); uerr == nil {
+		who = u.Username
+	}
+	return fmt.Errorf("%w: %s must be able to read it, now and when it is renewed (chgrp, chmod 0640, and chmod o+x on the folders above)", err, who)
 }
 
-func (n *Node) gateOptions(l Limits) wire.GateOptions {
-	return wire.GateOptions{Connections: l.Connections, ConnectionsPerAddress: l.ConnectionsPerAddress}
+// buildServers makes what serves the listeners.
+func (n *Node) buildServers() {
+	o := &n.options
+	n.gate = wire.NewGate(gateOptions(o.Limits))
+	n.server = wire.NewServer(wire.ServerOptions{Gate: n.gate, Clock: o.Clock, Log: n.log, Metrics: n.metrics.connections()})
+	n.protocols = map[string]wire.Protocol{"submit": n.newSMTP(smtpd.Submission, true).Protocol("submit", false)}
+	if n.ls == nil {
+		return
+	}
+	mx, submission, lmtp := n.newSMTP(smtpd.MX, false), n.newSMTP(smtpd.Submission, false), n.newSMTP(smtpd.LMTP, false)
+	pop := pop3.New(pop3.Options{Hostname: o.Hostname, TLS: n.certs.Config(), Store: n.Store, Directory: n.Directory,
+		Clock: o.Clock, Log: n.log, Crowded: n.gate.Crowded, Metrics: n.metrics.pop3()})
+	n.imap = imap.New(imap.Options{Hostname: o.Hostname, TLS: n.certs.Config(), Store: n.Store, Directory: n.Directory,
+		MaxSize: o.Limits.MessageSize, Clock: o.Clock, Log: n.log, Crowded: n.gate.Crowded, Metrics: n.metrics.imap()})
+	n.protocols["smtp"] = mx.Protocol("smtp", false)
+	n.protocols["submission"] = submission.Protocol("submission", false)
+	n.protocols["submissions"] = submission.Protocol("submissions", true)
+	n.protocols["lmtp"] = lmtp.Protocol("lmtp", false)
+	n.protocols["pop3"] = pop.Protocol("pop3", false)
+	n.protocols["pop3s"] = pop.Protocol("pop3s", true)
+	n.protocols["imap"] = n.imap.Protocol("imap", false)
+	n.protocols["imaps"] = n.imap.Protocol("imaps", true)
 }
 
 // newSMTP makes a server for one kind of SMTP listener. One that is ours serves
@@ -219,107 +248,26 @@ func (n *Node) newSMTP(mode smtpd.Mode, ours bool) *smtpd.Server {
 	return s
 }
 
+func gateOptions(l Limits) wire.GateOptions {
+	return wire.GateOptions{Connections: l.Connections, ConnectionsPerAddress: l.ConnectionsPerAddress}
+}
+
 func smtpLimits(l Limits) smtpd.Limits {
 	return smtpd.Limits{MaxSize: l.MessageSize, MaxRecipients: l.Recipients, MessagesPerMinute: l.MessagesPerMinute}
 }
 
-// protocols maps each service to what serves it.
-func (n *Node) protocols() map[string]wire.Protocol {
-	tlsConfig := n.certs.Config()
-	mx, submission, lmtp := n.newSMTP(smtpd.MX, false), n.newSMTP(smtpd.Submission, false), n.newSMTP(smtpd.LMTP, false)
-	pop := pop3.New(pop3.Options{Hostname: n.options.Hostname, TLS: tlsConfig, Store: n.Store, Directory: n.Directory,
-		Clock: n.options.Clock, Log: n.log, Crowded: n.gate.Crowded, Metrics: n.metrics.pop3()})
-	im := imap.New(imap.Options{Hostname: n.options.Hostname, TLS: tlsConfig, Store: n.Store, Directory: n.Directory,
-		MaxSize: n.options.Limits.MessageSize, Clock: n.options.Clock, Log: n.log, Crowded: n.gate.Crowded,
-		Metrics: n.metrics.imap()})
-	return map[string]wire.Protocol{
-		"smtp":        mx.Protocol("smtp", false),
-		"submission":  submission.Protocol("submission", false),
-		"submissions": submission.Protocol("submissions", true),
-		"lmtp":        lmtp.Protocol("lmtp", false),
-		"pop3":        pop.Protocol("pop3", false),
-		"pop3s":       pop.Protocol("pop3s", true),
-		"imap":        im.Protocol("imap", false),
-		"imaps":       im.Protocol("imaps", true),
-	}
-}
-
-// Run serves until ctx ends, then stops: no new connection, what is in hand
-// finishes within a bound. It calls ready when every listener accepts. An
-// error means that the node could not go on, because the storage failed.
-func (n *Node) Run(ctx context.Context, ready func()) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	queueDone := make(chan error, 1)
-	go func() { queueDone <- n.queue.Run(ctx) }()
-	protocols := n.protocols()
-	n.server.Serve(n.submit, n.newSMTP(smtpd.Submission, true).Protocol("submit", false))
-	for _, b := range n.ls.all {
-		if b.service == "metrics" {
-			n.metrics.serve(b.Listener, n.log)
-			continue
-		}
-		n.server.Serve(b.Listener, protocols[b.service])
-	}
-	if ready != nil {
-		ready()
-	}
-	var err error
-	select {
-	case <-ctx.Done():
-	case <-n.Store.Failed():
-		err = errors.New("the storage failed; nothing acknowledged is lost; mend the disk and start again")
-	}
-	n.log.Info("stopping")
-	cancel()
-	stop, done := context.WithTimeout(context.Background(), stopPatience)
-	defer done()
-	if serr := n.server.Shutdown(stop); serr != nil {
-		n.log.Warn("sessions were cut short", "err", serr)
-	}
-	if qerr := <-queueDone; qerr != nil && !errors.Is(qerr, context.Canceled) {
-		err = errors.Join(err, qerr)
-	}
-	return errors.Join(err, n.Close())
-}
-
-// Close ends what Run does not own. It may be called more than once.
-func (n *Node) Close() error {
-	if n.control != nil {
-		n.control.Close()
-		n.control = nil
-	}
-	if n.server != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), stopPatience)
-		defer cancel()
-		_ = n.server.Shutdown(ctx) // after Run it has nothing left
-	}
-	if n.submit != nil {
-		n.submit.Close()
-		n.submit = nil
-	}
-	if n.metrics != nil {
-		n.metrics.close()
-	}
-	if n.client != nil {
-		n.client.Close()
-		n.client = nil
-	}
-	if n.Store == nil {
-		return nil
-	}
-	store := n.Store
-	n.Store = nil
-	return store.Close()
-}
-
-// Reload applies the limits of o and looks at the certificate files now.
+// Reload applies the limits of o and looks at the certificate files now. The
+// rest of o is not looked at.
 func (n *Node) Reload(o Options) error {
-	n.gate.SetLimits(n.gateOptions(o.Limits))
+	n.gate.SetLimits(gateOptions(o.Limits))
 	for _, s := range n.smtp {
 		s.SetLimits(smtpLimits(o.Limits))
 	}
 	n.Directory.SetFailedLoginsPerMinute(o.Limits.FailedLoginsPerMinute)
+	if n.ls == nil {
+		return nil
+	}
+	n.imap.SetMaxSize(o.Limits.MessageSize)
 	return n.certs.Reload()
 }
 
@@ -349,22 +297,4 @@ func (n *Node) Listening() []ListenerInfo {
 		}
 	}
 	return out
-}
-
-// OpenSubmission connects to the submission socket of the server that runs on
-// o.DataDir; with none running it opens the data directory itself, and closeNode
-// closes it.
-func OpenSubmission(ctx context.Context, o Options) (conn net.Conn, closeNode func(), err error) {
-	if conn, err = dialInDir(o.DataDir, submitSocket); err == nil {
-		return conn, func() {}, nil
-	}
-	n, err := New(ctx, o, nil)
-	if err != nil {
-		return nil, nil, err
-	}
-	conn, err = dialInDir(o.DataDir, submitSocket)
-	if err != nil {
-		return nil, nil, errors.Join(err, n.Close())
-	}
-	return conn, func() { n.Close() }, nil
 }

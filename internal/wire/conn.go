@@ -15,8 +15,10 @@ const (
 	HandshakeTimeout = 10 * time.Second
 	// refusalTimeout bounds the writing of a refusal before a close.
 	refusalTimeout = time.Second
-	// lingerTime and lingerOctets bound what is read after the last reply.
+	// lingerTime and lingerOctets bound what is read after the last reply;
+	// lingerLast is for a Shutdown, which idle clients shall not hold up.
 	lingerTime   = time.Second
+	lingerLast   = 200 * time.Millisecond
 	lingerOctets = 256 << 10
 )
 

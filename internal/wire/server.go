@@ -134,6 +134,10 @@ func (s *Server) Serve(l net.Listener, p Protocol) {
 	}()
 }
 
+// ServeConn serves one connection that was accepted elsewhere, within the same
+// limits. It returns at once and owns conn.
+func (s *Server) ServeConn(conn net.Conn, p Protocol) { s.start(conn, p) }
+
 // Shutdown stops accepting, closes draining, waits for handlers until ctx ends,
 // then closes what is left and waits for that. It returns an error when
 // connections had to be closed.
@@ -286,8 +290,14 @@ func (s *Server) hangUp(c *Conn) {
 	if !ok || s.gate.Crowded() || half.CloseWrite() != nil {
 		return
 	}
+	patience := lingerTime
+	select {
+	case <-s.draining:
+		patience = lingerLast
+	default:
+	}
 	raw := c.life.raw
-	if raw.SetReadDeadline(s.clock.Now().Add(lingerTime)) == nil {
+	if raw.SetReadDeadline(s.clock.Now().Add(patience)) == nil {
 		_, _ = io.CopyN(io.Discard, raw, lingerOctets) // ends by the client's close, a bound or an error
 	}
 }

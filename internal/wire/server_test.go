@@ -323,7 +323,7 @@ func TestShutdown(t *testing.T) {
 		takes  time.Duration
 		err    error
 	}{
-		{20 * time.Second, "250", 10*time.Second + lingerTime, nil}, // the client does not close
+		{20 * time.Second, "250", 10*time.Second + lingerLast, nil}, // the client does not close
 		{3 * time.Second, "", 3 * time.Second, context.DeadlineExceeded},
 	} {
 		synctest.Test(t, func(t *testing.T) {
