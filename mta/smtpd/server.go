@@ -54,9 +54,6 @@ const (
 	crowdedTimeout = time.Minute     // for one command before login, when crowded
 	crowdedRate    = 100             // octets of content a second, when crowded
 
-	lingerTimeout = 2 * time.Second // for a peer to read a last reply
-	lingerBound   = 256 << 10       // octets of it that are read meanwhile
-
 	bodyBuffer = 32 << 10 // lent to a connection for the content
 	replyKeep  = 1 << 10  // reply buffer of an idle connection
 	replyFlush = 4 << 10  // replies that may wait to be sent together

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"os"
 	"strings"
@@ -102,9 +101,6 @@ func (s *session) send(r *mta.Reply) bool {
 	s.out = appendReply(s.out, r)
 	if r.Close {
 		s.flush()
-		if r.Code/100 != 2 {
-			s.linger()
-		}
 		return false
 	}
 	if len(s.out) >= replyFlush {
@@ -130,20 +126,6 @@ func (s *session) flush() {
 	if s.out = s.out[:0]; cap(s.out) > replyKeep {
 		s.out = nil
 	}
-}
-
-// linger lets a peer that still sends read our last reply: a close with input
-// unread would reset the connection and might take the reply with it.
-func (s *session) linger() {
-	half, ok := s.conn.Conn.(interface{ CloseWrite() error })
-	if !ok || s.lost != nil || half.CloseWrite() != nil {
-		return
-	}
-	if s.conn.Busy(lingerTimeout) != nil {
-		return
-	}
-	// Whatever ends this, the connection is closed next.
-	_, _ = io.CopyN(io.Discard, s.r, lingerBound)
 }
 
 // errDraining: the server is about to stop and the session is idle.
