@@ -402,7 +402,7 @@ func (q *Queue) admitLocked(l *letter, now time.Time) {
 		if d := q.dest(r.Domain); q.admits(d) {
 			q.enter(msg, *r, l.to[i], now)
 		} else {
-			q.left(justBefore(r))
+			q.left(justBefore(r), now)
 			q.tidy(d)
 		}
 	}

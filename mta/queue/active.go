@@ -75,12 +75,17 @@ type destination struct {
 	flying int  // attempts under way
 	turn   bool // stands in active.turns
 	ready  fifo[batch]
+	// limit is how many attempts a peer that is busy gets at a time; 0 means
+	// Options.PerDomain.
+	limit int
+	taken int // messages since limit was raised
 
 	// When none of its hosts answers:
 	failures int
 	failed   time.Time  // the last time
 	until    time.Time  // suspended
 	reply    *mta.Reply // why
+	probe    bool       // a recipient is to be tried at that time
 }
 
 func (d *destination) suspended(now time.Time) bool {
@@ -170,8 +175,11 @@ func (a *active) place(e *entry, now time.Time) {
 // offer lets d take its turn, if it has work and may do it.
 func (a *active) offer(d *destination) {
 	limit := a.o.PerDomain
-	if d.failures > 0 {
+	switch {
+	case d.failures > 0:
 		limit = 1 // a probe
+	case d.limit > 0:
+		limit = d.limit
 	}
 	if !d.turn && d.ready.len() > 0 && d.flying < limit {
 		d.turn = true
@@ -231,8 +239,27 @@ func (a *active) due(now time.Time) {
 type job struct {
 	dest    *destination
 	batches []*batch // one, unless suspended
-	reply   *mta.Reply
-	failed  time.Time
+	// When suspended: why, and until when. The first recipient is to be the probe
+	// then, unless there is one.
+	reply         *mta.Reply
+	failed, until time.Time
+	probe         bool
+}
+
+// adapt gives a peer that is too busy fewer attempts at a time, and one more
+// again each time that it took twice as many messages.
+func (a *active) adapt(d *destination, busy, took bool) {
+	switch {
+	case busy:
+		d.limit, d.taken = max(1, d.flying/2), 0
+	case took && d.limit > 0:
+		if d.taken++; d.taken >= 2*d.limit {
+			d.limit, d.taken = d.limit+1, 0
+		}
+		if d.limit >= a.o.PerDomain {
+			d.limit = 0
+		}
+	}
 }
 
 // take finds the next job, or nil: destinations take turns.
@@ -246,7 +273,7 @@ func (a *active) take(now time.Time) *job {
 		j := &job{dest: d}
 		most := 1
 		if d.suspended(now) {
-			j.reply, j.failed = d.reply, d.failed
+			j.reply, j.failed, j.until, j.probe = d.reply, d.failed, d.until, !d.probe
 			most = maxTogether
 		}
 		for n := 0; n < most; {
@@ -263,6 +290,8 @@ func (a *active) take(now time.Time) *job {
 		}
 		d.flying++
 		a.flying++
+		// An attempt is the probe; else the first of the job will be.
+		d.probe = j.reply != nil
 		a.offer(d)
 		return j
 	}

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"time"
 
 	"postrider/mailstore"
@@ -16,12 +18,7 @@ func (q *Queue) attempt(ctx context.Context, j *job) {
 	b := j.batches[0]
 	begun := q.now()
 	t := &transaction{q: q, ctx: ctx, batch: b, settled: make([]bool, len(b.entries))}
-	hops, err := q.o.Router.Hops(ctx, j.dest.domain)
-	if err == nil {
-		err = q.o.Deliverer.Deliver(ctx, t.delivery(hops))
-	} else if ctx.Err() == nil {
-		err = t.record(t.all(routeReply(err)))
-	}
+	err := t.try(j.dest.domain)
 	switch {
 	case t.complete():
 	case ctx.Err() != nil || t.broken:
@@ -33,6 +30,24 @@ func (q *Queue) attempt(ctx context.Context, j *job) {
 		_ = t.record(t.all(mta.Errorf(451, "4.3.0", "The attempt ended without a result")))
 	}
 	q.judge(j.dest, t, begun)
+}
+
+// try finds the hops and lets the deliverer speak to them. A panic there must
+// not end the server, and again at each start: it is an attempt without outcome.
+func (t *transaction) try(domain string) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	hops, err := t.q.o.Router.Hops(t.ctx, domain)
+	switch {
+	case err == nil:
+		return t.q.o.Deliverer.Deliver(t.ctx, t.delivery(hops))
+	case t.ctx.Err() == nil:
+		return t.record(t.all(routeReply(err)))
+	}
+	return err
 }
 
 // routeReply is what an error of Router.Hops means.
@@ -51,9 +66,10 @@ type transaction struct {
 	batch   *batch
 	settled []bool
 	broken  bool // an outcome could not be written
-	// spoke: a peer answered. silence is our word where none did.
-	spoke   bool
-	silence *mta.Reply
+	// spoke: a peer answered; took: it took the message for somebody; busy: it
+	// said that it has too much to do. silence is our word where none answered.
+	spoke, took, busy bool
+	silence           *mta.Reply
 }
 
 func (t *transaction) delivery(hops []mta.Hop) *mta.Delivery {
@@ -114,11 +130,19 @@ func (t *transaction) record(out []mta.Outcome) error {
 
 func (t *transaction) note(o *mta.Outcome) {
 	switch {
-	case o.Host != "" || o.Reply.Success():
+	case o.Reply.Success():
+		t.spoke, t.took = true, true
+	case o.Host != "":
 		t.spoke = true
+		t.busy = t.busy || busy(o.Reply)
 	case silent(o.Reply):
 		t.silence = o.Reply
 	}
+}
+
+// busy tells whether a peer wants fewer connections.
+func busy(r *mta.Reply) bool {
+	return r.Code == 421 || r.Temporary() && (r.Status == "4.3.2" || r.Status == "4.4.5")
 }
 
 // silent tells whether a reply of our own says that no host of the domain could
@@ -151,7 +175,7 @@ func (t *transaction) giveBack(ending bool) {
 		case t.settled[i]:
 		case ending:
 			t.q.leave(e)
-			t.q.left(position{})
+			t.q.reread()
 		default:
 			e.row.Next = now.Add(t.q.plan.wait(1))
 			t.q.place(e, now)
@@ -165,10 +189,13 @@ func (q *Queue) judge(d *destination, t *transaction, begun time.Time) {
 	now := q.now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.adapt(d, t.busy && !t.took, t.took)
 	switch {
 	case t.spoke:
 		if d.failures > 0 {
 			q.o.Log.Info("domain answers again", "domain", d.domain)
+			q.recovered = append(q.recovered, d.domain)
+			q.nudge()
 		}
 		d.failures, d.until, d.reply = 0, time.Time{}, nil
 	case t.silence != nil && begun.After(d.failed):
@@ -189,6 +216,9 @@ func (q *Queue) putOff(ctx context.Context, j *job) {
 			results = append(results, result{entry: e, outcome: mta.Outcome{Reply: j.reply}, suspended: true, failed: j.failed})
 		}
 	}
+	if j.probe {
+		results[0].probe = j.until
+	}
 	// An error is logged and the results kept by settle.
 	_ = q.settle(ctx, results)
 }
@@ -200,6 +230,9 @@ type result struct {
 	// suspended: nothing was tried, the domain did not answer at the time failed.
 	suspended bool
 	failed    time.Time
+	// probe is when to try it in any case; the zero time leaves that to its
+	// schedule.
+	probe time.Time
 }
 
 // fate is what a result comes to.
@@ -223,6 +256,8 @@ type verdict struct {
 func (q *Queue) decide(r result, now time.Time) verdict {
 	e, reply := r.entry, r.outcome.Reply
 	v := verdict{result: r, row: e.row}
+	row := &v.row
+	row.Attempts++
 	if reply.Success() && (r.outcome.DSN || !wants(e.row.Notify, relayed)) {
 		v.fate = ended
 		return v
@@ -230,22 +265,24 @@ func (q *Queue) decide(r result, now time.Time) verdict {
 	item := &e.msg.item
 	told := &reported{
 		recipient: storedAddress(e.row.Original), orcpt: e.row.ORCPT, notify: e.row.Notify, remote: true,
-		reply: reply, host: r.outcome.Host, addr: r.outcome.Addr, last: q.o.Clock.Now(), attempts: e.row.Attempts + 1,
+		forwarded: e.row.Original != e.row.Address,
+		reply:     reply, host: r.outcome.Host, addr: r.outcome.Addr, last: q.o.Clock.Now(), attempts: row.Attempts,
 	}
 	if reply.Success() {
 		v.fate, v.report = ended, told
 		told.action = relayed
 		return v
 	}
-	row := &v.row
-	row.Attempts++
 	row.Last = told.last.Round(0).Truncate(time.Millisecond)
 	row.Reply, row.Host = oneLine(reply.Error(), maxReplyText), r.outcome.Host
 	over := q.plan.expired(now, item.Expires, row.Attempts)
-	if over && r.suspended && r.failed.Before(item.Expires) {
+	if r.suspended && over && r.failed.Before(item.Expires) {
 		// Wait for an attempt that is made after the time was over.
+		r.probe = now.Add(q.plan.wait(1)).Truncate(time.Millisecond)
+	}
+	if !r.probe.IsZero() {
 		row.Attempts--
-		row.Next = now.Add(q.plan.wait(1)).Truncate(time.Millisecond)
+		row.Next = r.probe
 		return v
 	}
 	told.expired = over && reply.Temporary()
@@ -401,11 +438,14 @@ func (q *Queue) conclude(ctx context.Context, vs []verdict) {
 		if v.row.Held || e.held || q.barred[e.row.Item] > 0 {
 			// An operator is at it: what the store has counts.
 			q.leave(e)
-			q.left(position{})
+			q.reread()
 			continue
 		}
-		if r := justBefore(&v.row); q.edge.before(r) && q.departed == nil {
+		// While the loader reads it must not miss what moves to a later time.
+		at := justBefore(&v.row)
+		if q.departed == nil && (q.edge.before(at) || !q.ample()) {
 			q.leave(e)
+			q.left(at, now)
 			continue
 		}
 		e.row = v.row
@@ -438,7 +478,7 @@ func (q *Queue) log(ctx context.Context, v *verdict) {
 	item := &v.entry.msg.item
 	attrs := []slog.Attr{slog.String("id", item.Envelope), slog.String("to", v.row.Address),
 		slog.Duration("age", q.o.Clock.Now().Sub(item.Accepted).Round(time.Millisecond)),
-		slog.Int("attempts", v.entry.row.Attempts), slog.String("reply", oneLine(v.outcome.Reply.Error(), maxReplyText))}
+		slog.Int("attempts", v.row.Attempts), slog.String("reply", oneLine(v.outcome.Reply.Error(), maxReplyText))}
 	if v.outcome.Host != "" {
 		attrs = append(attrs, slog.String("host", v.outcome.Host), slog.String("tls", v.outcome.TLS))
 	}

@@ -141,3 +141,51 @@ func benchmarkAccept(b *testing.B, q *Queue, text []byte, n int64) {
 		b.Error(err)
 	}
 }
+
+// BenchmarkDrain delivers a backlog that is not in memory: 20,000 messages to
+// ten domains. One operation is one message.
+func BenchmarkDrain(b *testing.B) {
+	const backlog = 20000
+	for b.Loop() {
+		b.StopTimer()
+		store, err := mailstore.Open(b.Context(), benchEngine(b, "sqlite"), mailstore.Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		deliver := &countDeliverer{want: backlog, done: make(chan struct{})}
+		q, err := New(Options{Store: store, Router: &fakeRouter{}, Deliverer: deliver, Hostname: "mail.crepes.fr", Active: 1000})
+		if err != nil {
+			b.Fatal(err)
+		}
+		text := bytes.Repeat([]byte("01234567890123456789012345678901234567890123456789012345678901\r\n"), 64)
+		var next atomic.Int64
+		var group sync.WaitGroup
+		for range 64 {
+			group.Go(func() {
+				for n := next.Add(1); n <= backlog; n = next.Add(1) {
+					benchmarkAccept(b, q, text, n)
+				}
+			})
+		}
+		group.Wait()
+		ctx, cancel := context.WithCancel(b.Context())
+		begin := cpu()
+		b.StartTimer()
+		start := time.Now()
+		group.Go(func() {
+			if err := q.Run(ctx); err != nil {
+				b.Error(err)
+			}
+		})
+		<-deliver.done
+		b.StopTimer()
+		b.ReportMetric(backlog/time.Since(start).Seconds(), "msg/s")
+		b.ReportMetric(float64((cpu()-begin).Microseconds())/backlog, "cpu-µs/msg")
+		cancel()
+		group.Wait()
+		if err := store.Close(); err != nil {
+			b.Error(err)
+		}
+		b.StartTimer()
+	}
+}

@@ -17,14 +17,16 @@
 // comes and there is room. A domain may hold at most as many places as are free,
 // so that the backlog of one, however large, leaves room for the others. Domains
 // with work take turns; one domain has at most Options.PerDomain attempts at a
-// time, all together Options.Concurrency. The recipients of one message at one
+// time, fewer while it says that it is too busy, all together
+// Options.Concurrency. The recipients of one message at one
 // domain go in one Delivery, up to Options.PerDelivery.
 //
 // A domain none of whose hosts answers is suspended: for the first time of the
 // retry list, then longer, up to 15 minutes. Then one message is its probe. What
 // falls due for it meanwhile counts as tried, with the last answer as its reason,
 // and waits for its own next time; it is never given up on that ground alone,
-// unless the domain was really tried after the message had expired.
+// unless the domain was really tried after the message had expired. When the
+// domain answers again, all that waits because nobody answered is due.
 //
 // # Outcomes
 //
@@ -57,8 +59,8 @@
 //	part of a Delivery committed (Partial) rows of the others            those are tried again, alone
 //	operator's retry, hold, release or     the messages up to one of     give the command again; each message is
 //	remove of several messages             them                          one commit
-//	clock repair at start under way        some rows with a corrected    the next start corrects the others
-//	                                       Next
+//	waiting rows being given an earlier    some of them rewritten        the rest keeps its time; what the clock
+//	time                                                                 made wait too long is seen at the start
 //
 // Nothing but the rows is needed to go on: what is in memory is a copy.
 //

@@ -10,11 +10,11 @@ import (
 
 // Times and sizes of reading the queue from the store.
 const (
-	horizon   = time.Minute            // what is due within it is in memory
-	tick      = horizon / 2            // how often Run looks at least
-	chunk     = 500                    // rows read at a time
-	passPause = 250 * time.Millisecond // between passes over what was left out
-	fullPause = time.Second            // between such passes that go to the end
+	horizon   = time.Minute           // what is due within it is in memory, where there is ample room
+	tick      = horizon / 2           // how often Run looks at least
+	chunk     = 500                   // rows read at a time
+	passPause = 50 * time.Millisecond // between passes over what was left out
+	fullPause = time.Second           // between such passes that go to the end
 )
 
 // lastItem is after all items.
@@ -52,13 +52,14 @@ func (p position) before(o position) bool {
 }
 
 // disk is what memory knows of the rows in the store. Every row that is not held
-// and stands at or before edge is in memory, or is barred, or stands after hole
-// while holes is true or a pass is going on.
+// and stands at or before edge is in memory, or is barred, or is due and stands
+// after hole while holes is true or a pass is going on.
 type disk struct {
-	edge  position
-	holes bool
-	hole  position
-	pass  *pass
+	edge   position
+	resume time.Time // no row after edge is due before
+	holes  bool
+	hole   position
+	pass   *pass
 
 	passAt, fullAt time.Time // the next passes, not before
 
@@ -67,26 +68,40 @@ type disk struct {
 	departed map[key]bool
 	// hungry: the loader waits for room.
 	hungry bool
+	// again: read everything from the start.
+	again bool
 }
+
+// ample tells whether there is room for what is not due yet.
+func (a *active) ample() bool { return a.free() > a.o.Active/2 }
 
 // pass goes over the rows between the first hole and the edge.
 type pass struct {
-	at      position
-	full    bool // goes to the edge; else it ends where there is no room
-	begun   time.Time
-	missed  bool
-	firstly position // before the first row that was missed again
+	at     position
+	full   bool // goes to the edge; else it ends where there is no room
+	begun  time.Time
+	missed bool
+	first  position // before the first row that was missed again
 }
 
-// left notes that a row was left in the store.
-func (a *active) left(p position) {
-	if a.edge.before(p) {
-		return // it will be found when its time comes
-	}
-	if !a.holes || p.before(a.hole) {
+// left notes that a row was left in the store which memory should have: the edge
+// goes back before one that is not due yet.
+func (a *active) left(p position, now time.Time) {
+	switch {
+	case a.edge.before(p): // it will be found when its time comes
+		if p.next.Before(a.resume) {
+			a.resume = p.next
+		}
+	case p.next.After(now):
+		a.edge, a.resume = p, p.next
+	case !a.holes || p.before(a.hole):
 		a.holes, a.hole = true, p
 	}
+	a.early = true
 }
+
+// reread makes the loader begin anew: rows were changed that may be anywhere.
+func (a *active) reread() { a.again, a.early = true, true }
 
 // reading is one read of the loader.
 type reading struct {
@@ -102,8 +117,11 @@ func (a *active) nextReading(now time.Time) *reading {
 		return nil
 	}
 	a.hungry = false
+	if a.again {
+		a.again, a.edge, a.resume, a.holes, a.pass = false, position{}, time.Time{}, false, nil
+	}
 	switch {
-	case a.edge.next.Before(now.Add(tick)):
+	case a.ample() && a.edge.next.Before(now.Add(tick)) || !now.Before(a.resume):
 		return &reading{from: a.edge, until: now.Add(horizon)}
 	case a.pass == nil && a.holes && !now.Before(a.passAt):
 		a.pass = &pass{at: a.hole, full: !now.Before(a.fullAt), begun: now}
@@ -112,7 +130,7 @@ func (a *active) nextReading(now time.Time) *reading {
 	if a.pass == nil {
 		return nil
 	}
-	return &reading{pass: a.pass, from: a.pass.at, until: a.edge.next}
+	return &reading{pass: a.pass, from: a.pass.at, until: now}
 }
 
 // read does one read of the loader. Only Run calls it.
@@ -145,10 +163,20 @@ func (q *Queue) read(ctx context.Context, r *reading) error {
 	if err != nil {
 		return err
 	}
+	last := position{next: r.until, item: lastItem}
+	end := len(rows) < chunk
+	if !end {
+		last = positionOf(&rows[len(rows)-1])
+	}
 	for i := range rows {
+		if rows[i].Next.After(now) && !q.ample() {
+			last, end = justBefore(&rows[i]), true
+			q.resume = rows[i].Next
+			break
+		}
 		q.takeRowLocked(&rows[i], fetched, r.pass, now)
 	}
-	q.advance(r, rows, now)
+	q.advance(r, last, end, now)
 	q.dispatchLocked(now)
 	return nil
 }
@@ -195,20 +223,18 @@ func (q *Queue) takeRowLocked(r *mailstore.QueueRecipient, fetched map[mailstore
 			q.holes, q.hole = true, at
 		}
 	} else if !p.missed {
-		p.missed, p.firstly = true, justBefore(r)
+		p.missed, p.first = true, justBefore(r)
 	}
 }
 
-// advance moves the edge or the pass past what was read.
-func (a *active) advance(r *reading, rows []mailstore.QueueRecipient, now time.Time) {
-	end := len(rows) < chunk
-	last := position{next: r.until, item: lastItem}
-	if !end {
-		last = positionOf(&rows[len(rows)-1])
-	}
+// advance moves the edge or the pass to last; end tells that there is no more.
+func (a *active) advance(r *reading, last position, end bool, now time.Time) {
 	p := r.pass
 	if p == nil {
 		a.edge = last
+		if end && last.next.Equal(r.until) {
+			a.resume = r.until
+		}
 		return
 	}
 	p.at = last
@@ -217,7 +243,7 @@ func (a *active) advance(r *reading, rows []mailstore.QueueRecipient, now time.T
 	}
 	a.pass = nil
 	if p.missed {
-		a.left(p.firstly)
+		a.left(p.first, now)
 	}
 	a.passAt = now.Add(passPause)
 	if p.full {

@@ -298,8 +298,7 @@ func (q *Queue) operateOn(ctx context.Context, ns []mailstore.QueueID, op operat
 		for _, n := range ns {
 			q.unbarLocked(n)
 		}
-		q.left(position{})
-		q.passAt, q.fullAt = time.Time{}, time.Time{}
+		q.reread()
 		q.nudge()
 	}()
 	var out []Change

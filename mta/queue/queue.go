@@ -99,6 +99,8 @@ type Queue struct {
 	work    context.Context // of attempts, while Run lives
 	// unrecorded are outcomes that could not be written; Run tries again.
 	unrecorded []result
+	// recovered are domains that answer again: Run looks for their mail.
+	recovered []string
 }
 
 // New returns the queue that is kept in o.Store. It does nothing by itself:

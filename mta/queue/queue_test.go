@@ -135,6 +135,8 @@ type fixture struct {
 	options Options
 	boxes   map[string]mailstore.MailboxID
 	ids     int
+	engine  func(mailstore.Engine) mailstore.Engine // wraps the model
+	turn    chan struct{}                           // of swap; a mutex would stop the bubble's time
 	stop    context.CancelFunc
 	ran     chan struct{}
 }
@@ -142,7 +144,8 @@ type fixture struct {
 // newFixture opens a queue that does not run yet. It must be called, and close,
 // within the bubble.
 func newFixture(t *testing.T, o Options) *fixture {
-	f := &fixture{T: t, disk: storetest.NewDisk(), deliver: &fakeDeliverer{}, options: o, boxes: make(map[string]mailstore.MailboxID)}
+	f := &fixture{T: t, disk: storetest.NewDisk(), deliver: &fakeDeliverer{}, options: o,
+		boxes: make(map[string]mailstore.MailboxID), turn: make(chan struct{}, 1)}
 	f.router = &fakeRouter{accounts: make(map[mta.Address]int64), aliases: make(map[mta.Address][]mta.Target)}
 	f.open()
 	for _, name := range []string{"alice", "bob"} {
@@ -154,7 +157,11 @@ func newFixture(t *testing.T, o Options) *fixture {
 func (f *fixture) open() {
 	f.Helper()
 	var err error
-	f.store, err = mailstore.Open(f.Context(), f.disk.Engine(), mailstore.Options{})
+	var engine mailstore.Engine = f.disk.Engine()
+	if f.engine != nil {
+		engine = f.engine(engine)
+	}
+	f.store, err = mailstore.Open(f.Context(), engine, mailstore.Options{})
 	f.must(err)
 	o := f.options
 	o.Store, o.Router, o.Deliverer, o.Hostname = f.store, f.router, f.deliver, "mail.crepes.fr"
@@ -200,6 +207,14 @@ func (f *fixture) close() {
 		f.stop = nil
 	}
 	f.must(f.store.Close())
+}
+
+// swap does something to the queue that must not happen at the same time as
+// something else.
+func (f *fixture) swap(fn func()) {
+	f.turn <- struct{}{}
+	defer func() { <-f.turn }()
+	fn()
 }
 
 // restart is a clean end and a new start, without Run.

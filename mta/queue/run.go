@@ -2,16 +2,17 @@ package queue
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"postrider/internal/clock"
-	"postrider/mailstore"
 )
 
 // loadPause is how long Run waits after the store could not be read, and how
 // often it tries to write outcomes that could not be written.
 const loadPause = 5 * time.Second
+
+// minSleep keeps Run from spinning, whatever is wrong.
+const minSleep = time.Millisecond
 
 // maxFailures is how many of them may fail before the rest waits.
 const maxFailures = 10
@@ -21,11 +22,11 @@ const sweepPause = 10 * time.Minute
 
 // runner is the state of Run.
 type runner struct {
-	timer  clock.Timer
-	repair *position // where the clock repair stands; nil when it is done
-	// loadAt, recordAt and sweepAt are when to read, to write what is
-	// unrecorded and to sweep, not before.
-	loadAt, recordAt, sweepAt time.Time
+	timer clock.Timer
+	pull  *pull // going on; nil for none
+	// loadAt, recordAt, sweepAt and pullAt are when to read, to write what is
+	// unrecorded, to sweep and to begin a pull, not before.
+	loadAt, recordAt, sweepAt, pullAt time.Time
 }
 
 // Run delivers until ctx ends, then gives attempts in hand Options.Grace to
@@ -35,7 +36,7 @@ func (q *Queue) Run(ctx context.Context) error {
 	work, interrupt := context.WithCancel(context.WithoutCancel(ctx))
 	defer interrupt()
 	now := q.now()
-	r := &runner{timer: q.o.Clock.NewTimer(tick), repair: &position{next: now.Add(time.Minute)}, sweepAt: now.Add(sweepPause)}
+	r := &runner{timer: q.o.Clock.NewTimer(tick), pull: newPull(now, nil), sweepAt: now.Add(sweepPause)}
 	defer r.timer.Stop()
 	q.mu.Lock()
 	q.work, q.running = work, true
@@ -104,8 +105,8 @@ func (q *Queue) step(ctx context.Context, r *runner) bool {
 	switch {
 	case reading != nil:
 		err = q.read(ctx, reading)
-	case r.repair != nil && !now.Before(r.loadAt):
-		r.repair, err = q.repairClock(ctx, *r.repair, now)
+	case q.pulling(r, now):
+		err = q.pullForward(ctx, r, now)
 	default:
 		return q.sleep(r, now)
 	}
@@ -116,8 +117,7 @@ func (q *Queue) step(ctx context.Context, r *runner) bool {
 	return true
 }
 
-// sleep sets the timer for the next thing to do; it reports true when that is
-// due already.
+// sleep sets the timer for the next thing to do. It reports false.
 func (q *Queue) sleep(r *runner, now time.Time) bool {
 	q.mu.Lock()
 	until := now.Add(tick)
@@ -129,28 +129,34 @@ func (q *Queue) sleep(r *runner, now time.Time) bool {
 	if len(q.timers) > 0 {
 		earlier(q.timers[0].row.Next)
 	}
-	if q.holes && q.pass == nil && !q.hungry {
-		earlier(q.passAt)
-	}
-	if r.loadAt.After(now) {
-		earlier(r.loadAt)
-	}
 	if len(q.unrecorded) > 0 {
 		earlier(r.recordAt)
 	}
+	if now.Before(r.loadAt) { // the store cannot be read
+		earlier(r.loadAt)
+	} else {
+		if !q.hungry {
+			earlier(q.resume)
+		}
+		if !q.hungry && q.again {
+			earlier(now)
+		}
+		if !q.hungry && q.holes && q.pass == nil {
+			earlier(q.passAt)
+		}
+		if len(q.recovered) > 0 {
+			earlier(r.pullAt)
+		}
+	}
 	q.sleepUntil, q.early = until, false
 	q.mu.Unlock()
-	d := until.Sub(now)
-	if d <= 0 {
-		return true
-	}
 	if !r.timer.Stop() {
 		select {
 		case <-r.timer.Chan():
 		default:
 		}
 	}
-	r.timer.Reset(d)
+	r.timer.Reset(max(until.Sub(now), minSleep))
 	return false
 }
 
@@ -183,78 +189,4 @@ func (q *Queue) recordAgain(ctx context.Context, r *runner, now time.Time) bool 
 	}
 	r.recordAt = now.Add(loadPause)
 	return len(todo) > 0
-}
-
-// repairClock corrects, from a position on, rows that wait longer than the retry
-// list allows: they were written before the clock was set back. It returns where
-// to go on, nil at the end.
-func (q *Queue) repairClock(ctx context.Context, from position, now time.Time) (*position, error) {
-	const end = 100 * 365 * 24 * time.Hour
-	var rows []mailstore.QueueRecipient
-	err := q.o.Store.View(ctx, func(v *mailstore.View) error {
-		var err error
-		rows, err = v.Due(now.Add(end), chunk, from.row())
-		return err
-	})
-	if err != nil {
-		return &from, err
-	}
-	var wrong []mailstore.QueueRecipient
-	for _, r := range rows {
-		if r.Next.Sub(now) > q.longest(r.Attempts)+time.Minute {
-			wrong = append(wrong, r)
-		}
-	}
-	if err := q.advanceRows(ctx, wrong, now); err != nil {
-		return &from, err
-	}
-	if len(rows) < chunk {
-		return nil, nil
-	}
-	next := positionOf(&rows[len(rows)-1])
-	return &next, nil
-}
-
-// longest is how long a recipient may have to wait.
-func (q *Queue) longest(attempts int) time.Duration {
-	if attempts == 0 {
-		return 0
-	}
-	return q.plan.wait(attempts)
-}
-
-// advanceRows gives rows that were not touched meanwhile the wait that the
-// retry list has for them.
-func (q *Queue) advanceRows(ctx context.Context, rows []mailstore.QueueRecipient, now time.Time) error {
-	if len(rows) == 0 {
-		return nil
-	}
-	err := q.o.Store.Update(ctx, func(tx *mailstore.Tx) error {
-		for _, r := range rows {
-			_, stored, err := tx.QueueItem(r.Item)
-			if errors.Is(err, mailstore.ErrNotFound) {
-				continue
-			} else if err != nil {
-				return err
-			}
-			for _, s := range stored {
-				if s.Index != r.Index || !s.Next.Equal(r.Next) || s.Held {
-					continue
-				}
-				s.Next = now.Add(q.longest(s.Attempts))
-				if err := tx.UpdateRecipient(s); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	q.o.Log.Warn("the clock was set back: waiting recipients were given an earlier time", "recipients", len(rows))
-	q.mu.Lock()
-	q.left(position{})
-	q.mu.Unlock()
-	return nil
 }

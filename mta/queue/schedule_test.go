@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -81,6 +82,25 @@ func TestExpired(t *testing.T) {
 	}
 	if got := s.served(1 << 40); got <= 0 {
 		t.Errorf("served overflows: %v", got)
+	}
+}
+
+// Waits that are short beside the time of expiry end too, and long ones do not
+// overflow.
+func TestServed(t *testing.T) {
+	for _, c := range []struct {
+		last time.Duration
+		n    int
+		want time.Duration
+	}{
+		{time.Second, 5 * 24 * 3600, 5*24*time.Hour - time.Second},
+		{365 * 24 * time.Hour, 1 << 30, math.MaxInt64},
+		{0, 1 << 30, 0},
+	} {
+		s := schedule{retry: []time.Duration{c.last}}
+		if got := s.served(c.n); got != c.want {
+			t.Errorf("before attempt %d with waits of %v: %v, want %v", c.n, c.last, got, c.want)
+		}
 	}
 }
 
@@ -450,5 +470,79 @@ func TestReportAboutLargeMessage(t *testing.T) {
 		if len(got) != 2 || !strings.Contains(got[1], "Content-Type: message/rfc822\r\n") || !strings.Contains(got[1], text) {
 			t.Errorf("the message is not returned whole")
 		}
+	})
+}
+
+// TestDomainComesBack: when a domain answers after a long time, its mail need
+// not wait out the schedule, be it in memory or only in the store.
+func TestDomainComesBack(t *testing.T) {
+	bubble(t, Options{Active: 30, DelayNotice: -1}, func(f *fixture) {
+		f.deliver.answer = silence
+		f.run()
+		for i := range 100 {
+			f.send("alice@crepes.fr", fmt.Sprintf("u%d@dead.example", i))
+			f.pass(time.Second)
+		}
+		f.pass(10 * time.Hour)
+		if n := f.length(); n != 100 {
+			t.Fatalf("%d left", n)
+		}
+		f.deliver.recover()
+		f.send("alice@crepes.fr", "fresh@dead.example")
+		f.pass(16 * time.Minute)
+		if n := f.length(); n != 0 {
+			t.Errorf("%d left", n)
+		}
+	})
+}
+
+// TestBusyPeer: a peer that allows few connections gets few.
+func TestBusyPeer(t *testing.T) {
+	bubble(t, Options{PerDomain: 20}, func(f *fixture) {
+		var mu sync.Mutex
+		open, refused := 0, 0
+		f.deliver.deliver = func(_ context.Context, d *mta.Delivery) error {
+			mu.Lock()
+			open++
+			many := open > 3
+			if many {
+				refused++
+			}
+			mu.Unlock()
+			<-time.After(time.Second)
+			mu.Lock()
+			open--
+			mu.Unlock()
+			if many {
+				return d.Record([]mta.Outcome{says(421, "4.7.0", "too many connections")(d, d.To[0].Address)})
+			}
+			return d.Record([]mta.Outcome{took(d.To[0].Address)})
+		}
+		f.run()
+		for i := range 300 {
+			f.send("alice@crepes.fr", fmt.Sprintf("u%d@busy.example", i))
+		}
+		f.pass(30 * time.Minute)
+		if n := f.length(); n != 0 {
+			t.Errorf("%d left", n)
+		}
+		if refused > 150 {
+			t.Errorf("refused %d times for 300 messages", refused)
+		}
+	})
+}
+
+// TestPanicOfTheDeliverer: a message that makes the client panic is a message
+// that is tried again, not the end of the server.
+func TestPanicOfTheDeliverer(t *testing.T) {
+	bubble(t, Options{}, func(f *fixture) {
+		f.deliver.deliver = func(context.Context, *mta.Delivery) error { panic("a bug") }
+		f.run()
+		id := f.send("alice@crepes.fr", "x@far.example")
+		synctest.Wait()
+		f.want(f.state(id), "x@far.example waiting")
+		f.deliver.recover()
+		f.pass(time.Minute)
+		f.want(f.state(id), ErrNotFound.Error())
 	})
 }
