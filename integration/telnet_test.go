@@ -2,6 +2,7 @@ package integration
 
 import (
 	"net"
+	"strings"
 	"testing"
 )
 
@@ -102,6 +103,79 @@ S: +OK POP3 server signing off
 		t.Error(err)
 	} else if stat, err := c.popAsk("STAT"); stat != "+OK 0 0" {
 		t.Errorf("after the deletion: %s, %v", stat, err)
+	}
+}
+
+// ofSize is a letter of so many octets.
+func ofSize(n int, subject string) string {
+	text := letter("alice@crepes.fr", "bob@"+hostname, subject, "Do you like ketchup?\r\nHow about pickles?")
+	for len(text)+62 < n {
+		text += strings.Repeat("k", 58) + "\r\n"
+	}
+	return text + strings.Repeat("p", n-len(text)-2) + "\r\n"
+}
+
+// TestTextbookPOP3: the book's dialogue on a maildrop of 498 and 912 octets, and
+// names of messages that outlive a restart.
+func TestTextbookPOP3(t *testing.T) {
+	s := newServer(t, options{})
+	im, err := imap(s.addr["imap"], "bob")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer im.Close()
+	for _, size := range []int{498, 912} {
+		if _, err := im.imapAppend("INBOX", "", ofSize(size, "textbook")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	uidl := func() string {
+		t.Helper()
+		c, err := pop(s.addr["pop3"], "bob")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		list, err := c.popLines("UIDL")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(list, "\n")
+	}
+	before := uidl()
+	im.Close()
+	s.stop()
+	s.start()
+	if after := uidl(); after != before {
+		t.Errorf("UIDL was\n%s and is\n%s", before, after)
+	}
+	p := onTerminal(t, nil, "telnet", hostPort(t, s.addr["pop3"])...)
+	p.follows(`
+S: +OK POP3 server ready
+C: user bob
+S: +OK
+C: pass hungry
+S: +OK user successfully logged on
+C: list
+S: 1 498
+S: 2 912
+S: .
+C: retr 1
+S: Do you like ketchup?
+S: .
+C: dele 1
+S: +OK
+C: retr 2
+S: How about pickles?
+S: .
+C: dele 2
+S: +OK
+C: quit
+S: +OK POP3 server signing off
+`)
+	p.ends()
+	if left := uidl(); left != "" {
+		t.Errorf("after the deletion UIDL shows %s", left)
 	}
 }
 

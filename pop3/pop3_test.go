@@ -340,6 +340,14 @@ func speak(t testing.TB, c net.Conn, commands string) string {
 	return string(got)
 }
 
+// TestRefusal: what a client reads before an early close is a reply.
+func TestRefusal(t *testing.T) {
+	p := New(Options{}).Protocol("pop3", false)
+	if got, want := p.Refusal("too many connections"), "-ERR [SYS/TEMP] too many connections\r\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 // TestImplicitTLS: on a TLS port passwords need no STLS, and STLS is refused.
 func TestImplicitTLS(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
