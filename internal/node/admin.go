@@ -253,7 +253,7 @@ func (a *Admin) QueueShow(ids []string, reply *[]QueueShown) (err error) {
 	return nil
 }
 
-// operate runs one of the queue's operations; no ids means every message.
+// operate runs one of the queue's operations.
 func (a *Admin) operate(op func(context.Context, ...string) ([]queue.Change, error), ids []string, reply *[]queue.Change) (err error) {
 	ctx, end := a.command(&err)
 	defer end()

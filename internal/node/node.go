@@ -8,9 +8,11 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"os"
 	"os/user"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -191,7 +193,7 @@ func (n *Node) loadCertificates() (err error) {
 		return err
 	}
 	who := "this process"
-	if u, uerr := user.Current(); uerr == nil {
+	if u, uerr := user.LookupId(strconv.Itoa(os.Geteuid())); uerr == nil { // user.Current remembers root
 		who = u.Username
 	}
 	return fmt.Errorf("%w: %s must be able to read it, now and when it is renewed (chgrp, chmod 0640, and chmod o+x on the folders above)", err, who)
