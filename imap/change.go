@@ -38,6 +38,10 @@ func (s *session) Append(name string, r imap.LiteralReader, options *imap.Append
 		return nil, s.tryCreate("append", err)
 	}
 	body, err := s.receive(r)
+	if errors.Is(err, errShort) { // nobody is there to hear it
+		s.log.Info("APPEND broke off", "err", err)
+		return nil, refuse(imap.ResponseCodeClientBug, "The message ended early")
+	}
 	if err != nil {
 		return nil, s.fault("receive message", err)
 	}

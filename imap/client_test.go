@@ -285,10 +285,11 @@ func TestDamaged(t *testing.T) {
 	large := []byte("Subject: large\r\n\r\n" + strings.Repeat("0123456789abcde\r\n", 30000))
 	w.deliver("bob", "INBOX", fixture(t, "plain"), mailstore.Flags{}, 1)
 	w.deliver("bob", "INBOX", large, mailstore.Flags{}, 1)
+	w.deliver("bob", "INBOX", fixture(t, "plain"), mailstore.Flags{}, 1)
 	w.damage(1)
 	w.damage(2)
-	said := w.raw("a LOGIN bob hungry\r\nb SELECT INBOX\r\nc FETCH 1 BODY.PEEK[]\r\nd FETCH 2 BODYSTRUCTURE\r\ne FETCH 1:2 FLAGS\r\nf LOGOUT\r\n")
-	for _, want := range []string{"c NO [CORRUPTION]", "d NO [CORRUPTION]", "* 2 FETCH (FLAGS ())", "e OK", "f OK"} {
+	said := w.raw("a LOGIN bob hungry\r\nb SELECT INBOX\r\nc FETCH 1 BODY.PEEK[]\r\nd FETCH 2 BODYSTRUCTURE\r\ne FETCH 1:2 FLAGS\r\ng FETCH 1:* ENVELOPE\r\nf LOGOUT\r\n")
+	for _, want := range []string{"c NO [CORRUPTION]", "d NO [CORRUPTION]", "* 2 FETCH (FLAGS ())", "e OK", "* 3 FETCH (ENVELOPE (", "g NO [CORRUPTION]", "f OK"} {
 		if !strings.Contains(said, "\r\n"+want) {
 			t.Errorf("no %q in %q", want, said)
 		}

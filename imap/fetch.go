@@ -31,19 +31,33 @@ func (s *session) Fetch(w *imapserver.FetchWriter, set imap.NumSet, options *ima
 	if err != nil {
 		return err
 	}
+	var damaged error // one such message does not hide the others
 	missing, err := s.each(spans, func(list []numbered) error {
 		told := s.setSeen(list, options)
 		for i := range list {
-			if err := s.respond(w, &list[i], options, told[list[i].UID]); err != nil {
+			err := s.respond(w, &list[i], options, told[list[i].UID])
+			if isDamage(err) {
+				damaged = err
+			} else if err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case damaged != nil:
+		return damaged
 	}
 	return lost(set, missing)
+}
+
+// isDamage tells whether a response could not be begun since its message is
+// damaged.
+func isDamage(err error) bool {
+	var no *imap.Error
+	return errors.As(err, &no) && no.Code == imap.ResponseCodeCorruption
 }
 
 // setSeen sets \Seen where the client reads a body without PEEK. It returns the
