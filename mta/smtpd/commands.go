@@ -234,7 +234,7 @@ func (s *session) help(arg string) *mta.Reply {
 
 func unknownCommand(verb string) *mta.Reply {
 	if verb == "" {
-		return newReply(500, "5.5.2", "An empty line is not a command; HELP lists them")
+		return newReply(500, "5.5.2", "A line begins with a command; HELP lists them")
 	}
 	for _, v := range verbs {
 		if oneOff(verb, v.verb) {
