@@ -285,6 +285,13 @@ S: 221
 	if !regexp.MustCompile(`hamburger\.edu\.?\s.*MX\s+\d+\s+\S*hamburger\.edu`).MatchString(out) {
 		t.Errorf("dns query shows %q", out)
 	}
+	host, port, err := net.SplitHostPort(server[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if short := succeed(t, nil, "", "dig", "@"+host, "-p", port, "+short", "hamburger.edu", "MX"); !strings.HasPrefix(short, "10 mx.hamburger.edu.") {
+		t.Errorf("dig shows %q", short)
+	}
 	m.interrupt()
 }
 

@@ -161,10 +161,7 @@ func checkRetrieval(t *testing.T, message string) {
 	body, ok := strings.CutSuffix(body, ".\r\n+OK POP3 server signing off (1 message left)\r\n")
 	var got strings.Builder
 	for line := range strings.SplitAfterSeq(body, "\n") {
-		if strings.HasPrefix(line, ".") {
-			line = line[1:]
-		}
-		got.WriteString(line)
+		got.WriteString(strings.TrimPrefix(line, "."))
 	}
 	if !ok || got.String() != want {
 		t.Errorf("retrieved %q of %q (%q)", got.String(), message, said)
