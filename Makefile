@@ -41,7 +41,7 @@ lint: ## gofmt, go vet, staticcheck, and the tests that hold the tree to its des
 	$(GO) test $(GOFLAGS_) ./integration -run '^TestTree'
 
 bench: ## Go benchmarks; BENCH=pattern COUNT=n
-	$(GO) test $(GOFLAGS_) -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) $$($(GO) list $(GOFLAGS_) ./... | grep -v /integration)
+	$(GO) test $(GOFLAGS_) -p 1 -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) $$($(GO) list $(GOFLAGS_) ./... | grep -v /integration)
 
 fuzz: ## every fuzz target for FUZZTIME each
 	@set -e; for pkg in $$($(GO) list $(GOFLAGS_) ./...); do \
