@@ -363,7 +363,10 @@ func (o *original) returned(r *reportOf, content mailstore.Content) part {
 		if r.item.UTF8 && !isASCII(string(o.header)) {
 			p.mediaType, p.global = "message/global", true
 		}
-		if _, err := io.Copy(&p.scan, io.NewSectionReader(content, 0, content.Size())); err == nil {
+		_, err := io.Copy(&p.scan, io.NewSectionReader(content, 0, content.Size()))
+		// A server on the way that takes no 8-bit text would refuse the report,
+		// and nobody would hear of that.
+		if stuck := p.scan.wide && !p.global && !r.wide; err == nil && !stuck {
 			p.content = io.NewSectionReader(content, 0, content.Size())
 			return p
 		}

@@ -46,6 +46,7 @@ func reportFixture(change func(r *reportOf)) (*reportOf, string) {
 
 func TestReportText(t *testing.T) {
 	wide := strings.Replace(letterText, "Do you like ketchup?", "Grüße aus Köln", 1)
+	eightBit := letterText + "Grüße\r\n"
 	for _, c := range []struct {
 		name   string
 		text   string
@@ -66,6 +67,8 @@ func TestReportText(t *testing.T) {
 			t.host, t.addr, t.expired, t.attempts, t.last = "", netip.AddrPort{}, true, 35, at(5*24*60)
 			t.reply = mta.Errorf(451, "4.4.1", "mx.hamburger.edu [192.0.2.25]: connection refused")
 		}},
+		{"failed-full-wide", eightBit, func(r *reportOf) { r.item.Return = "FULL" }},
+		{"failed-full-wide-local", eightBit, func(r *reportOf) { r.item.Return, r.wide = "FULL", true }},
 		{"failed-forwarded", "", func(r *reportOf) {
 			t := &r.recipients[0]
 			t.host, t.addr, t.forwarded = "", netip.AddrPort{}, true
