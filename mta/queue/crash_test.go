@@ -25,8 +25,11 @@ type faulty struct {
 	mu   sync.Mutex
 	left int   // commits that succeed; < 0: all
 	late bool  // the commit that fails is durable all the same
-	full int   // bodies and rows that fail with ErrFull: that many commits
+	full int   // so many bodies fail with ErrFull
+	stay int   // so many removals of recipients fail with ErrFull
 	err  error // of the commits that fail
+	// after is called when a commit is done, before anybody knows.
+	after func()
 }
 
 func (e *faulty) Begin() (mailstore.Writer, error) {
@@ -52,7 +55,25 @@ func (w *faultyWriter) InsertBody(b *mailstore.BodyRow) error {
 	return w.Writer.InsertBody(b)
 }
 
+func (w *faultyWriter) DeleteRecipient(item mailstore.QueueID, index int) error {
+	w.e.mu.Lock()
+	defer w.e.mu.Unlock()
+	if w.e.stay > 0 {
+		w.e.stay--
+		return fmt.Errorf("delete: %w", mailstore.ErrFull)
+	}
+	return w.Writer.DeleteRecipient(item, index)
+}
+
 func (w *faultyWriter) Commit() error {
+	err := w.commit()
+	if w.e.after != nil {
+		w.e.after()
+	}
+	return err
+}
+
+func (w *faultyWriter) commit() error {
 	w.e.mu.Lock()
 	defer w.e.mu.Unlock()
 	switch {
@@ -80,15 +101,69 @@ func (e *faulty) crashAfter(n int, late bool) {
 	e.left, e.late, e.err = n, late, errors.New("the disk is gone")
 }
 
+// newFaultyFixture has an engine that can be made to fail.
+func newFaultyFixture(t *testing.T, o Options) (*fixture, *faulty) {
+	f := newFixture(t, o)
+	f.close()
+	e := &faulty{left: -1}
+	f.engine = func(inner mailstore.Engine) mailstore.Engine {
+		e.Engine = inner
+		return e
+	}
+	f.open()
+	return f, e
+}
+
+// TestOutcomeIsKept: what a peer took is not sent again because there was no
+// space to record it.
+func TestOutcomeIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, e := newFaultyFixture(t, Options{})
+		defer f.close()
+		f.run()
+		e.mu.Lock()
+		e.stay = 7
+		e.mu.Unlock()
+		f.send("alice@crepes.fr", "x@far.example", "y@far.example")
+		f.send("alice@crepes.fr", "x@near.example")
+		synctest.Wait()
+		if f.length() != 3 {
+			t.Errorf("%d left", f.length())
+		}
+		f.pass(time.Minute)
+		if f.length() != 0 {
+			t.Errorf("%d left", f.length())
+		}
+		f.exactlyOnce()
+	})
+}
+
+// TestLoaderBeforeAccept: a row that the loader sees before Accept knows that it
+// is there is not brought into memory twice.
+func TestLoaderBeforeAccept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, e := newFaultyFixture(t, Options{})
+		defer f.close()
+		e.after = func() {
+			if err := f.q.read(t.Context(), &reading{until: f.q.now().Add(horizon)}); err != nil {
+				t.Error(err)
+			}
+		}
+		f.send("alice@crepes.fr", "x@far.example")
+		e.after = nil
+		f.run()
+		f.pass(time.Minute)
+		if n := len(f.deliver.attempts()); n != 1 {
+			t.Errorf("%d attempts", n)
+		}
+	})
+}
+
 // TestNoSpaceForReport: while there is no space for a report, the failure is not
 // final; a success is recorded all the same.
 func TestNoSpaceForReport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, Options{DelayNotice: -1})
-		f.close()
-		e := &faulty{left: -1}
-		f.engine = func(inner mailstore.Engine) mailstore.Engine { e.Engine = inner; return e }
-		f.open()
+		f, e := newFaultyFixture(t, Options{DelayNotice: -1})
 		defer f.close()
 		f.deliver.answer = func(d *mta.Delivery, to mta.Address) mta.Outcome {
 			if to.Domain == "far.example" {
