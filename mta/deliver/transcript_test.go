@@ -50,7 +50,6 @@ import (
 type transcript struct {
 	messages []*testMessage
 	events   []event
-	hosts    []string
 }
 
 type testMessage struct {
