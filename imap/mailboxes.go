@@ -51,20 +51,19 @@ func (s *session) Create(name string, options *imap.CreateOptions) error {
 		return err
 	}
 	return s.change("create", func(tx *mailstore.Tx) error {
-		boxes, err := tx.Mailboxes(s.account.ID)
-		if err != nil {
-			return err
-		}
-		if len(boxes) >= maxMailboxes {
-			return mailstore.ErrLimit
-		}
-		if use != "" && slices.ContainsFunc(boxes, func(m mailstore.Mailbox) bool { return strings.EqualFold(m.SpecialUse, use) }) {
-			return refuse(codeUseAttr, "There is a mailbox for that use already")
+		if use != "" {
+			boxes, err := tx.Mailboxes(s.account.ID)
+			if err != nil {
+				return err
+			}
+			if slices.ContainsFunc(boxes, func(m mailstore.Mailbox) bool { return strings.EqualFold(m.SpecialUse, use) }) {
+				return refuse(codeUseAttr, "There is a mailbox for that use already")
+			}
 		}
 		if err := createParents(tx, s.account.ID, name); err != nil {
 			return err
 		}
-		_, err = tx.CreateMailbox(s.account.ID, name, use)
+		_, err := tx.CreateMailbox(s.account.ID, name, use)
 		return err
 	})
 }

@@ -36,7 +36,6 @@ const (
 	maxPatterns      = 32               // of one LIST
 	maxSearchKeys    = 500              // of one SEARCH
 	maxSearchText    = 16 << 20         // octets of text looked at in one message
-	maxMailboxes     = 10000            // of one account
 	maxFlagList      = 200              // keywords in a FLAGS response
 	batch            = 1000             // messages read from the store at a time
 	maxGap           = 64               // messages read in vain rather than asking twice

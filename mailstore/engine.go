@@ -110,6 +110,7 @@ type Reader interface {
 	Mailbox(id MailboxID) (MailboxRow, error)
 	MailboxByName(a AccountID, name string) (MailboxRow, error)
 	Mailboxes(a AccountID, fn func(MailboxRow) bool) error // by ID
+	CountMailboxes(a AccountID) (int, error)
 	Subscribed(a AccountID, name string) (bool, error)
 	Subscriptions(a AccountID, fn func(name string) bool) error // by name
 

@@ -31,11 +31,7 @@ func (tx *Tx) CreateMailbox(a AccountID, name, specialUse string) (Mailbox, erro
 	if err := absent(err); err != nil {
 		return Mailbox{}, err
 	}
-	n := 0
-	err = tx.r.Mailboxes(a, func(MailboxRow) bool {
-		n++
-		return true
-	})
+	n, err := tx.r.CountMailboxes(a)
 	if err != nil {
 		return Mailbox{}, err
 	}

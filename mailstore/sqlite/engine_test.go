@@ -374,6 +374,7 @@ func TestQueryPlans(t *testing.T) {
 		selectMailbox + " WHERE account = ? ORDER BY id",
 		selectRecipient + " WHERE id BETWEEN ? AND ? ORDER BY id",
 		selectItem + " WHERE id > ? ORDER BY id",
+		"SELECT count(*) FROM mailbox WHERE account = ?",
 		"SELECT name FROM subscription WHERE account = ? ORDER BY name",
 		"DELETE FROM expunge WHERE mailbox = ? AND modseq <= ?",
 		"DELETE FROM message WHERE id BETWEEN ? AND ?",
@@ -487,4 +488,33 @@ func TestLogIsBoundedWithReaders(t *testing.T) {
 	}
 	closeStore(t, s)
 	verify(t, dir)
+}
+
+// An account has mailboxes up to the limit; the last ones cost no more than the
+// first, since the writer has no time to read them all.
+func TestMailboxLimit(t *testing.T) {
+	s, _ := openStore(t, filepath.Join(t.TempDir(), "data"))
+	defer closeStore(t, s)
+	err := s.Update(t.Context(), func(tx *mailstore.Tx) error {
+		a, err := tx.CreateAccount(mailstore.Account{Address: "bob@hamburger.edu"})
+		if err != nil {
+			return err
+		}
+		boxes, err := tx.Mailboxes(a)
+		if err != nil {
+			return err
+		}
+		for n := len(boxes); n < mailstore.MaxMailboxes; n++ {
+			if _, err := tx.CreateMailbox(a, fmt.Sprintf("m%d", n), ""); err != nil {
+				return fmt.Errorf("mailbox %d: %w", n, err)
+			}
+		}
+		if _, err := tx.CreateMailbox(a, "one more", ""); !errors.Is(err, mailstore.ErrLimit) {
+			return fmt.Errorf("one more: %v", err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
 }

@@ -117,6 +117,12 @@ func (r reader) Mailboxes(a mailstore.AccountID, fn func(mailstore.MailboxRow) b
 	return r.c.query(selectMailbox+" WHERE account = ? ORDER BY id", vals(int64(a)), func(row row) bool { return fn(mailboxOf(row)) })
 }
 
+func (r reader) CountMailboxes(a mailstore.AccountID) (int, error) {
+	n := 0
+	err := r.c.one("SELECT count(*) FROM mailbox WHERE account = ?", vals(int64(a)), func(row row) { n = int(row.int(0)) })
+	return n, err
+}
+
 func (r reader) Subscribed(a mailstore.AccountID, name string) (bool, error) {
 	found := false
 	err := r.c.query("SELECT 1 FROM subscription WHERE account = ? AND name = ?", vals(int64(a), name), func(row) bool {

@@ -364,6 +364,15 @@ func (r *rows) Mailboxes(a mailstore.AccountID, fn func(mailstore.MailboxRow) bo
 	return nil
 }
 
+func (r *rows) CountMailboxes(a mailstore.AccountID) (int, error) {
+	n := 0
+	err := r.Mailboxes(a, func(mailstore.MailboxRow) bool {
+		n++
+		return true
+	})
+	return n, err
+}
+
 func (r *rows) Subscribed(a mailstore.AccountID, name string) (bool, error) {
 	v, _ := r.subscriptions.get(ownedName{a, name})
 	return v, nil
