@@ -82,6 +82,7 @@ type destination struct {
 
 	// When none of its hosts answers:
 	failures int
+	lost     int        // connections that broke, since anybody answered
 	failed   time.Time  // the last time
 	until    time.Time  // suspended
 	reply    *mta.Reply // why

@@ -67,9 +67,10 @@ type transaction struct {
 	settled []bool
 	broken  bool // an outcome could not be written
 	// spoke: a peer answered; took: it took the message for somebody; busy: it
-	// said that it has too much to do. silence is our word where none answered.
+	// said that it has too much to do. silence is our word where none answered,
+	// lost where a connection broke.
 	spoke, took, busy bool
-	silence           *mta.Reply
+	silence, lost     *mta.Reply
 }
 
 func (t *transaction) delivery(hops []mta.Hop) *mta.Delivery {
@@ -137,6 +138,8 @@ func (t *transaction) note(o *mta.Outcome) {
 		t.busy = t.busy || busy(o.Reply)
 	case silent(o.Reply):
 		t.silence = o.Reply
+	case o.Reply.Temporary() && o.Reply.Status == "4.4.2":
+		t.lost = o.Reply
 	}
 }
 
@@ -146,7 +149,7 @@ func busy(r *mta.Reply) bool {
 }
 
 // silent tells whether a reply of our own says that no host of the domain could
-// be reached. A connection that broke (4.4.2) may be the fault of the message.
+// be reached.
 func silent(r *mta.Reply) bool {
 	switch r.Status {
 	case "4.4.1", "4.4.3", "4.4.4":
@@ -197,15 +200,33 @@ func (q *Queue) judge(d *destination, t *transaction, begun time.Time) {
 			q.recovered = append(q.recovered, d.domain)
 			q.nudge()
 		}
-		d.failures, d.until, d.reply = 0, time.Time{}, nil
-	case t.silence != nil && begun.After(d.failed):
-		// Attempts that began before an earlier failure tell nothing new.
-		d.failures++
-		d.failed, d.reply = now, t.silence
-		d.until = now.Add(min(q.plan.wait(d.failures), maxSuspend))
-		q.o.Log.Info("domain does not answer", "domain", d.domain, "failures", d.failures,
-			"until", q.time.shown(d.until), "reply", t.silence.Error())
+		d.failures, d.until, d.reply, d.lost = 0, time.Time{}, nil, 0
+	case t.lost != nil && t.silence == nil:
+		// It may be the fault of the message; several in a row are not.
+		if d.lost++; d.lost >= maxLost {
+			q.suspendLocked(d, t.lost, begun, now)
+		}
+	case t.silence != nil:
+		q.suspendLocked(d, t.silence, begun, now)
 	}
+}
+
+// maxLost is how many attempts in a row may lose their connection before the
+// domain counts as one that does not answer.
+const maxLost = 3
+
+// suspendLocked leaves a destination alone for a while, after an attempt that
+// began at the given time. One that began before an earlier failure tells
+// nothing new.
+func (q *Queue) suspendLocked(d *destination, why *mta.Reply, begun, now time.Time) {
+	if !begun.After(d.failed) {
+		return
+	}
+	d.failures++
+	d.failed, d.reply = now, why
+	d.until = now.Add(min(q.plan.wait(d.failures), maxSuspend))
+	q.o.Log.Info("domain does not answer", "domain", d.domain, "failures", d.failures,
+		"until", q.time.shown(d.until), "reply", why.Error())
 }
 
 // putOff counts the recipients of a suspended destination as tried.

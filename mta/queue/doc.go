@@ -12,7 +12,7 @@
 // # Schedule
 //
 // A bounded number of recipients is in memory (Options.Active): those that are
-// due within the next minute or under way. Fresh mail gets there directly, with
+// due or under way and, where there is ample room, due within a minute. Fresh mail gets there directly, with
 // its content when that is small; the rest is read from the store when its time
 // comes and there is room. A domain may hold at most as many places as are free,
 // so that the backlog of one, however large, leaves room for the others. Domains
@@ -21,7 +21,8 @@
 // Options.Concurrency. The recipients of one message at one
 // domain go in one Delivery, up to Options.PerDelivery.
 //
-// A domain none of whose hosts answers is suspended: for the first time of the
+// A domain none of whose hosts answers, or that breaks off several attempts in a
+// row, is suspended: for the first time of the
 // retry list, then longer, up to 15 minutes. Then one message is its probe. What
 // falls due for it meanwhile counts as tried, with the last answer as its reason,
 // and waits for its own next time; it is never given up on that ground alone,

@@ -244,6 +244,35 @@ func TestDeadDomain(t *testing.T) {
 	})
 }
 
+// TestTarpit: a domain that takes connections and says nothing is suspended after
+// some attempts; one message that breaks connections does not suspend it.
+func TestTarpit(t *testing.T) {
+	bubble(t, Options{PerDomain: 1, DelayNotice: -1}, func(f *fixture) {
+		f.deliver.answer = func(d *mta.Delivery, to mta.Address) mta.Outcome {
+			if to.Domain == "tarpit.example" || to.Local == "poison" {
+				return mta.Outcome{Reply: mta.Errorf(451, "4.4.2", "took too long over the greeting")}
+			}
+			return took(to)
+		}
+		f.run()
+		for i := range 20 {
+			f.send("alice@crepes.fr", fmt.Sprintf("u%d@tarpit.example", i))
+			f.pass(time.Second)
+		}
+		if n := len(f.deliver.attempts()); n != 3 {
+			t.Errorf("%d attempts", n)
+		}
+		for i := range 20 {
+			f.send("alice@crepes.fr", "poison@good.example")
+			f.send("alice@crepes.fr", fmt.Sprintf("u%d@good.example", i))
+			f.pass(time.Second)
+		}
+		if n := len(f.deliver.attempts()); n != 43 {
+			t.Errorf("%d attempts", n)
+		}
+	})
+}
+
 // TestSuspendedDomainExpires: what expires while its domain does not answer is
 // given up once the domain was tried after that time.
 func TestSuspendedDomainExpires(t *testing.T) {
