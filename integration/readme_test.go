@@ -256,7 +256,7 @@ func TestReadmeLab(t *testing.T) {
 	m.says(`hamburger\.edu`, patience)
 
 	// The other way, by a raw socket.
-	c := mustDial(t, net.JoinHostPort(to[1], "25"))
+	c := mustDial(t, net.JoinHostPort(to[1], from[2]))
 	c.converse(t, `
 S: 220 hamburger.edu
 C: HELO hamburger.edu
