@@ -114,6 +114,9 @@ func parseConfig(path string, text []byte) (*config, error) {
 	if c.node.Hostname == "" && !failed(e, "hostname") {
 		fail("hostname", "is missing: the name under which other servers know this one, such as \"mail.example.org\"")
 	}
+	if c.node.Smarthost.Host == "" && c.node.Smarthost.User != "" {
+		fail("delivery.user", "is the login at delivery.smarthost, which is not set")
+	}
 	if (c.node.TLSCert == "") != (c.node.TLSKey == "") {
 		fail("tls", "cert and key go together")
 	}

@@ -122,6 +122,7 @@ level = "loud"
 			"c.toml:19: storage.engine: must be \"sqlite\"",
 			"c.toml:21: log.level: must be",
 		}},
+		{"login without a smarthost", "hostname = \"a.b\"\n[delivery]\nuser = \"x\"\n", []string{"c.toml:3: delivery.user: is the login at"}},
 		{"tls halves", "hostname = \"a.b\"\n[tls]\ncert = \"c.pem\"\n", []string{"c.toml:2: tls: cert and key go together"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

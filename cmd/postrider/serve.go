@@ -37,6 +37,9 @@ func (c *serveCmd) Run(e *env) error {
 		return err
 	}
 	defer ls.Close()
+	if conf.node.Listen.Empty() {
+		return fmt.Errorf("nothing to serve: [listen] in %s names no address", conf.path)
+	}
 	root, err := node.DropPrivileges(conf.node.User, conf.node.DataDir)
 	if err != nil {
 		return err

@@ -40,9 +40,13 @@ type dnsQueryCmd struct {
 	Name   string `arg:"" help:"Name, or an IP address for its PTR record."`
 	Type   string `arg:"" optional:"" help:"Record type; default A, or PTR for an address."`
 	Server string `placeholder:"S" help:"Name server, ADDR or ADDR:PORT; default: the configured or the system's."`
+	Trace  bool   `hidden:""`
 }
 
 func (c *dnsQueryCmd) Run(e *env) error {
+	if c.Trace {
+		return usageError{errors.New("dns query --trace: not built yet")}
+	}
 	o := dns.Options{HostsFile: "/etc/hosts"}
 	server := c.Server
 	if server == "" {

@@ -158,18 +158,25 @@ func (m *metrics) handler() http.Handler {
 	return mux
 }
 
-// health is 200 while the store can commit.
+// healthSetting is what a health check commits: when it was made.
+const healthSetting = "health"
+
+// health is 200 while the store can commit, which it tries.
 func (m *metrics) health(w http.ResponseWriter, r *http.Request) {
 	select {
 	case <-m.n.Store.Failed():
 		http.Error(w, "storage failed", http.StatusServiceUnavailable)
+		return
 	default:
-		if m.queueLength() < 0 {
-			http.Error(w, "the store does not answer", http.StatusServiceUnavailable)
-			return
-		}
-		_, _ = w.Write([]byte("ok\n"))
 	}
+	ctx, cancel := context.WithTimeout(r.Context(), metricsTimeout)
+	defer cancel()
+	now := []byte(m.n.options.Clock.Now().UTC().Format(time.RFC3339))
+	if err := m.n.Store.Update(ctx, func(tx *mailstore.Tx) error { return tx.PutSetting(healthSetting, now) }); err != nil {
+		http.Error(w, "the store cannot commit", http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = w.Write([]byte("ok\n"))
 }
 
 // close ends the servers. A request that is still being answered meets a store

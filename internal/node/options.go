@@ -59,6 +59,16 @@ func (l *Listen) ByName() map[string]*[]string {
 	}
 }
 
+// Empty tells whether no service has an address.
+func (l *Listen) Empty() bool {
+	for _, addrs := range l.ByName() {
+		if len(*addrs) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // Limits bound what peers and users may do; 0 = off. They are replaced at
 // once by a reload.
 type Limits struct {

@@ -36,6 +36,14 @@ type Conn struct {
 	life *life // nil when made by hand
 }
 
+// Peer names the far end in logs: its address, or "local" for a UNIX socket.
+func (c *Conn) Peer() string {
+	if !c.Remote.IsValid() {
+		return "local"
+	}
+	return c.Remote.String()
+}
+
 // SetAuthenticated tells the gate that the connection belongs to a user: it is
 // then not the first to be closed when connections run out.
 func (c *Conn) SetAuthenticated() {

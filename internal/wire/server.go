@@ -274,7 +274,7 @@ func (s *Server) handle(c *Conn, p Protocol) {
 	}()
 	if p.TLS != nil {
 		if err := c.StartTLS(s.base, p.TLS); err != nil {
-			c.Log.Info("TLS handshake failed", "protocol", p.Name, "remote", c.Remote.String(), "err", explainHandshake(err))
+			c.Log.Info("TLS handshake failed", "protocol", p.Name, "remote", c.Peer(), "err", explainHandshake(err))
 			return
 		}
 	}

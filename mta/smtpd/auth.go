@@ -47,7 +47,7 @@ func (s *session) auth(ctx context.Context, arg string) *mta.Reply {
 	s.login = &who
 	s.conn.SetAuthenticated()
 	count(s.srv.o.Metrics.Logins)
-	s.log.Debug("logged in", "account", who.Address, "remote", s.conn.Remote.String(), "mechanism", strings.ToUpper(mechanism))
+	s.log.Debug("logged in", "account", who.Address, "remote", s.conn.Peer(), "mechanism", strings.ToUpper(mechanism))
 	return newReply(235, "2.7.0", "Authentication succeeded")
 }
 

@@ -173,7 +173,7 @@ func (s *session) startTLS(ctx context.Context, arg string) *mta.Reply {
 	case arg != "":
 		return newReply(501, "5.5.4", "STARTTLS has no argument")
 	case s.hasInput():
-		s.log.Info("refused: commands after STARTTLS", "remote", s.conn.Remote.String())
+		s.log.Info("refused: commands after STARTTLS", "remote", s.conn.Peer())
 		return closing(554, "5.5.1", "Nothing may follow STARTTLS before the handshake")
 	}
 	s.out = appendReply(s.out, newReply(220, "2.0.0", "Ready to start TLS"))
@@ -181,7 +181,7 @@ func (s *session) startTLS(ctx context.Context, arg string) *mta.Reply {
 		return nil
 	}
 	if err := s.conn.StartTLS(ctx, s.srv.o.TLS); err != nil {
-		s.log.Info("TLS handshake failed", "remote", s.conn.Remote.String(), "err", err)
+		s.log.Info("TLS handshake failed", "remote", s.conn.Peer(), "err", err)
 		s.lost = err
 		return nil
 	}

@@ -20,7 +20,7 @@ func (s *session) data(ctx context.Context, arg string) *mta.Reply {
 		// DATA is the last command of a group (RFC 2920 section 3.1). What
 		// follows may be content that, were DATA refused, would be taken for
 		// commands.
-		s.log.Info("refused: content before 354", "remote", s.conn.Remote.String())
+		s.log.Info("refused: content before 354", "remote", s.conn.Peer())
 		return closing(554, "5.5.0", "Wait for the reply to DATA before you send the message")
 	case s.txn != nil && s.txn.msg != nil:
 		return newReply(503, "5.5.1", "A message begun with BDAT must be finished with BDAT")
@@ -156,7 +156,7 @@ func (s *session) consume(pc *pace, n int) {
 
 // cutShort is the reply to content that has not ended: the connection ends.
 func (s *session) cutShort(err error) *mta.Reply {
-	s.log.Info("message cut short", "id", s.txn.env.ID, "remote", s.conn.Remote.String(), "err", err)
+	s.log.Info("message cut short", "id", s.txn.env.ID, "remote", s.conn.Peer(), "err", err)
 	host := s.srv.o.Hostname
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -284,7 +284,7 @@ func (s *session) accept(ctx context.Context, m *message) *mta.Reply {
 	local, onward := targets(env.To)
 	s.log.LogAttrs(ctx, slog.LevelInfo, "message accepted", slog.String("id", env.ID), slog.String("from", env.From.String()),
 		slog.Int("recipients", len(env.To)), slog.Int("local", local), slog.Int("onward", onward), slog.Int64("size", m.size),
-		slog.String("remote", s.conn.Remote.String()), slog.String("login", env.Client.Login))
+		slog.String("remote", s.conn.Peer()), slog.String("login", env.Client.Login))
 	return newReply(250, "2.0.0", "Message accepted for delivery, id "+env.ID)
 }
 
@@ -311,7 +311,7 @@ func (s *session) refuseMessage(r *mta.Reply, m *message) *mta.Reply {
 	env := s.txn.env
 	count(s.srv.o.Metrics.RefusedMessages)
 	s.log.Info("message refused", "id", env.ID, "from", env.From.String(),
-		"recipients", len(env.To), "remote", s.conn.Remote.String(), "reply", r.Error())
+		"recipients", len(env.To), "remote", s.conn.Peer(), "reply", r.Error())
 	return r
 }
 

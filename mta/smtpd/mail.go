@@ -43,7 +43,7 @@ func (s *session) mail(ctx context.Context, arg string) *mta.Reply {
 	}
 	now := s.srv.o.Clock.Now()
 	if !s.srv.rate.allow(s.rateKey(), limits.MessagesPerMinute, now) {
-		s.log.Info("refused: too many messages", "remote", s.conn.Remote.String(), "from", from.String())
+		s.log.Info("refused: too many messages", "remote", s.conn.Peer(), "from", from.String())
 		return newReply(451, "4.7.1", "Too many messages within a minute, please wait")
 	}
 	s.txn = &transaction{env: &mta.Envelope{
@@ -150,7 +150,7 @@ func (s *session) refuseRecipient(to mta.Address, err error) *mta.Reply {
 	r := s.failure("cannot route a recipient", err)
 	count(s.srv.o.Metrics.RefusedRecipient)
 	s.log.Info("recipient refused", "id", s.txn.env.ID, "from", s.txn.env.From.String(),
-		"to", to.String(), "remote", s.conn.Remote.String(), "reply", r.Error())
+		"to", to.String(), "remote", s.conn.Peer(), "reply", r.Error())
 	if r.Code == 550 && r.Status == "5.1.1" {
 		if s.unknown++; s.unknown >= maxUnknown {
 			return closing(421, "4.7.0", s.srv.o.Hostname+" Too many unknown recipients, closing connection")

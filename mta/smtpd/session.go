@@ -63,7 +63,7 @@ func (s *Server) serve(ctx context.Context, conn *wire.Conn, draining <-chan str
 		ss.log = s.o.Log
 	}
 	count(s.o.Metrics.Sessions)
-	ss.log.Debug("session begins", "remote", conn.Remote.String())
+	ss.log.Debug("session begins", "remote", conn.Peer())
 	defer ss.drop()
 	ss.run(ctx)
 	ss.log.Debug("session ends", "err", ss.lost)
@@ -221,7 +221,7 @@ func (s *session) countErrors(r *mta.Reply) *mta.Reply {
 	if s.errors++; s.errors < maxErrors {
 		return r
 	}
-	s.log.Info("session ended: too many errors", "remote", s.conn.Remote.String())
+	s.log.Info("session ended: too many errors", "remote", s.conn.Peer())
 	return closing(421, "4.7.0", s.srv.o.Hostname+" Too many errors, closing connection")
 }
 
@@ -237,7 +237,7 @@ func (s *session) drop() {
 // (RFC 5321 section 3.1), and returns the first reply.
 func (s *session) greet() *mta.Reply {
 	if s.early() {
-		s.log.Info("refused: talked before the greeting", "remote", s.conn.Remote.String())
+		s.log.Info("refused: talked before the greeting", "remote", s.conn.Peer())
 		return closing(554, "5.5.0", s.srv.o.Hostname+" Wait for the greeting before you talk")
 	}
 	if s.isDraining() {
