@@ -167,6 +167,7 @@ func (n *Node) buildMTA() error {
 		Router:    n.router,
 		Deliverer: n.client,
 		Hostname:  n.options.Hostname,
+		Smarthost: n.options.Smarthost.Host,
 		Retry:     n.options.Retry,
 		Expire:    n.options.Expire,
 		Clock:     n.options.Clock,

@@ -125,12 +125,17 @@ func (a *active) init(o *Options) {
 func (a *active) free() int { return a.o.Active - len(a.entries) }
 
 func (a *active) dest(domain string) *destination {
-	d := a.dests[domain]
+	d := a.known(domain)
 	if d == nil {
-		d = &destination{domain: domain}
-		a.dests[domain] = d
+		d = &destination{domain: a.o.destination(domain)}
+		a.dests[d.domain] = d
 	}
 	return d
+}
+
+// known is the destination of a domain; nil when nothing is known of it.
+func (a *active) known(domain string) *destination {
+	return a.dests[a.o.destination(domain)]
 }
 
 // admits tells whether another recipient for d may come into memory: a

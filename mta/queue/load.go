@@ -193,7 +193,7 @@ func (q *Queue) unknown(rows []mailstore.QueueRecipient) []mailstore.QueueID {
 		if seen[r.Item] || q.parcels[r.Item] != nil || q.barred[r.Item] > 0 {
 			continue
 		}
-		if d := q.dests[r.Domain]; d != nil && !q.admits(d) {
+		if d := q.known(r.Domain); d != nil && !q.admits(d) {
 			continue
 		}
 		seen[r.Item] = true
@@ -213,7 +213,7 @@ func (q *Queue) takeRowLocked(r *mailstore.QueueRecipient, fetched map[mailstore
 	if msg == nil {
 		msg = fetched[r.Item]
 	}
-	d := q.dests[r.Domain]
+	d := q.known(r.Domain)
 	if msg != nil && (d == nil && q.free() > 0 || d != nil && q.admits(d)) {
 		q.enter(msg, *r, storedAddress(r.Address), now)
 		return

@@ -223,7 +223,7 @@ func (q *Queue) mark(e *entry, held bool) {
 // reopen ends the suspension of a domain.
 func (q *Queue) reopen(domain string) {
 	q.mu.Lock()
-	if d := q.dests[domain]; d != nil {
+	if d := q.known(domain); d != nil {
 		d.until = time.Time{}
 	}
 	q.mu.Unlock()

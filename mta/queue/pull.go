@@ -15,7 +15,7 @@ import (
 // they were written before the clock was set back.
 type pull struct {
 	at      position
-	domains map[string]bool // nil: the pull at the start
+	domains map[string]bool // destinations; nil: the pull at the start
 	pulled  int
 }
 
@@ -59,15 +59,15 @@ func (q *Queue) pulling(r *runner, now time.Time) bool {
 }
 
 // target is the time that p gives a row, or the zero time to leave it alone.
-func (p *pull) target(plan *schedule, r *mailstore.QueueRecipient, now time.Time) time.Time {
+func (p *pull) target(q *Queue, r *mailstore.QueueRecipient, now time.Time) time.Time {
 	var longest time.Duration
 	if r.Attempts > 0 {
-		longest = plan.wait(r.Attempts)
+		longest = q.plan.wait(r.Attempts)
 	}
 	switch wait := r.Next.Sub(now); {
 	case p.domains == nil && wait > longest+pullSlack:
 		return now.Add(longest)
-	case p.domains[r.Domain] && r.Host == "" && wait > pullSlack:
+	case p.domains[q.o.destination(r.Domain)] && r.Host == "" && wait > pullSlack:
 		return now
 	}
 	return time.Time{}
@@ -87,7 +87,7 @@ func (q *Queue) pullForward(ctx context.Context, r *runner, now time.Time) error
 		return err
 	}
 	for i := range rows {
-		if !p.target(&q.plan, &rows[i], now).IsZero() {
+		if !p.target(q, &rows[i], now).IsZero() {
 			early = append(early, rows[i])
 		}
 	}
@@ -119,7 +119,7 @@ func (q *Queue) writePull(ctx context.Context, p *pull, rows []mailstore.QueueRe
 				return err
 			}
 			for _, s := range stored {
-				next := p.target(&q.plan, &s, now)
+				next := p.target(q, &s, now)
 				if s.Index != rows[i].Index || !s.Next.Equal(rows[i].Next) || s.Held || next.IsZero() {
 					continue
 				}
@@ -143,7 +143,7 @@ func (q *Queue) writePull(ctx context.Context, p *pull, rows []mailstore.QueueRe
 			continue
 		}
 		heap.Remove(&q.timers, e.slot)
-		e.row.Next = p.target(&q.plan, &rows[i], now)
+		e.row.Next = p.target(q, &rows[i], now)
 		q.place(e, now)
 	}
 	return nil

@@ -37,6 +37,10 @@ type Options struct {
 	Router    Router
 	Deliverer Deliverer
 
+	// Smarthost is set when the router sends all remote mail to one host: then
+	// all domains are one destination, with the bounds of one.
+	Smarthost string
+
 	Hostname   string // who reports come from
 	Postmaster string // whom people may ask; postmaster@Hostname
 
@@ -127,6 +131,14 @@ func New(o Options) (*Queue, error) {
 	}
 	q.active.init(&q.o)
 	return q, nil
+}
+
+// destination is what the scheduler takes a domain for.
+func (o *Options) destination(domain string) string {
+	if o.Smarthost != "" {
+		return o.Smarthost
+	}
+	return domain
 }
 
 func (o *Options) fill() {
