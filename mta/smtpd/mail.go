@@ -108,7 +108,7 @@ func (s *session) rcpt(ctx context.Context, arg string) *mta.Reply {
 		s.txn.refused++
 		return r
 	}
-	ok := newReply(250, "2.1.5", shown(to, s.txn.env.Options.UTF8)+"... Recipient ok")
+	ok := newReply(250, "2.1.5", shown(to, s.txn.env.Options.UTF8)+" ... Recipient ok")
 	limit := s.srv.limits.Load().MaxRecipients
 	switch {
 	case s.srv.o.Mode != LMTP && s.txn.has(to):
