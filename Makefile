@@ -47,7 +47,7 @@ fuzz: ## every fuzz target for FUZZTIME each
 	@set -e; for pkg in $$($(GO) list $(GOFLAGS_) ./...); do \
 	  for target in $$($(GO) test $(GOFLAGS_) -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
 	    echo "== $$pkg $$target"; \
-	    $(GO) test $(GOFLAGS_) -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg; \
+	    $(GO) test $(GOFLAGS_) -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg; \
 	  done; \
 	done
 

@@ -165,7 +165,25 @@ func setPassword(e *env, method, address string, p passwordFlag) error {
 	return nil
 }
 
-func (c *userRemoveCmd) Run(e *env) error { return e.call("UserRemove", c.Address) }
+func (c *userRemoveCmd) Run(e *env) error {
+	return e.admin(func(a *node.AdminClient) error {
+		if err := a.Call("UserRemove", c.Address, &node.None{}); err != nil {
+			return err
+		}
+		var aliases []node.AliasArgs
+		if err := a.Call("AliasList", node.None{}, &aliases); err != nil {
+			return err
+		}
+		for _, al := range aliases {
+			for _, target := range al.Targets {
+				if strings.EqualFold(target, c.Address) {
+					fmt.Fprintf(e.stdout, "The alias %s still names it: postrider alias remove %s %s\n", al.Address, al.Address, target)
+				}
+			}
+		}
+		return nil
+	})
+}
 
 func (c *userListCmd) Run(e *env) error {
 	return e.admin(func(a *node.AdminClient) error {
