@@ -52,8 +52,13 @@ fuzz: ## every fuzz target for FUZZTIME each
 	done
 
 torture: deps ## one gate of the reliability rules in full: make torture GATE=R1
-	@test -n "$(GATE)" || { echo "name the gate: make torture GATE=R1 (R1, R3, R4, R7, R9, S4, S7)"; exit 2; }
-	POSTRIDER_TORTURE=$(GATE) $(GO) test $(GOFLAGS_) -timeout 12h -count 1 -v ./integration -run '$(GATE)$$'
+	@case "$(GATE)" in R1|R3|R4|R7|R9|S1|S4|S7) ;; *) \
+	  echo "name the gate: make torture GATE=R1 (R1, R3, R4, R7, R9, S1, S4, S7)"; exit 2;; esac
+	@if [ "$(GATE)" = S1 ]; then \
+	  $(MAKE) fuzz FUZZTIME=1h; \
+	else \
+	  POSTRIDER_TORTURE=$(GATE) $(GO) test $(GOFLAGS_) -timeout 12h -count 1 -v ./integration -run '$(GATE)$$'; \
+	fi
 
 install: build ## the binary, a systemd unit and a configuration; DESTDIR and PREFIX as usual
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/postrider
