@@ -3,6 +3,7 @@ package deliver
 import (
 	"context"
 	"net/netip"
+	"slices"
 
 	"postrider/mta"
 )
@@ -121,9 +122,10 @@ func (a *attempt) interrupted(ctx context.Context) error {
 func (a *attempt) try(ctx context.Context, hop *mta.Hop, addr netip.AddrPort) (*failure, error) {
 	k := keyOf(hop, addr)
 	s, f := a.c.session(ctx, k, true)
+	ask := slices.Clone(a.open)
 	for f == nil {
 		var err error
-		f, err = a.talk(s)
+		ask, f, err = a.talk(s, ask)
 		switch {
 		case f == nil && err == nil:
 			if s.detach() {
@@ -155,26 +157,26 @@ func (a *attempt) try(ctx context.Context, hop *mta.Hop, addr netip.AddrPort) (*
 	return f, nil
 }
 
-// talk runs transactions over s until every open recipient has had an answer
-// from it.
-func (a *attempt) talk(s *session) (*failure, error) {
-	ask := append([]int(nil), a.open...)
+// talk runs transactions over s until every recipient of ask has had an answer
+// from it. After a failure rest are those to ask for over another connection to
+// the same host, so that each attempt asks it for a recipient once.
+func (a *attempt) talk(s *session, ask []int) (rest []int, f *failure, err error) {
 	for {
 		n := min(len(ask), s.maxRcpts())
 		more, f := a.transaction(s, ask[:n])
-		ask = append(more, ask[n:]...)
 		a.settle()
-		switch {
-		case f != nil:
-			return f, nil
-		case len(ask) == 0 || a.stop(nil):
-			return nil, nil
+		if f != nil {
+			return slices.DeleteFunc(ask, func(i int) bool { return !slices.Contains(a.open, i) }), f, nil
+		}
+		ask = append(more, ask[n:]...)
+		if len(ask) == 0 || a.stop(nil) {
+			return nil, nil, nil
 		}
 		if err := a.partial(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if s.spent() {
-			return &failure{reply: mta.Errorf(451, "4.5.3", "Left for another connection"), full: true}, nil
+			return ask, &failure{reply: mta.Errorf(451, "4.5.3", "Left for another connection"), full: true}, nil
 		}
 	}
 }
