@@ -260,6 +260,7 @@ func (b *batch) keep(tx *Tx) {
 	if !tx.wrote {
 		return
 	}
+	b.bodies = append(b.bodies, tx.bodies...) // also those that forget has to take the id from
 	if tx.marked {
 		if b.broken = b.w.Release(); b.broken != nil {
 			return
@@ -267,7 +268,6 @@ func (b *batch) keep(tx *Tx) {
 	}
 	b.dirty = true
 	b.bytes += tx.bytes
-	b.bodies = append(b.bodies, tx.bodies...)
 	b.freed = append(b.freed, tx.freed...)
 	st.queued += tx.queued
 	if b.touched == nil {
