@@ -192,27 +192,9 @@ func (r *Reader) fill() error {
 // that pending replies must be flushed before the next read.
 func (r *Reader) Buffered() int { return r.w - r.r }
 
-// Read reads raw octets, buffered ones first.
-func (r *Reader) Read(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
-	}
-	if r.r == r.w {
-		if len(p) >= len(r.own) {
-			return r.src.Read(p)
-		}
-		if _, err := r.Peek(); err != nil {
-			return 0, err
-		}
-	}
-	n := copy(p, r.buf[r.r:r.w])
-	r.Discard(n)
-	return n, nil
-}
-
 // Peek returns all buffered octets without consuming them, for body scanners;
 // it reads once when there are none. They are valid until the next call of
-// ReadLine, Read or Peek.
+// ReadLine or Peek.
 func (r *Reader) Peek() ([]byte, error) {
 	if r.r == r.w {
 		r.r, r.w, r.scan, r.buf = 0, 0, 0, r.own

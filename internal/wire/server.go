@@ -32,7 +32,7 @@ type Protocol struct {
 	// Serve handles one connection until it ends; ctx is cancelled at the end
 	// of the grace period of Shutdown. Draining is closed when Shutdown begins.
 	// The server closes conn afterwards and recovers a panic (logged with its
-	// stack and counted in Panics). A handler that calls conn.Idle before it
+	// stack and counted by Server.Panics). A handler that calls conn.Idle before it
 	// waits for a command needs no goroutine to watch draining.
 	Serve func(ctx context.Context, conn *Conn, draining <-chan struct{})
 }
@@ -45,7 +45,6 @@ type Metrics struct {
 	Accepted Counter // connections that reached a handler
 	Refused  Counter // connections refused at once
 	Evicted  Counter // connections closed in favour of new ones
-	Panics   Counter
 }
 
 func count(c Counter) {
@@ -268,7 +267,6 @@ func (s *Server) handle(c *Conn, p Protocol) {
 	defer func() {
 		if v := recover(); v != nil {
 			s.panics.Add(1)
-			count(s.metrics.Panics)
 			c.Log.Error("panic in a session", "protocol", p.Name, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 		}
 	}()
