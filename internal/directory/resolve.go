@@ -22,8 +22,13 @@ const (
 // operator has mended the aliases.
 var errAliasTooLarge = fmt.Errorf("aliases are nested more than %d deep or have more than %d targets", maxAliasDepth, maxTargets)
 
-// maxRemembered is how many resolved addresses are kept.
-const maxRemembered = 8192
+// maxRemembered is how many resolved addresses are kept, and maxKeptTargets how
+// many targets each may have: a stranger can name a large alias in many ways
+// (alias+1, alias+2, ...).
+const (
+	maxRemembered  = 8192
+	maxKeptTargets = 32
+)
 
 // book remembers what is asked with every recipient: our domains, and where
 // addresses lead that somebody has. What is not in it is looked up.
@@ -55,6 +60,9 @@ func (b *book) answer(a mta.Address) (targets []mta.Target, edition uint64, err 
 
 // remember notes what a View said that began under the edition.
 func (b *book) remember(edition uint64, a mta.Address, targets []mta.Target) {
+	if len(targets) > maxKeptTargets {
+		return
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if edition != b.edition {
