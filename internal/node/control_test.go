@@ -234,7 +234,8 @@ func TestMetrics(t *testing.T) {
 	status, figures := fetch(t, r.Addr("metrics"), "/metrics")
 	for _, want := range []string{
 		"postrider_smtp_accepted_total 1", "postrider_queue_local_total 1", "postrider_queue_recipients 0", "postrider_panics_total 0",
-		"postrider_connections 1", "postrider_connections_accepted_total 1", "postrider_store_waiting 0", "go_goroutines", "process_open_fds",
+		"postrider_connections 1", "postrider_connections_accepted_total 1", "postrider_store_waiting 0", "postrider_queue_attempts 0",
+		"postrider_queue_suspended_domains 0", "postrider_store_failed_commits_total 0", "go_goroutines", "process_open_fds",
 	} {
 		if !strings.Contains(figures, "\n"+want) {
 			t.Errorf("%s: no %s in\n%s", status, want, figures)

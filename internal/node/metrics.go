@@ -40,15 +40,15 @@ type metrics struct {
 func newMetrics(n *Node) *metrics {
 	m := &metrics{registry: prometheus.NewRegistry(), n: n}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "postrider_queue_recipients", Help: "Recipients that wait for delivery to other servers.",
-	}, m.queueLength))
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "postrider_connections", Help: "Connections that are open, metrics and control excluded.",
-	}, func() float64 { return float64(n.gate.Connections()) }))
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "postrider_store_waiting", Help: "Changes that wait for the writer of the store.",
-	}, func() float64 { return float64(n.Store.Waiting()) }))
+	m.gauge("queue_recipients", "Recipients that wait for delivery to other servers.", m.queueLength)
+	m.gauge("queue_attempts", "Attempts to deliver that are under way.",
+		func() float64 { return float64(n.queue.Stats().Attempts) })
+	m.gauge("queue_suspended_domains", "Domains none of whose servers answered when they were tried last.",
+		func() float64 { return float64(n.queue.Stats().Suspended) })
+	m.gauge("connections", "Connections that are open, metrics and control excluded.",
+		func() float64 { return float64(n.gate.Connections()) })
+	m.gauge("store_waiting", "Changes that wait for the writer of the store.",
+		func() float64 { return float64(n.Store.Waiting()) })
 	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "postrider_panics_total", Help: "Sessions and commands that ended in a fault of the program.",
 	}, func() float64 { return float64(n.server.Panics() + n.panics.Load()) }))
@@ -80,7 +80,7 @@ func (m *metrics) smtp() smtpd.Metrics {
 
 func (m *metrics) queue() queue.Metrics {
 	return queue.Metrics{
-		Messages:  m.counter("queue_messages_total", "Messages accepted, reports included."),
+		Messages:  m.counter("queue_messages_total", "Messages accepted, those that the server itself makes excluded."),
 		Local:     m.counter("queue_local_total", "Messages put into mailboxes."),
 		Queued:    m.counter("queue_queued_total", "Recipients put into the queue."),
 		Delivered: m.counter("queue_delivered_total", "Recipients taken by other servers."),
@@ -116,6 +116,20 @@ func (m *metrics) imap() imap.Metrics {
 	}
 }
 
+func (m *metrics) store() mailstore.Metrics {
+	seconds := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "postrider_store_commit_seconds", Help: "Time from the first change of a commit until all were on disk.",
+		Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16), // to 16 seconds
+	})
+	m.registry.MustRegister(seconds)
+	return mailstore.Metrics{
+		Updates:  m.counter("store_updates_total", "Changes that are on disk."),
+		Commits:  m.counter("store_commits_total", "Commits, each of one change or more."),
+		Failures: m.counter("store_failed_commits_total", "Commits that failed."),
+		Seconds:  seconds,
+	}
+}
+
 func (m *metrics) queueLength() float64 {
 	ctx, cancel := context.WithTimeout(context.Background(), metricsTimeout)
 	defer cancel()
@@ -134,6 +148,10 @@ func (m *metrics) counter(name, help string) prometheus.Counter {
 	c := prometheus.NewCounter(prometheus.CounterOpts{Name: "postrider_" + name, Help: help})
 	m.registry.MustRegister(c)
 	return c
+}
+
+func (m *metrics) gauge(name, help string, value func() float64) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "postrider_" + name, Help: help}, value))
 }
 
 // serve answers /metrics and /healthz on l.

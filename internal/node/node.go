@@ -85,10 +85,10 @@ func New(ctx context.Context, o Options, ls *Listeners) (*Node, error) {
 // build makes the parts, from the store up. The sockets in the data directory
 // come last, so that whoever reaches one finds all the rest.
 func (n *Node) build(ctx context.Context) error {
+	n.metrics = newMetrics(n)
 	if err := n.openStore(ctx); err != nil {
 		return err
 	}
-	n.metrics = newMetrics(n)
 	if err := n.buildMTA(); err != nil {
 		return err
 	}
@@ -108,7 +108,8 @@ func (n *Node) openStore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.Store, err = mailstore.Open(ctx, engine, mailstore.Options{Clock: n.options.Clock, Log: n.log})
+	n.Store, err = mailstore.Open(ctx, engine, mailstore.Options{Clock: n.options.Clock, Log: n.log,
+		Metrics: n.metrics.store()})
 	if err != nil {
 		return err
 	}
@@ -142,8 +143,6 @@ func (n *Node) newRouter(resolver *dns.Resolver) *route.Router {
 		RelayDomains:    n.options.RelayDomains,
 		PrivateNetworks: n.options.PrivateNetworks,
 		RemotePort:      n.options.RemotePort,
-		Clock:           n.options.Clock,
-		Log:             n.log,
 	}
 	if s := n.options.Smarthost; s.Host != "" {
 		o.Smarthost = &route.Smarthost{Host: s.Host, Login: s.User, Password: s.Password, TLS: s.TLS}

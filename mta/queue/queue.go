@@ -62,7 +62,7 @@ type Options struct {
 
 // Metrics counts recipients, but for Messages and Reports. Nil fields are off.
 type Metrics struct {
-	Messages  prometheus.Counter // accepted
+	Messages  prometheus.Counter // accepted by Accept
 	Local     prometheus.Counter // put into a mailbox
 	Queued    prometheus.Counter // put into the queue
 	Delivered prometheus.Counter // taken by a peer
@@ -194,7 +194,7 @@ type Stats struct {
 	Suspended int `json:"suspended"` // domains that did not answer when tried last
 }
 
-// Stats returns figures for metrics and status pages.
+// Stats returns figures for metrics.
 func (q *Queue) Stats() Stats {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -2,13 +2,11 @@ package route
 
 import (
 	"context"
-	"log/slog"
 	"math/rand/v2"
 	"net/netip"
 	"strings"
 
 	"postrider/dns"
-	"postrider/internal/clock"
 	"postrider/mailstore"
 	"postrider/mta"
 )
@@ -50,8 +48,6 @@ type Options struct {
 	Ourselves func(netip.AddrPort) bool
 	// Shuffle orders n equal hosts at random; nil: math/rand.
 	Shuffle func(n int, swap func(i, j int))
-	Clock   clock.Clock
-	Log     *slog.Logger
 }
 
 // Router is safe for concurrent use.
@@ -71,12 +67,6 @@ func New(o Options) *Router {
 	}
 	if o.Shuffle == nil {
 		o.Shuffle = rand.Shuffle
-	}
-	if o.Clock == nil {
-		o.Clock = clock.System()
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
 	}
 	o.Hostname = strings.ToLower(o.Hostname)
 	r := &Router{o: o, relayDomains: make(map[string]bool)}
