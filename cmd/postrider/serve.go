@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"sync"
 	"syscall"
 	"text/tabwriter"
 
@@ -53,9 +54,11 @@ func (c *serveCmd) Run(e *env) error {
 	} else if err != nil {
 		return err
 	}
+	var reloading sync.WaitGroup
+	defer reloading.Wait()
 	reloads, stop := context.WithCancel(e.ctx)
 	defer stop()
-	go e.reload(reloads, hup, n, conf)
+	reloading.Go(func() { e.reload(reloads, hup, n, conf) })
 	return n.Run(e.ctx, func() {
 		printListeners(e.stdout, n)
 		fmt.Fprintln(e.stdout, "ready")
