@@ -29,7 +29,9 @@ type Options struct {
 	// FreePorts takes any free ports instead of the usual ones: 25, 110, 143
 	// and 587, or those plus 10000; 10053 for the name server.
 	FreePorts bool
-	Clock     clock.Clock
+	// Program is what to type for postrider in a command; "" = postrider.
+	Program string
+	Clock   clock.Clock
 }
 
 // Server is one of the lab's mail servers.
@@ -55,6 +57,7 @@ type Lab struct {
 
 	names     *dnstest.Server
 	temporary bool
+	program   string
 	cancel    context.CancelFunc
 	nodes     sync.WaitGroup
 	mu        sync.Mutex
@@ -96,7 +99,7 @@ func Start(ctx context.Context, o Options) (l *Lab, err error) {
 		o.Out = io.Discard
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	l = &Lab{Servers: sites(), DataDir: o.DataDir, cancel: cancel}
+	l = &Lab{Servers: sites(), DataDir: o.DataDir, program: o.Program, cancel: cancel}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.Close())

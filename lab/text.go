@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net"
@@ -42,7 +43,7 @@ func (l *Lab) introduce(w io.Writer) {
 	t.Flush()
 	from, to := l.Servers[0], l.Servers[1]
 	fmt.Fprintf(w, "\nAsk where the mail of %s goes:\n\n", to.Domain)
-	fmt.Fprintf(w, "  postrider dns query %s MX --server %s\n", to.Domain, l.DNS)
+	fmt.Fprintf(w, "  %s dns query %s MX --server %s\n", cmp.Or(l.program, "postrider"), to.Domain, l.DNS)
 	fmt.Fprintf(w, "\nSend a letter from %s to %s by hand; what happens to it is shown below:\n\n", from.Domain, to.Domain)
 	fmt.Fprintf(w, "  %s\n", telnet(from.Addr("smtp")))
 	for _, line := range dialogue(from, to) {

@@ -67,7 +67,7 @@ func (c *initCmd) addDemo(e *env, a *node.AdminClient, conf *config, domain stri
 	for _, name := range []string{"alice", "bob"} {
 		address := name + "@" + domain
 		if slices.ContainsFunc(users, func(u node.User) bool { return u.Address == address }) {
-			fmt.Fprintf(e.stdout, "  %s exists; a new password: postrider user passwd %s\n", address, address)
+			fmt.Fprintf(e.stdout, "  %s exists; a new password: %s user passwd %s\n", address, self(), address)
 			continue
 		}
 		password := strings.ToLower(rand.Text()[:12])
@@ -134,7 +134,7 @@ func printFirstSteps(e *env, a *node.AdminClient, domain string) error {
 		return err
 	}
 	if len(users) == 0 {
-		fmt.Fprintf(e.stdout, "\nThen make the first account, which also gets the mail for postmaster:\n\n  postrider user add you@%s\n", domain)
+		fmt.Fprintf(e.stdout, "\nThen make the first account, which also gets the mail for postmaster:\n\n  %s user add you@%s\n", self(), domain)
 	}
 	return nil
 }

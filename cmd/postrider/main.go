@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -52,7 +53,7 @@ type env struct {
 }
 
 type cli struct {
-	Config string `help:"Configuration file." placeholder:"FILE" env:"POSTRIDER_CONFIG"`
+	Config string `help:"Configuration file; default: ./config.toml, then /etc/postrider/config.toml." placeholder:"FILE" env:"POSTRIDER_CONFIG"`
 
 	Serve   serveCmd   `cmd:"" help:"Run what the configuration enables until SIGTERM or SIGINT; SIGHUP reloads certificates, limits and log level."`
 	Init    initCmd    `cmd:"" help:"Set up the data directory; safe to repeat."`
@@ -134,6 +135,17 @@ func exitCode(err error, stderr io.Writer) int {
 	}
 }
 
+// systemConfig is where make install puts the configuration.
+var systemConfig = "/etc/postrider/config.toml"
+
+// self is what to type for this program in a command.
+func self() string {
+	if filepath.Base(os.Args[0]) == "postrider" {
+		return os.Args[0]
+	}
+	return "postrider"
+}
+
 // loadConfig finds and reads the configuration: --config, ./config.toml or
 // /etc/postrider/config.toml.
 func (e *env) loadConfig() (*config, error) {
@@ -141,7 +153,7 @@ func (e *env) loadConfig() (*config, error) {
 	if path == "" {
 		path = "config.toml"
 		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-			path = "/etc/postrider/config.toml"
+			path = systemConfig
 		}
 	}
 	return loadConfig(path)

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -126,6 +127,52 @@ func TestSend(t *testing.T) {
 	p.want(exitDone, "", "", "Resent-To: bob\nTo: eve@example.org\n\n", "send", "-t")
 	p.want(exitDone, `"messages": 7`, "", "", "user", "list", "--json")
 	p.want(exitUsage, "", "<id>", "", "queue", "hold")
+}
+
+// In a folder with another program's config.toml, send goes by the system's.
+func TestSendFromAnyFolder(t *testing.T) {
+	p := newProgram(t)
+	p.want(exitDone, "", "", "", "init")
+	p.want(exitDone, "", "", "hungry\n", "user", "add", "bob@example.org", "--password-stdin")
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("config.toml", []byte("another = \"program\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	was := systemConfig
+	systemConfig = filepath.Join(p.dir, "config.toml")
+	defer func() { systemConfig = was }()
+	var errs bytes.Buffer
+	if code := run(t.Context(), []string{"send", "bob"}, strings.NewReader("hello\n"), io.Discard, &errs); code != exitDone {
+		t.Errorf("exit %d: %s", code, errs.String())
+	}
+	p.want(exitDone, `"messages": 1`, "", "", "user", "list", "--json")
+}
+
+func TestDialGreeted(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for greeting, want := range map[string]string{"220 mail.example.org ESMTP\r\n": "mail.example.org", "421 busy\r\n": "", "220\r\n": "", "": ""} {
+		go func() {
+			if c, err := l.Accept(); err == nil {
+				io.WriteString(c, greeting)
+				c.Close()
+			}
+		}()
+		conn, name, err := dialGreeted(l.Addr().String())
+		if name != want || (err == nil) != (want != "") {
+			t.Errorf("%q: %q, %v", greeting, name, err)
+		}
+		if err != nil {
+			continue
+		}
+		if b, err := io.ReadAll(conn); err != nil || string(b) != greeting {
+			t.Errorf("%q: reads %q, %v", greeting, b, err)
+		}
+		conn.Close()
+	}
 }
 
 func TestReadHeader(t *testing.T) {

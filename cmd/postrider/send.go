@@ -128,28 +128,27 @@ func (c *sendCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	conf, err := e.loadConfig()
+	hostname, open, err := e.submission()
 	if err != nil {
 		return err
 	}
 	if !s.fromSet {
-		s.from = defaultSender(conf.node.Hostname)
+		s.from = defaultSender(hostname)
 	}
 	in := bufio.NewReader(e.stdin)
 	if !s.ignoreDots {
 		in = bufio.NewReader(&untilDot{in: in})
 	}
-	header, err := s.readHeader(in, conf.node.Hostname)
+	header, err := s.readHeader(in, hostname)
 	if err != nil {
 		return err
 	}
-	conf.node.Log = conf.logger(io.Discard)
-	conn, closeNode, err := openSubmission(e, conf.node)
+	conn, closeNode, err := open()
 	if err != nil {
 		return err
 	}
 	defer closeNode()
-	return s.submit(conn, conf.node.Hostname, header, in)
+	return s.submit(conn, hostname, header, in)
 }
 
 func defaultSender(hostname string) string {
@@ -159,6 +158,50 @@ func defaultSender(hostname string) string {
 	}
 	return name + "@" + mailDomain(hostname)
 }
+
+// submission finds the server's name and the way to it. Programs run send in
+// any folder, so that a config.toml there comes after the system's. Where only
+// the server's user may read that, the server on this machine tells its name.
+func (e *env) submission() (hostname string, open func() (net.Conn, func(), error), err error) {
+	find := *e
+	if _, err := os.Stat(systemConfig); err == nil && e.config == "" {
+		find.config = systemConfig
+	}
+	conf, err := find.loadConfig()
+	if errors.Is(err, os.ErrPermission) && e.config == "" {
+		conn, hostname, derr := dialGreeted("127.0.0.1:25")
+		if derr != nil {
+			return "", nil, fmt.Errorf("%w; and no server to send by: %w", err, derr)
+		}
+		return hostname, func() (net.Conn, func(), error) { return conn, func() {}, nil }, nil
+	} else if err != nil {
+		return "", nil, err
+	}
+	conf.node.Log = conf.logger(io.Discard)
+	return conf.node.Hostname, func() (net.Conn, func(), error) { return openSubmission(e, conf.node) }, nil
+}
+
+// dialGreeted connects to a server and takes its name from its greeting, which
+// conn still has to give.
+func dialGreeted(addr string) (conn net.Conn, name string, err error) {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		return nil, "", err
+	}
+	r := bufio.NewReader(c)
+	line, err := r.ReadSlice('\n')
+	if f := strings.Fields(string(line)); err == nil && len(f) > 1 && f[0] == "220" {
+		return &greetedConn{Conn: c, r: io.MultiReader(strings.NewReader(string(line)), r)}, f[1], nil
+	}
+	return nil, "", errors.Join(fmt.Errorf("%s greets with %q", addr, line), err, c.Close())
+}
+
+type greetedConn struct {
+	net.Conn
+	r io.Reader
+}
+
+func (c *greetedConn) Read(p []byte) (int, error) { return c.r.Read(p) }
 
 // openSubmission reaches a server: the submission socket of the data directory,
 // or for those who may not open that, port 25 on this machine.

@@ -27,7 +27,7 @@ func (c *labCmd) Run(e *env) error {
 	if len(c.Args) > 0 {
 		return usageError{fmt.Errorf("lab %s: not built yet", c.Args[0])}
 	}
-	return lab.Run(e.ctx, lab.Options{Out: e.stdout, DataDir: c.Data})
+	return lab.Run(e.ctx, lab.Options{Out: e.stdout, DataDir: c.Data, Program: self()})
 }
 
 type dnsCmd struct {
