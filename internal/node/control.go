@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -239,8 +240,11 @@ func reach(ctx context.Context, o Options, socket string) (net.Conn, *Node, erro
 	}
 	for waited := time.Duration(0); ; waited += busyPause {
 		conn, err := dialInDir(o.DataDir, socket)
-		if err == nil || errors.Is(err, fs.ErrPermission) {
-			return conn, nil, err
+		if err == nil {
+			return conn, nil, nil
+		}
+		if errors.Is(err, fs.ErrPermission) {
+			return nil, nil, fmt.Errorf("%w: do this as root or as the owner of the data directory", err)
 		}
 		n, err := New(ctx, o, nil)
 		if err == nil {

@@ -12,14 +12,15 @@ import (
 )
 
 // DropPrivileges makes the data directory, hands it to the user, and becomes
-// that user, for good. It does nothing unless the process is root and a user is
-// named; it tells whether the process still is root afterwards.
+// that user, for good. Without a name, that is the user whose data directory it
+// is. It does nothing unless the process is root; it tells whether the process
+// still is root afterwards.
 func DropPrivileges(name, dataDir string) (root bool, err error) {
 	if os.Geteuid() != 0 {
 		return false, nil
 	}
 	if name == "" {
-		return true, nil
+		return becomeOwner(dataDir)
 	}
 	u, err := user.Lookup(name)
 	if err != nil {
@@ -41,6 +42,23 @@ func DropPrivileges(name, dataDir string) (root bool, err error) {
 		return uid == 0, fmt.Errorf("server.user: %s cannot open the data directory: %w (each folder above it must let %s pass: chmod o+x)", name, err, name)
 	}
 	return uid == 0, d.Close()
+}
+
+// becomeOwner becomes the user whose data directory it is, who could not use
+// what root would make in it.
+func becomeOwner(dataDir string) (root bool, err error) {
+	fi, err := os.Stat(dataDir)
+	if err != nil {
+		return true, nil // there is none yet, or opening it will say what is wrong
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok || st.Uid == 0 {
+		return true, nil
+	}
+	if err := become(int(st.Uid), int(st.Gid)); err != nil {
+		return true, fmt.Errorf("become the owner of the data directory: %w", err)
+	}
+	return false, nil
 }
 
 // become changes all threads of the process, the groups first, while it may.

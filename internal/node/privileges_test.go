@@ -21,6 +21,9 @@ import (
 // and the TLS files to use, with newlines between.
 const dropEnv = "POSTRIDER_TEST_DROP"
 
+// dropOwnerEnv is set where that process names no user.
+const dropOwnerEnv = "POSTRIDER_TEST_DROP_OWNER"
+
 func TestMain(m *testing.M) {
 	if args := os.Getenv(dropEnv); args != "" {
 		f := strings.Split(args, "\n")
@@ -43,7 +46,11 @@ func serveDropped(dataDir, cert, key string) error {
 	if err != nil {
 		return err
 	}
-	root, err := DropPrivileges("nobody", dataDir)
+	name := "nobody"
+	if os.Getenv(dropOwnerEnv) != "" {
+		name = ""
+	}
+	root, err := DropPrivileges(name, dataDir)
 	if err != nil {
 		return err
 	}
@@ -126,6 +133,10 @@ func TestDropPrivileges(t *testing.T) {
 	top := openDir(t)
 	data := filepath.Join(top, "new", "data")
 	started(t, true, data, "", "", "ready "+u.Uid+" "+u.Gid)
+	// Without a name, root becomes the one whose directory it is.
+	t.Setenv(dropOwnerEnv, "1")
+	started(t, true, data, "", "", "ready "+u.Uid+" "+u.Gid)
+	os.Unsetenv(dropOwnerEnv)
 	outside := filepath.Join(top, "outside")
 	for _, path := range []string{outside, filepath.Join(data, "made-by-root")} {
 		if err := os.WriteFile(path, nil, 0o600); err != nil {
