@@ -18,11 +18,15 @@ import (
 )
 
 type serveCmd struct {
-	PortOffset string `default:"0" placeholder:"N" help:"Add N to every listening port; auto adds 10000 where the plain ports can't be bound."`
+	PortOffset string `default:"0" placeholder:"N" help:"Add N to every listening port; auto adds 10000, or 20000 and so on, where the plain ports can't be bound."`
 }
 
-// autoOffset is what --port-offset auto adds where it must.
-const autoOffset = 10000
+// autoOffset is what --port-offset auto adds where it must, several times
+// where those ports are taken, too.
+const (
+	autoOffset    = 10000
+	maxAutoOffset = 5 * autoOffset
+)
 
 func (c *serveCmd) Run(e *env) error {
 	conf, err := e.loadConfig()
@@ -79,15 +83,22 @@ func (c *serveCmd) bind(e *env, o *node.Options) (*node.Listeners, error) {
 	if err == nil {
 		return ls, nil
 	}
-	fmt.Fprintf(e.stdout, "%v\nUsing ports moved by %d instead.\n", err, autoOffset)
-	if errors.Is(err, os.ErrPermission) {
+	first := err
+	for err != nil && o.PortOffset < maxAutoOffset {
+		o.PortOffset += autoOffset
+		ls, err = node.Bind(*o)
+	}
+	if err != nil {
+		return nil, err
+	}
+	fmt.Fprintf(e.stdout, "%v\nUsing ports moved by %d instead.\n", first, o.PortOffset)
+	if errors.Is(first, os.ErrPermission) {
 		if self, err := os.Executable(); err == nil {
 			fmt.Fprintf(e.stdout, "This line makes it unnecessary:\n  sudo setcap cap_net_bind_service=+ep %s\n", self)
 		}
 	}
 	fmt.Fprintln(e.stdout)
-	o.PortOffset = autoOffset
-	return node.Bind(*o)
+	return ls, nil
 }
 
 // reload reads the configuration again at each SIGHUP and applies what can
