@@ -120,6 +120,10 @@ func (s *session) rcpt(ctx context.Context, arg string) *mta.Reply {
 	if err != nil {
 		return s.refuseRecipient(to, err)
 	}
+	if s.txn.targets += len(targets); s.txn.targets > maxTargets && len(s.txn.env.To) > 0 {
+		s.txn.targets -= len(targets)
+		return newReply(452, "4.5.3", "The recipients stand for too many others: send to this one in another message")
+	}
 	s.txn.env.To = append(s.txn.env.To, mta.Recipient{Address: to, Options: options, Targets: targets})
 	return ok
 }

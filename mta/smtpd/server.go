@@ -45,6 +45,7 @@ const (
 	maxAuthors    = 100       // addresses in From and Sender of a submission
 	maxErrors     = 30        // refused commands since the last message
 	maxUnknown    = 20        // unknown recipients of one session
+	maxTargets    = 10_000    // accounts and addresses that the recipients of one message lead to
 	maxIdle       = 500       // commands that bring no message nearer, since the last message
 	maxAuthErrors = 5         // failed logins of one session
 

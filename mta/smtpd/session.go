@@ -46,6 +46,7 @@ type hello struct {
 type transaction struct {
 	env     *mta.Envelope
 	refused int                  // recipients that were refused
+	targets int                  // that the recipients lead to
 	msg     *message             // the content; nil before DATA or the first BDAT
 	seen    map[mta.Address]bool // of many recipients, those that were indexed
 	indexed int
