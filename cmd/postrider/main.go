@@ -53,7 +53,8 @@ type env struct {
 }
 
 type cli struct {
-	Config string `help:"Configuration file; default: ./config.toml, then /etc/postrider/config.toml." placeholder:"FILE" env:"POSTRIDER_CONFIG"`
+	Config string      `help:"Configuration file; default: ./config.toml, then /etc/postrider/config.toml." placeholder:"FILE" env:"POSTRIDER_CONFIG"`
+	Number versionFlag `name:"version" hidden:"" help:"Print the version."`
 
 	Serve   serveCmd   `cmd:"" help:"Run what the configuration enables until SIGTERM or SIGINT; SIGHUP reloads certificates, limits and log level."`
 	Init    initCmd    `cmd:"" help:"Set up the data directory; safe to repeat."`

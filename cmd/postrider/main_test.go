@@ -67,6 +67,7 @@ func TestUsage(t *testing.T) {
 	p.want(exitDone, "-f ADDRESS", "", "", "send", "--help")
 	p.want(exitUsage, "", "not a type of DNS record", "", "dns", "query", "a.example", "FROB", "--server", "127.0.0.1:9")
 	p.want(exitDone, "postrider ", "", "", "version")
+	p.want(exitDone, "postrider ", "", "", "--version")
 	_, help, _ := p.run("", "--help")
 	for _, hidden := range []string{"trace", "import", "backup", "verify", "records", "dkim"} {
 		if strings.Contains(help, "\n  "+hidden) {
@@ -146,6 +147,27 @@ func TestSendFromAnyFolder(t *testing.T) {
 		t.Errorf("exit %d: %s", code, errs.String())
 	}
 	p.want(exitDone, `"messages": 1`, "", "", "user", "list", "--json")
+}
+
+func TestRestartFor(t *testing.T) {
+	parse := func(text string) *config {
+		c, err := parseConfig("config.toml", []byte("hostname = \"mail.example.org\"\n"+text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	c := parse("[listen]\nsmtp = [\"127.0.0.1:25\"]\n")
+	c.node.Log, c.node.PortOffset = c.logger(io.Discard), 10000
+	for text, want := range map[string]bool{
+		"[listen]\nsmtp = [\"127.0.0.1:25\"]\n[limits]\nrecipients = 5\n[log]\nlevel = \"debug\"\n": false,
+		"[listen]\nsmtp = [\"127.0.0.1:26\"]\n":                                                     true,
+		"[listen]\nsmtp = [\"127.0.0.1:25\"]\n[log]\nformat = \"json\"\n":                           true,
+	} {
+		if got := c.restartFor(parse(text)); got != want {
+			t.Errorf("%q: %v", text, got)
+		}
+	}
 }
 
 func TestDialGreeted(t *testing.T) {

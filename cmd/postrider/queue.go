@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -39,26 +40,61 @@ type (
 
 func (c *queueListCmd) Run(e *env) error {
 	return e.admin(func(a *node.AdminClient) error {
-		var l node.QueueListing
-		if err := a.Call("QueueList", node.None{}, &l); err != nil {
-			return err
-		}
 		if c.JSON {
-			return printJSON(e, l.Items)
+			return listJSON(e, a)
 		}
-		if len(l.Items) == 0 {
-			_, err := fmt.Fprintln(e.stdout, "The queue is empty.")
+		empty := true
+		err := eachQueued(a, func(item queue.Item) error {
+			empty = false
+			fmt.Fprintf(e.stdout, "%s  %s  %d octets  from <%s>\n", item.ID, printWhen(&item.Accepted), item.Size, item.From)
+			printRecipients(e, item)
+			return nil
+		})
+		if empty && err == nil {
+			_, err = fmt.Fprintln(e.stdout, "The queue is empty.")
+		}
+		return err
+	})
+}
+
+// eachQueued calls fn for each message in the queue, and asks for them in parts:
+// a queue may be larger than the memory.
+func eachQueued(a *node.AdminClient, fn func(queue.Item) error) error {
+	for page := (node.QueuePage{}); ; {
+		var l node.QueueListing
+		if err := a.Call("QueueList", page, &l); err != nil {
 			return err
 		}
 		for _, item := range l.Items {
-			fmt.Fprintf(e.stdout, "%s  %s  %d octets  from <%s>\n", item.ID, printWhen(&item.Accepted), item.Size, item.From)
-			printRecipients(e, item)
+			if err := fn(item); err != nil {
+				return err
+			}
 		}
-		if l.More {
-			fmt.Fprintf(e.stdout, "and more: these are the oldest %d\n", len(l.Items))
+		if l.Next == 0 {
+			return nil
 		}
-		return nil
+		page.After = l.Next
+	}
+}
+
+// listJSON prints the queue in the form of printJSON, without having all of it
+// in memory.
+func listJSON(e *env, a *node.AdminClient) error {
+	before, end := "[\n  ", "[]\n"
+	err := eachQueued(a, func(item queue.Item) error {
+		text, err := json.MarshalIndent(item, "  ", "  ")
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(e.stdout, "%s%s", before, text)
+		before, end = ",\n  ", "\n]\n"
+		return err
 	})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprint(e.stdout, end)
+	return err
 }
 
 func printRecipients(e *env, item queue.Item) {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"reflect"
 	"strconv"
 	"sync"
 	"syscall"
@@ -122,7 +123,17 @@ func (e *env) reload(ctx context.Context, hup <-chan os.Signal, n *node.Node, ru
 			continue
 		}
 		log.Info("reloaded certificates, limits and log level")
+		if running.restartFor(next) {
+			log.Warn("the configuration has other changes, too: they wait for the next start")
+		}
 	}
+}
+
+// restartFor tells whether next differs in what a reload does not apply.
+func (c *config) restartFor(next *config) bool {
+	o := next.node
+	o.Limits, o.Log, o.PortOffset = c.node.Limits, c.node.Log, c.node.PortOffset
+	return next.logFormat != c.logFormat || !reflect.DeepEqual(o, c.node)
 }
 
 func printListeners(w io.Writer, n *node.Node) {

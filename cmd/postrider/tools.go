@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/alecthomas/kong"
+
 	"postrider/dns"
 	"postrider/internal/node"
 	"postrider/lab"
@@ -16,6 +18,15 @@ type versionCmd struct{}
 func (versionCmd) Run(e *env) error {
 	_, err := fmt.Fprintln(e.stdout, "postrider", node.Version())
 	return err
+}
+
+// versionFlag is --version, for those who try that first.
+type versionFlag bool
+
+func (versionFlag) BeforeReset(k *kong.Kong) error {
+	fmt.Fprintln(k.Stdout, "postrider", node.Version())
+	k.Exit(exitDone)
+	return nil
 }
 
 type labCmd struct {
