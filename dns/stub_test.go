@@ -436,7 +436,7 @@ func TestConcurrent(t *testing.T) {
 }
 
 // The largest answer that can be sent, made of names that are as long as names
-// can be, takes little time and memory (RELIABILITY.md S5).
+// can be, takes little time and memory.
 func TestLargestAnswer(t *testing.T) {
 	q := question{"example.com.", TypeMX}
 	m := new(miekg.Msg).SetQuestion(q.name, miekg.TypeMX)

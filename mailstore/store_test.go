@@ -157,8 +157,8 @@ func (f *fixture) same(what string, boxes []mailstore.Mailbox) {
 	}
 }
 
-// RELIABILITY R7: a failing sync is a failing operation, of every kind; the
-// store then only reads (rule 4).
+// A failing sync is a failing operation, of every kind; the
+// store then only reads.
 func TestFailedCommit(t *testing.T) {
 	for what := range setUp(t).changes() {
 		t.Run(what, func(t *testing.T) {

@@ -10,7 +10,7 @@ var (
 	ErrExists   = errors.New("exists already") // every creator, and rename
 	ErrClosed   = errors.New("store is closed")
 	// ErrFailed: the disk failed under a commit. The store is read-only from
-	// then on and the process should end (RELIABILITY.md rule 4).
+	// then on and the process should end.
 	ErrFailed = errors.New("storage failed")
 	// ErrFull: no space for this change; reading and deleting go on.
 	ErrFull = errors.New("no space left")

@@ -13,8 +13,7 @@
 // maildrop and nothing is deleted.
 //
 // A Server may serve any number of listeners and connections at once. Each
-// connection has one goroutine, and one that ends its wait for a command when
-// the server shuts down.
+// connection has one goroutine.
 //
 // After a crash nothing is left of a session: the lock is in memory, and the
 // marks are too. +OK to a QUIT means that the deletion survives loss of power.

@@ -25,7 +25,7 @@ const (
 	sendTimeout = 10 * time.Minute // for one buffer of replies
 	bufferSize  = 32 << 10         // octets of replies, and of a message, in memory while they pass
 
-	// Where more than half of the connections are in use (RELIABILITY.md rule 9):
+	// Where more than half of the connections are in use:
 	crowdedLogin = time.Minute     // from the connection to the login
 	crowdedSend  = 5 * time.Minute // for one buffer: about 100 octets a second
 )

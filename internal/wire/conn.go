@@ -30,7 +30,7 @@ type Conn struct {
 	ID     string     // names the session in logs
 	Remote netip.Addr // unmapped; the zero Addr for a UNIX socket
 	Local  netip.AddrPort
-	TLS    *tls.ConnectionState // set where the listener is TLS from the first byte (handshake done)
+	TLS    *tls.ConnectionState // nil before a handshake is done
 	Log    *slog.Logger         // carries the session id
 
 	life *life // nil when made by hand

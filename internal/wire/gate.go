@@ -61,8 +61,8 @@ func (g *Gate) Connections() int {
 }
 
 // Crowded tells whether more than half of the connection bound is in use, or
-// file descriptors ran out within the last minute: then shorter patience
-// applies (RELIABILITY.md rule 9).
+// file descriptors ran out within the last minute: then protocols have less
+// patience with those who have not logged in or are slow.
 func (g *Gate) Crowded() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// The gate S4 of RELIABILITY.md, per connection that is idle.
+	// The bound for each connection that is idle.
 	maxIdle    = 32 << 10
 	maxIdleTLS = 64 << 10
 )

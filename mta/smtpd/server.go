@@ -49,7 +49,7 @@ const (
 	maxIdle       = 500       // commands that bring no message nearer, since the last message
 	maxAuthErrors = 5         // failed logins of one session
 
-	// RELIABILITY.md rule 9.
+	// How long a client may take; a crowded server gives it less.
 	commandTimeout = 5 * time.Minute // for one command line, however it drips
 	bodyTimeout    = 3 * time.Minute // without an octet of content
 	crowdedTimeout = time.Minute     // for one command before login, when crowded

@@ -209,7 +209,7 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// TestIdleMemory: RELIABILITY.md, S4.
+// TestIdleMemory: an idle session costs little memory.
 func TestIdleMemory(t *testing.T) {
 	const connections, bound = 500, 32 << 10
 	w := newWorld(t)

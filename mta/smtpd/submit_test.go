@@ -7,7 +7,7 @@ import (
 )
 
 // TestHostileAuthors: the largest header that is taken, made to be hard to
-// read, is judged within RELIABILITY.md's S5.
+// read, is judged in little time.
 func TestHostileAuthors(t *testing.T) {
 	const bound = time.Second
 	for name, piece := range map[string]string{
