@@ -72,7 +72,7 @@ func TestLogin(t *testing.T) {
 	}
 }
 
-// TestUnknownUserLooksTheSame is gate S7, by structure instead of time: one
+// TestUnknownUserLooksTheSame looks at the structure instead of the time: one
 // hash of the same cost in each case, the same error, the same penalty.
 func TestUnknownUserLooksTheSame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
