@@ -202,25 +202,30 @@ func (a *Admin) CheckAddress(args CheckArgs, reply *route.Explanation) (err erro
 	return nil
 }
 
-// maxListed bounds what one `queue list` prints.
-const maxListed = 10000
+// maxListed is how many lines, of messages and recipients, one QueueList gives
+// before it ends with the message that reached it.
+const maxListed = 5000
+
+// QueuePage asks for what is behind the message of that number; 0 = from the start.
+type QueuePage struct{ After mailstore.QueueID }
 
 // QueueListing is what waits, oldest first.
 type QueueListing struct {
 	Items []queue.Item
-	More  bool // there are others behind them
+	Next  mailstore.QueueID // there may be others behind it; 0 = no
 }
 
-// QueueList lists what is in the queue.
-func (a *Admin) QueueList(_ None, reply *QueueListing) (err error) {
+// QueueList lists a part of what is in the queue.
+func (a *Admin) QueueList(page QueuePage, reply *QueueListing) (err error) {
 	ctx, end := a.command(&err)
 	defer end()
-	return a.n.queue.List(ctx, func(i queue.Item) bool {
-		if len(reply.Items) == maxListed {
-			reply.More = true
+	lines := 0
+	return a.n.queue.List(ctx, page.After, func(n mailstore.QueueID, i queue.Item) bool {
+		reply.Items = append(reply.Items, i)
+		if lines += 1 + len(i.Recipients); lines >= maxListed {
+			reply.Next = n
 			return false
 		}
-		reply.Items = append(reply.Items, i)
 		return true
 	})
 }

@@ -58,7 +58,7 @@ func commands(t *testing.T, o Options) []string {
 	call("AliasList", None{}, new([]AliasArgs))
 	call("CheckAddress", CheckArgs{Address: "list@hamburger.edu"}, new(route.Explanation))
 	call("CheckAddress", CheckArgs{Address: "nobody"}, new(route.Explanation))
-	call("QueueList", None{}, new(QueueListing))
+	call("QueueList", QueuePage{}, new(QueueListing))
 	call("QueueShow", []string{"nothing"}, new([]QueueShown))
 	call("QueueRetry", []string(nil), new([]queue.Change))
 	call("QueueHold", []string(nil), new([]queue.Change))
@@ -126,8 +126,58 @@ func TestSubmission(t *testing.T) {
 	}
 	defer a.Close()
 	var waiting QueueListing
-	if err := a.Call("QueueList", None{}, &waiting); err != nil || len(waiting.Items) != 2 || a.Running {
+	if err := a.Call("QueueList", QueuePage{}, &waiting); err != nil || len(waiting.Items) != 2 || a.Running {
 		t.Errorf("%+v, %v", waiting, err)
+	}
+}
+
+// A queue comes in parts, each of few recipients and of whole messages.
+func TestQueuePages(t *testing.T) {
+	o := options(t)
+	n, err := New(t.Context(), o, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, recipients := range []int{maxListed - 2, 1, 1, maxListed, 1} {
+		w := n.Store.NewBody()
+		body, err := w.Commit()
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = n.Store.Update(t.Context(), func(tx *mailstore.Tx) error {
+			_, _, err := tx.Enqueue(body, mailstore.QueueItem{Envelope: "x"}, make([]mailstore.QueueRecipient, recipients))
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		body.Release()
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	a, err := OpenAdmin(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	var got [][]int
+	for page := (QueuePage{}); ; {
+		var l QueueListing
+		if err := a.Call("QueueList", page, &l); err != nil {
+			t.Fatal(err)
+		}
+		var part []int
+		for _, item := range l.Items {
+			part = append(part, len(item.Recipients))
+		}
+		got = append(got, part)
+		if page.After = l.Next; l.Next == 0 {
+			break
+		}
+	}
+	if want := [][]int{{maxListed - 2, 1}, {1, maxListed}, {1}}; !reflect.DeepEqual(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 

@@ -47,12 +47,13 @@ type Change struct {
 	Error      string `json:"error,omitempty"`
 }
 
-// List calls fn for each message in the queue, oldest first, until it returns
-// false. It holds a snapshot of the store meanwhile.
-func (q *Queue) List(ctx context.Context, fn func(Item) bool) error {
+// List calls fn for each message in the queue behind the one of number after,
+// oldest first, until it returns false. It holds a snapshot of the store
+// meanwhile.
+func (q *Queue) List(ctx context.Context, after mailstore.QueueID, fn func(mailstore.QueueID, Item) bool) error {
 	return q.o.Store.View(ctx, func(v *mailstore.View) error {
-		return v.Queue(0, func(item mailstore.QueueItem, rows []mailstore.QueueRecipient) bool {
-			return fn(q.shown(item, rows))
+		return v.Queue(after, func(item mailstore.QueueItem, rows []mailstore.QueueRecipient) bool {
+			return fn(item.ID, q.shown(item, rows))
 		})
 	})
 }

@@ -303,7 +303,7 @@ func (f *fixture) inbox(name string) []string {
 func (f *fixture) items() []Item {
 	f.Helper()
 	var out []Item
-	f.must(f.q.List(f.Context(), func(i Item) bool {
+	f.must(f.q.List(f.Context(), 0, func(_ mailstore.QueueID, i Item) bool {
 		out = append(out, i)
 		return true
 	}))
