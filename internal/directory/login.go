@@ -81,6 +81,9 @@ func (d *Directory) verify(ctx context.Context, p Peer, w who, account mailstore
 		return err
 	}
 	defer release()
+	if own && d.verified.has(account, prepared) {
+		return nil // one of many that came at once, as after a restart, was before
+	}
 	// All is computed before anything is decided.
 	fits := d.passwords.fits(prepared, c)
 	if !fits || !own || account.ID == 0 || password == "" {

@@ -143,6 +143,33 @@ func TestVerifiedLogins(t *testing.T) {
 	})
 }
 
+// TestVerifiedTogether: of many logins with one password that come at once, as
+// those of a mail program after a restart, none hashes again what another did.
+func TestVerifiedTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := demo(t, Options{})
+		d.passwords.turns = make(chan struct{}, 1)
+		var hashes atomic.Int32
+		d.passwords.derive = func(password, salt []byte, rounds, memory uint32, threads uint8, keyLen uint32) []byte {
+			hashes.Add(1)
+			time.Sleep(time.Second)
+			return argon2.IDKey(password, salt, rounds, memory, threads, keyLen)
+		}
+		var wg sync.WaitGroup
+		for range 10 {
+			wg.Go(func() {
+				if _, err := d.Login(t.Context(), overTLS("192.0.2.1"), "bob", "hungry"); err != nil {
+					t.Errorf("Login: %v", err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := hashes.Load(); n != 1 {
+			t.Errorf("%d hashes, want 1", n)
+		}
+	})
+}
+
 // TestBusy: hashes run few at a time, and no more than a bounded number wait.
 func TestBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
