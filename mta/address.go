@@ -156,6 +156,9 @@ func parseMailbox(s string) (a Address, rest string, err error) {
 	}
 	if !strings.HasPrefix(rest, "@") {
 		if !isASCII(a.Local) || !strings.EqualFold(a.Local, "postmaster") {
+			if i := strings.IndexByte(rest, '@'); i > 0 && !strings.Contains(rest[:i], ">") {
+				return Address{}, "", badAddress("the name before the @ has a space or another character that only a quoted name may have")
+			}
 			return Address{}, "", badAddress("the address needs a domain, as in user@example.com")
 		}
 		a.Local = "postmaster"

@@ -105,6 +105,7 @@ func TestAccounts(t *testing.T) {
 	p.want(exitDone, "alias remove z@example.org zoe@example.org", "", "", "user", "remove", "zoe@example.org")
 	p.want(exitDone, "alias\n", "", "", "check", "address", "list@example.org")
 	p.want(exitDone, "unknown\n", "", "", "check", "address", "eve@example.org")
+	p.want(exitDone, "matched by the alias z@example.org, and no account", "", "", "check", "address", "z@example.org")
 	p.want(exitDone, "The queue is empty.", "", "", "queue", "list")
 	p.want(exitDone, "[]\n", "", "", "queue", "list", "--json")
 	p.want(exitFailed, "", "no such message", "", "queue", "show", "nothing")

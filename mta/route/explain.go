@@ -37,7 +37,11 @@ func (r *Router) Explain(ctx context.Context, to mta.Address) Explanation {
 		x.Verdict = "refused"
 		if refusal.Status == "5.1.1" {
 			x.Verdict = "unknown"
-			x.say("%s is a domain of this server, and nobody has that address", to.Domain)
+			if alias, _ := r.matchedAlias(ctx, to); alias != "" {
+				x.say("it is matched by %s, and no account has an address that this stands for", alias)
+			} else {
+				x.say("%s is a domain of this server, and nobody has that address", to.Domain)
+			}
 		}
 		x.say("RCPT is answered with %s", refusal)
 	case err != nil:
@@ -88,10 +92,22 @@ func (r *Router) explainLocal(ctx context.Context, to mta.Address, targets []mta
 
 // explainAlias names the alias that matched.
 func (r *Router) explainAlias(ctx context.Context, to mta.Address, x *Explanation) {
+	alias, err := r.matchedAlias(ctx, to)
+	switch {
+	case err != nil:
+		x.say("the aliases could not be listed: %v", err)
+	case alias != "":
+		x.say("it is matched by %s", alias)
+	default:
+		x.say("nobody has this address: it goes to the first account until somebody does")
+	}
+}
+
+// matchedAlias is the alias that matches, with its kind; "" where none does.
+func (r *Router) matchedAlias(ctx context.Context, to mta.Address) (string, error) {
 	aliases, err := r.o.Directory.Aliases(ctx)
 	if err != nil {
-		x.say("the aliases could not be listed: %v", err)
-		return
+		return "", err
 	}
 	for _, candidate := range []string{to.String(), to.Base().String(), "@" + to.Domain} {
 		for _, a := range aliases {
@@ -100,12 +116,11 @@ func (r *Router) explainAlias(ctx context.Context, to mta.Address, x *Explanatio
 				if candidate[0] == '@' {
 					what = "the catch-all"
 				}
-				x.say("it is matched by %s %s", what, a.Address)
-				return
+				return what + " " + a.Address, nil
 			}
 		}
 	}
-	x.say("nobody has this address: it goes to the first account until somebody does")
+	return "", nil
 }
 
 // explainRemote tells what becomes of an address in a domain that is not ours.
