@@ -127,8 +127,10 @@ func (c *conn) timeoutText() string {
 	}
 }
 
-// SetReadDeadline takes the engine's wish for what is to be read next.
+// SetReadDeadline takes the engine's wish for what is to be read next, which is
+// never a response of AUTHENTICATE: one that went on has ended.
 func (c *conn) SetReadDeadline(t time.Time) error {
+	c.authing.Store(false)
 	now := c.srv.o.Clock.Now()
 	patience := t.Sub(now)
 	switch {
