@@ -23,9 +23,18 @@ func main() {
 	defer stop()
 	// A second Control-C ends the process at once.
 	context.AfterFunc(ctx, func() { signal.Reset(os.Interrupt) })
-	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	code := run(ctx, arguments(os.Args), os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
+}
+
+// arguments are those of the command line. Under the name sendmail, as cron and
+// many programs call it, the program is its command send.
+func arguments(argv []string) []string {
+	if filepath.Base(argv[0]) == "sendmail" {
+		return append([]string{"send"}, argv[1:]...)
+	}
+	return argv[1:]
 }
 
 // Exit codes of the contract.

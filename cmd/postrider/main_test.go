@@ -150,6 +150,16 @@ func TestSendFromAnyFolder(t *testing.T) {
 	p.want(exitDone, `"messages": 1`, "", "", "user", "list", "--json")
 }
 
+func TestArguments(t *testing.T) {
+	for _, tt := range [][2]string{
+		{"/usr/sbin/sendmail -t -i", "send -t -i"}, {"postrider user list", "user list"}, {"sendmail", "send"}, {"bin/postrider", ""},
+	} {
+		if got := strings.Join(arguments(strings.Fields(tt[0])), " "); got != tt[1] {
+			t.Errorf("%s: %q, want %q", tt[0], got, tt[1])
+		}
+	}
+}
+
 func TestRestartFor(t *testing.T) {
 	parse := func(text string) *config {
 		c, err := parseConfig("config.toml", []byte("hostname = \"mail.example.org\"\n"+text))
