@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// HandshakeTimeout bounds a TLS handshake as a whole.
-	HandshakeTimeout = 10 * time.Second
+	// handshakeTimeout bounds a TLS handshake as a whole.
+	handshakeTimeout = 10 * time.Second
 	// refusalTimeout bounds the writing of a refusal before a close.
 	refusalTimeout = time.Second
 	// lingerTime and lingerOctets bound what is read after the last reply;
@@ -58,7 +58,7 @@ func (c *Conn) SetAuthenticated() {
 // be closed.
 func (c *Conn) StartTLS(ctx context.Context, config *tls.Config) error {
 	plain := c.Conn
-	if err := plain.SetDeadline(c.now().Add(HandshakeTimeout)); err != nil {
+	if err := plain.SetDeadline(c.now().Add(handshakeTimeout)); err != nil {
 		return err
 	}
 	if c.life != nil {

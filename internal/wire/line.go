@@ -22,9 +22,9 @@ const (
 	// bufferSize is the reader's buffer; a longer line gets one of its own for
 	// as long as it is in hand.
 	bufferSize = 4 << 10
-	// DiscardBound is how many octets of a line that is too long are read and
+	// discardBound is how many octets of a line that is too long are read and
 	// thrown away before the reader gives up on it.
-	DiscardBound = 256 << 10
+	discardBound = 256 << 10
 	// excerptSize is how much of a line that is too long is kept.
 	excerptSize = 128
 )
@@ -143,7 +143,7 @@ func (r *Reader) discardLine() ([]byte, error) {
 		}
 		r.discarded += r.w - r.r
 		r.r, r.w, r.scan, r.buf = 0, 0, 0, r.own
-		if r.discarded >= DiscardBound {
+		if r.discarded >= discardBound {
 			r.endless = true
 			return nil, ErrEndlessLine
 		}

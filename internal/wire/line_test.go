@@ -85,14 +85,14 @@ func TestReadLineGrows(t *testing.T) {
 }
 
 func TestEndlessLine(t *testing.T) {
-	src := strings.NewReader(strings.Repeat("z", 10*DiscardBound))
+	src := strings.NewReader(strings.Repeat("z", 10*discardBound))
 	r := NewReader(src)
 	for range 2 { // it stays
 		if line, err := r.ReadLine(512); line != nil || err != ErrEndlessLine {
 			t.Fatalf("ReadLine = %.40q, %v", line, err)
 		}
 	}
-	if read := 10*DiscardBound - src.Len(); read > DiscardBound+2*bufferSize {
+	if read := 10*discardBound - src.Len(); read > discardBound+2*bufferSize {
 		t.Errorf("read %d octets of it", read)
 	}
 }

@@ -398,7 +398,7 @@ func TestImplicitTLS(t *testing.T) {
 		d.expect("220")
 		start := time.Now()
 		talk(t, silent, nil).expect("")
-		if took := time.Since(start); took != HandshakeTimeout {
+		if took := time.Since(start); took != handshakeTimeout {
 			t.Errorf("the silent one had %v", took)
 		}
 		c, err = l.DialFrom(t.Context(), addr(3))
@@ -445,7 +445,7 @@ func TestStartTLS(t *testing.T) {
 		d.expect("220")
 		start := time.Now()
 		d.expect("") // we never begin
-		if took := time.Since(start); took != HandshakeTimeout {
+		if took := time.Since(start); took != handshakeTimeout {
 			t.Errorf("a handshake that does not begin had %v", took)
 		}
 	})
