@@ -49,7 +49,7 @@ func imapDo(command string) func(c *talk) error {
 	}
 }
 
-// changes are the eight kinds of RELIABILITY rule R7, and the rest of what a
+// changes are the eight kinds of gate R7, and the rest of what a
 // client is told is done. Those that take messages away stand last.
 var changes = []change{
 	{"SMTP", func(s *server) (*talk, error) { return smtp(s.addr["smtp"]) }, func(c *talk) error {
