@@ -213,7 +213,7 @@ func (s *session) unknown(verb string) error {
 	}
 	for _, name := range []string{"USER", "PASS", "STAT", "LIST", "RETR", "DELE", "QUIT", "NOOP", "RSET",
 		"TOP", "UIDL", "CAPA", "AUTH", "STLS", "APOP"} {
-		if oneOff(verb, name) {
+		if wire.OneOff(verb, name) {
 			return refuse("unknown command, did you mean %s?", name)
 		}
 	}
@@ -228,28 +228,6 @@ func (s *session) unknown(verb string) error {
 		return refuse("unknown command; log in with %s", s.ways())
 	}
 	return refuse("unknown command; there are STAT, LIST, RETR, TOP, UIDL, DELE, RSET, NOOP, CAPA and QUIT")
-}
-
-// oneOff tells whether a differs from b by one letter put in, left out,
-// replaced, or swapped with its neighbour.
-func oneOff(a, b string) bool {
-	if len(a) > len(b) {
-		a, b = b, a
-	}
-	if len(b)-len(a) > 1 {
-		return false
-	}
-	i := 0
-	for i < len(a) && a[i] == b[i] {
-		i++
-	}
-	if len(a) < len(b) {
-		return a[i:] == b[i+1:]
-	}
-	if i == len(a) || a[i+1:] == b[i+1:] {
-		return true
-	}
-	return i+1 < len(a) && a[i] == b[i+1] && a[i+1] == b[i] && a[i+2:] == b[i+2:]
 }
 
 // peer describes the connection to the directory.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"postrider/internal/wire"
 	"postrider/mta"
 )
 
@@ -237,7 +238,7 @@ func unknownCommand(verb string) *mta.Reply {
 		return newReply(500, "5.5.2", "A line begins with a command; HELP lists them")
 	}
 	for _, v := range verbs {
-		if oneOff(verb, v.verb) {
+		if wire.OneOff(verb, v.verb) {
 			return newReply(500, "5.5.1", "Unknown command; did you mean "+v.verb+"?")
 		}
 	}
@@ -247,22 +248,4 @@ func unknownCommand(verb string) *mta.Reply {
 		}
 	}
 	return newReply(500, "5.5.1", "Unknown command; HELP lists those that exist")
-}
-
-// oneOff tells whether a becomes b by one letter added, left out, changed, or
-// exchanged with its neighbour.
-func oneOff(a, b string) bool {
-	for a != "" && b != "" && a[0] == b[0] {
-		a, b = a[1:], b[1:]
-	}
-	for a != "" && b != "" && a[len(a)-1] == b[len(b)-1] {
-		a, b = a[:len(a)-1], b[:len(b)-1]
-	}
-	switch {
-	case len(a) <= 1 && len(b) <= 1:
-		return true
-	case len(a) == 2 && len(b) == 2:
-		return a[0] == b[1] && a[1] == b[0]
-	}
-	return false
 }
