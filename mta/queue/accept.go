@@ -399,7 +399,7 @@ func (q *Queue) admitLocked(l *letter, now time.Time) {
 	msg.body = l.kept
 	for i := range l.rows {
 		r := &l.rows[i]
-		if d := q.dest(r.Domain); q.admits(d) {
+		if d := q.dest(r.Domain); q.admits(d, r.Next, now) {
 			q.enter(msg, *r, l.to[i], now)
 		} else {
 			q.left(justBefore(r), now)

@@ -72,6 +72,7 @@ type batch struct {
 type destination struct {
 	domain string
 	count  int  // entries in memory
+	timed  int  // of them in active.timers
 	flying int  // attempts under way
 	turn   bool // stands in active.turns
 	ready  fifo[batch]
@@ -138,10 +139,14 @@ func (a *active) known(domain string) *destination {
 	return a.dests[a.o.destination(domain)]
 }
 
-// admits tells whether another recipient for d may come into memory: a
-// destination may have as many places as are free (so none takes them all).
-func (a *active) admits(d *destination) bool {
-	return d.count < a.free()
+// admits tells whether another recipient for d that is due at next may come into
+// memory: a destination may have as many places as are free (so none takes them
+// all). What waits for its time does not keep out what is due.
+func (a *active) admits(d *destination, next, now time.Time) bool {
+	if next.After(now) {
+		return d.count < a.free()
+	}
+	return d.count-d.timed < a.free()
 }
 
 // enter brings a recipient into memory, ready or waiting for row.Next.
@@ -162,6 +167,7 @@ func (a *active) enter(msg *parcel, row mailstore.QueueRecipient, to mta.Address
 func (a *active) place(e *entry, now time.Time) {
 	if now.Before(e.row.Next) {
 		e.state = waiting
+		e.dest.timed++
 		heap.Push(&a.timers, e)
 		if e.row.Next.Before(a.sleepUntil) {
 			a.early = true
@@ -196,7 +202,7 @@ func (a *active) offer(d *destination) {
 // leave takes e out of memory.
 func (a *active) leave(e *entry) {
 	if e.state == waiting {
-		heap.Remove(&a.timers, e.slot)
+		a.untime(e)
 	}
 	e.state = gone
 	delete(a.entries, keyOf(&e.row))
@@ -232,10 +238,17 @@ func (a *active) sweep(now time.Time) {
 	}
 }
 
+// untime takes a waiting entry out of the timers.
+func (a *active) untime(e *entry) {
+	heap.Remove(&a.timers, e.slot)
+	e.dest.timed--
+}
+
 // due makes ready what was waiting for a time that has come.
 func (a *active) due(now time.Time) {
 	for len(a.timers) > 0 && !now.Before(a.timers[0].row.Next) {
-		e := heap.Pop(&a.timers).(*entry)
+		e := a.timers[0]
+		a.untime(e)
 		a.place(e, now)
 	}
 }

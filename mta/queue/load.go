@@ -184,6 +184,7 @@ func (q *Queue) read(ctx context.Context, r *reading) error {
 // unknown lists the items of those rows that may come into memory and whose
 // message is not there.
 func (q *Queue) unknown(rows []mailstore.QueueRecipient) []mailstore.QueueID {
+	now := q.now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	var ids []mailstore.QueueID
@@ -193,7 +194,7 @@ func (q *Queue) unknown(rows []mailstore.QueueRecipient) []mailstore.QueueID {
 		if seen[r.Item] || q.parcels[r.Item] != nil || q.barred[r.Item] > 0 {
 			continue
 		}
-		if d := q.known(r.Domain); d != nil && !q.admits(d) {
+		if d := q.known(r.Domain); d != nil && !q.admits(d, r.Next, now) {
 			continue
 		}
 		seen[r.Item] = true
@@ -214,7 +215,7 @@ func (q *Queue) takeRowLocked(r *mailstore.QueueRecipient, fetched map[mailstore
 		msg = fetched[r.Item]
 	}
 	d := q.known(r.Domain)
-	if msg != nil && (d == nil && q.free() > 0 || d != nil && q.admits(d)) {
+	if msg != nil && (d == nil && q.free() > 0 || d != nil && q.admits(d, r.Next, now)) {
 		q.enter(msg, *r, storedAddress(r.Address), now)
 		return
 	}

@@ -136,24 +136,13 @@ func TestRetryAll(t *testing.T) {
 			f.send("alice@crepes.fr", "x@far.example")
 		}
 		f.pass(2 * time.Hour)
-		// What falls due at this very moment goes through so small a memory
-		// within seconds.
-		due := func() (n int) {
-			for _, i := range f.items() {
-				if i.Recipients[0].State != "waiting" {
-					n++
-				}
+		// A wave that falls due at this very moment goes through so small a memory
+		// in a moment.
+		f.pass(5 * time.Second)
+		for _, i := range f.items() {
+			if r := i.Recipients[0]; r.State != "waiting" {
+				t.Fatalf("%s is %s", i.ID, r.State)
 			}
-			return n
-		}
-		for range 20 {
-			if due() == 0 {
-				break
-			}
-			f.pass(10 * time.Second)
-		}
-		if n := due(); n > 0 {
-			t.Errorf("%d are due and not tried", n)
 		}
 		f.deliver.recover()
 		changes, err := f.q.Retry(f.Context())
@@ -164,6 +153,27 @@ func TestRetryAll(t *testing.T) {
 		f.pass(30 * time.Second)
 		if n := f.length(); n != 0 {
 			t.Errorf("%d left", n)
+		}
+	})
+}
+
+// TestDueBeforeWaiting: recipients in memory that wait for their time do not keep
+// out others of the domain that are due.
+func TestDueBeforeWaiting(t *testing.T) {
+	bubble(t, Options{Active: 20}, func(f *fixture) {
+		f.deliver.answer = says(450, "4.2.1", "busy")
+		f.run()
+		wave := func() {
+			for range 30 {
+				f.send("alice@crepes.fr", "x@far.example")
+			}
+		}
+		wave()
+		f.pass(40 * time.Second) // those due after a minute are in memory again
+		wave()
+		f.pass(5 * time.Second)
+		if n := len(f.deliver.attempts()); n != 60 {
+			t.Errorf("%d attempts for 60 messages", n)
 		}
 	})
 }

@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"container/heap"
 	"context"
 	"errors"
 	"time"
@@ -142,7 +141,7 @@ func (q *Queue) writePull(ctx context.Context, p *pull, rows []mailstore.QueueRe
 		if e == nil || e.state != waiting {
 			continue
 		}
-		heap.Remove(&q.timers, e.slot)
+		q.untime(e)
 		e.row.Next = p.target(q, &rows[i], now)
 		q.place(e, now)
 	}
