@@ -19,6 +19,8 @@ const (
 	// ChunkSize is how many octets of a body one checksum covers. No octet is
 	// handed out before the checksum of its chunk was found good.
 	ChunkSize = 64 << 10
+
+	lineEnd = "\r\n"
 )
 
 // castagnoli makes CRC-32C sums.
@@ -122,7 +124,7 @@ func (w *BodyWriter) Commit() (*Body, error) {
 		w.endChunk()
 	}
 	b := &Body{s: w.s, size: w.size, data: w.buf, sums: w.sums}
-	b.unended = w.size > 0 && w.last != [2]byte{'\r', '\n'}
+	b.unended = w.size > 0 && string(w.last[:]) != lineEnd
 	w.hash.Sum(b.hash[:0])
 	w.buf = nil
 	if w.file == nil {
@@ -171,6 +173,7 @@ type Body struct {
 	unended bool    // see Message.Unended
 
 	id       BodyID // of its row; belongs to the writer
+	stored   bool   // came from the store: there is nothing to make a row of
 	released bool
 }
 
@@ -202,8 +205,28 @@ func (b *Body) Release() {
 		if err := b.content.Close(); err != nil {
 			b.s.log.Warn("close a body", "error", err)
 		}
-		b.s.janitor.unkeep(b.file)
+		if !b.stored {
+			b.s.janitor.unkeep(b.file)
+		}
 	}
+}
+
+// StoredBody opens a body of the store for use by Append and Enqueue: those are
+// ErrNotFound when it went away meanwhile. The caller releases it. Errors as
+// OpenBody.
+func (s *Store) StoredBody(ctx context.Context, id BodyID) (*Body, error) {
+	c, err := s.OpenBody(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	b := &Body{s: s, id: id, stored: true, size: c.Size(), content: c}
+	end := min(b.size, int64(len(lineEnd)))
+	last := make([]byte, end)
+	if n, err := c.ReadAt(last, b.size-end); n < len(last) {
+		return nil, errors.Join(err, c.Close())
+	}
+	b.unended = b.size > 0 && string(last) != lineEnd
+	return b, nil
 }
 
 // readAt is ReadAt of a slice.

@@ -54,6 +54,7 @@ func (tx *Tx) CreateAccount(a Account) (AccountID, error) {
 	}
 	a.Created = stamp(a.Created)
 	a.Credentials = bytes.Clone(a.Credentials)
+	a.Quota = a.Quota.clean()
 	tx.touchList(a.ID)
 	return a.ID, tx.do(func(w Writer) error { return w.PutAccount(a) })
 }
@@ -72,6 +73,8 @@ func (tx *Tx) UpdateAccount(a Account) error {
 	}
 	a.Created = old.Created
 	a.Credentials = bytes.Clone(a.Credentials)
+	a.Quota = a.Quota.clean()
+	tx.touchLimits()
 	return tx.do(func(w Writer) error { return w.PutAccount(a) })
 }
 
@@ -100,6 +103,7 @@ func (tx *Tx) DeleteAccount(id AccountID) error {
 		}
 	}
 	tx.touchList(id)
+	tx.touchLimits()
 	return tx.do(func(w Writer) error { return w.DeleteAccount(id) })
 }
 
@@ -110,6 +114,7 @@ func (tx *Tx) CreateDomain(name string) error {
 		return err
 	}
 	d := Domain{Name: name, Created: stamp(tx.now())}
+	tx.touchLimits()
 	return tx.do(func(w Writer) error { return w.PutDomain(d) })
 }
 
@@ -117,6 +122,7 @@ func (tx *Tx) DeleteDomain(name string) error {
 	if _, err := tx.r.Domain(name); err != nil {
 		return err
 	}
+	tx.touchLimits()
 	return tx.do(func(w Writer) error { return w.DeleteDomain(name) })
 }
 

@@ -13,6 +13,13 @@
 // reference counts; counters of messages, unseen ones and octets are kept, not
 // computed.
 //
+// So is the usage of each account: the sum over its mailboxes, changed in the
+// transaction that changes them. What would bring it above the account's quota
+// (its own, else its domain's, else Options.Quota) is refused with ErrQuota
+// before anything of it is written; what only moves within the account never is.
+// Room tells sessions the same beforehand, without reading the database for
+// accounts that changed lately.
+//
 // # Concurrency
 //
 // A Store is safe for concurrent use. Update joins what waits into one commit

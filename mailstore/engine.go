@@ -107,6 +107,9 @@ type Reader interface {
 	AccountByAddress(address string) (Account, error)
 	Accounts(fn func(Account) bool) error // by ID
 
+	// Usage is zero when it was never put.
+	Usage(a AccountID) (Usage, error)
+
 	Mailbox(id MailboxID) (MailboxRow, error)
 	MailboxByName(a AccountID, name string) (MailboxRow, error)
 	Mailboxes(a AccountID, fn func(MailboxRow) bool) error // by ID
@@ -150,12 +153,13 @@ type Writer interface {
 
 	PutCounter(name string, v int64) error
 	PutSetting(key string, v []byte) error // nil deletes
-	PutDomain(d Domain) error
+	PutDomain(d Domain) error              // one that is replaced keeps its place in the order
 	DeleteDomain(name string) error
 	PutAlias(a Alias) error
 	DeleteAlias(address string) error
 	PutAccount(a Account) error
 	DeleteAccount(id AccountID) error
+	PutUsage(a AccountID, u Usage) error // the zero one deletes
 
 	PutMailbox(m MailboxRow) error
 	DeleteMailbox(id MailboxID) error

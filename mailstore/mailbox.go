@@ -173,8 +173,11 @@ func (tx *Tx) dropMailbox(m MailboxID) error {
 	}
 	tx.setBox(m, nil)
 	tx.touch(m, box.Account)
+	if box.Messages > 0 {
+		err = tx.spend(box.Account, Usage{-box.Size, -int64(box.Messages)})
+	}
 	tx.touchList(box.Account)
-	return nil
+	return err
 }
 
 // Subscribe adds a name to the account's subscriptions or removes it. The name

@@ -19,7 +19,8 @@ type NewMessage struct {
 	Internal time.Time // zero = now
 }
 
-// Append adds a message to a mailbox and returns its UID.
+// Append adds a message to a mailbox and returns its UID. ErrQuota, which
+// changed nothing: the account has no room for it.
 func (tx *Tx) Append(m MailboxID, n NewMessage) (UID, error) {
 	flags, err := n.Flags.clean()
 	if err != nil {
@@ -28,7 +29,15 @@ func (tx *Tx) Append(m MailboxID, n NewMessage) (UID, error) {
 	if len(n.Prefix) > MaxPrefix {
 		return 0, fmt.Errorf("%w: a prefix of %d octets", ErrLimit, len(n.Prefix))
 	}
-	if _, err := tx.box(m); err != nil {
+	to, err := tx.box(m)
+	if err != nil {
+		return 0, err
+	}
+	if n.Body == nil {
+		return 0, errNoBody
+	}
+	more := Usage{int64(len(n.Prefix)) + n.Body.Size(), 1}
+	if err := tx.admit(to.Account, more); err != nil {
 		return 0, err
 	}
 	id, err := tx.use(n.Body)
@@ -41,7 +50,7 @@ func (tx *Tx) Append(m MailboxID, n NewMessage) (UID, error) {
 	}
 	row := MessageRow{Message: Message{
 		Flags: flags, Internal: second(n.Internal), Saved: second(now),
-		Body: id, Prefix: n.Prefix, Size: int64(len(n.Prefix)) + n.Body.Size(), Unended: n.Body.unended,
+		Body: id, Prefix: n.Prefix, Size: more.Storage, Unended: n.Body.unended,
 	}}
 	box, err := tx.change(m)
 	if err != nil {
@@ -51,7 +60,7 @@ func (tx *Tx) Append(m MailboxID, n NewMessage) (UID, error) {
 	if err := tx.insert(box, &row); err != nil {
 		return 0, err
 	}
-	return row.UID, nil
+	return row.UID, tx.spend(box.Account, more)
 }
 
 // insert adds a row to the mailbox at its present mod-sequence.
@@ -201,10 +210,15 @@ func (tx *Tx) expunge(m MailboxID, rows []MessageRow) ([]UID, error) {
 	}
 	box.ModSeq++
 	gone := make([]UID, len(rows))
+	var less Usage
 	for i := range rows {
 		gone[i] = rows[i].UID
+		less = less.plus(Usage{-rows[i].Size, -1})
 		box.count(&rows[i], -1)
 		tx.addRef(rows[i].Body, -1)
+	}
+	if err := tx.spend(box.Account, less); err != nil {
+		return nil, err
 	}
 	tx.touch(m, box.Account)
 	for _, r := range runsOf(gone) {
@@ -246,12 +260,13 @@ func (tx *Tx) trimExpunges(box *MailboxRow) error {
 }
 
 // Copy copies those uids that exist into to, flags and INTERNALDATE kept;
-// src[i] became dst[i]. Bodies are shared.
+// src[i] became dst[i]. Bodies are shared. ErrQuota, which changed nothing: the
+// account of to has no room for all of them.
 func (tx *Tx) Copy(from MailboxID, uids []UID, to MailboxID) (src, dst []UID, err error) {
 	return tx.transfer(from, runsOf(uids), to, false)
 }
 
-// Move is Copy and Expunge in one.
+// Move is Copy and Expunge in one. Within one account it needs no room.
 func (tx *Tx) Move(from MailboxID, uids []UID, to MailboxID) (src, dst []UID, err error) {
 	return tx.transfer(from, runsOf(uids), to, true)
 }
@@ -263,6 +278,9 @@ func (tx *Tx) transfer(from MailboxID, runs []run, to MailboxID, move bool) (src
 		return nil, nil, err
 	}
 	if _, err := tx.box(to); err != nil || len(rows) == 0 {
+		return nil, nil, err
+	}
+	if err := tx.charge(from, to, rows, move); err != nil {
 		return nil, nil, err
 	}
 	box, err := tx.change(to)
@@ -284,4 +302,26 @@ func (tx *Tx) transfer(from MailboxID, runs []run, to MailboxID, move bool) (src
 		_, err = tx.expunge(from, rows)
 	}
 	return src, dst, err
+}
+
+// charge counts what is transferred for the account of to, where there is room.
+func (tx *Tx) charge(from, to MailboxID, rows []MessageRow, move bool) error {
+	source, err := tx.box(from)
+	if err != nil {
+		return err
+	}
+	dest, err := tx.box(to)
+	if err != nil {
+		return err
+	}
+	var more Usage
+	for i := range rows {
+		more = more.plus(Usage{rows[i].Size, 1})
+	}
+	if !move || source.Account != dest.Account {
+		if err := tx.admit(dest.Account, more); err != nil {
+			return err
+		}
+	}
+	return tx.spend(dest.Account, more)
 }

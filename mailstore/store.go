@@ -25,6 +25,7 @@ type Options struct {
 	Clock   clock.Clock
 	Log     *slog.Logger
 	Metrics Metrics
+	Quota   Quota // of accounts and domains that set none; see Store.SetQuota
 }
 
 // Metrics is what a Store counts; a nil field is not counted.
@@ -67,6 +68,7 @@ type Store struct {
 	state   writerState
 	watch   watchers
 	janitor janitor
+	room    room
 }
 
 // Open returns the store kept in engine, which it then owns, also when it fails.
@@ -92,6 +94,8 @@ func Open(ctx context.Context, engine Engine, o Options) (*Store, error) {
 	}
 	s.state.boxes = make(map[MailboxID]*MailboxRow)
 	s.state.inboxes = make(map[AccountID]MailboxID)
+	s.state.quotas.init()
+	s.room = room{accounts: make(map[AccountID]standing), full: make(map[AccountID]bool), defaults: o.Quota.clean()}
 	s.watch.init()
 	s.janitor.init()
 	go s.writeLoop()
@@ -173,7 +177,7 @@ func (s *Store) View(ctx context.Context, fn func(v *View) error) error {
 		return err
 	}
 	defer snap.Close()
-	v := &View{r: snap}
+	v := &View{r: snap, defaults: s.defaultQuota()}
 	defer v.end()
 	return fn(v)
 }

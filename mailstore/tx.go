@@ -19,6 +19,8 @@ type Tx struct {
 	bytes    int64                     // of new bodies
 	queued   int                       // recipients added less removed
 	boxes    map[MailboxID]*MailboxRow // as changed here; nil = deleted
+	usage    map[AccountID]Usage       // as changed here
+	limits   bool                      // a quota was changed
 	refs     map[BodyID]int            // references added less removed
 	bodies   []*Body                   // with an id that they got here
 	freed    []string
@@ -29,9 +31,11 @@ type Tx struct {
 // errReading: engines would differ in what the list shows of the change.
 var errReading = errors.New("a change was made from within a list")
 
+var errNoBody = errors.New("a body was used after its release")
+
 func newTx(b *batch) *Tx {
 	tx := &Tx{b: b}
-	tx.View = View{r: b.w, tx: tx}
+	tx.View = View{r: b.w, tx: tx, defaults: b.s.defaultQuota()}
 	return tx
 }
 
@@ -180,7 +184,7 @@ func (tx *Tx) addRef(id BodyID, delta int) {
 // use gives the id under which a body is stored, once the transaction commits.
 func (tx *Tx) use(body *Body) (BodyID, error) {
 	if body == nil || body.released {
-		return 0, errors.New("a body was used after its release")
+		return 0, errNoBody
 	}
 	if body.id != 0 {
 		if slices.Contains(tx.bodies, body) || tx.refs[body.id] > 0 {
@@ -190,7 +194,7 @@ func (tx *Tx) use(body *Body) (BodyID, error) {
 		if err == nil {
 			return body.id, nil
 		}
-		if !errors.Is(err, ErrNotFound) {
+		if body.stored || !errors.Is(err, ErrNotFound) {
 			return 0, err
 		}
 	}

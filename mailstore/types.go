@@ -2,6 +2,7 @@ package mailstore
 
 import (
 	"errors"
+	"strings"
 	"time"
 )
 
@@ -40,12 +41,17 @@ type Account struct {
 	Address     string    // normalised
 	Credentials []byte    // opaque here; package directory's verifiers
 	Created     time.Time
+	Quota       Quota
 }
+
+// domain is the domain of the account's address.
+func (a *Account) domain() string { return a.Address[strings.LastIndexByte(a.Address, '@')+1:] }
 
 // Domain is one that we accept mail for. Domains are listed in order of creation.
 type Domain struct {
 	Name    string // A-labels, lower case
 	Created time.Time
+	Quota   Quota // of accounts that set none
 }
 
 // Alias stands for other addresses. "@domain" is that domain's catch-all.

@@ -10,6 +10,8 @@ import (
 type View struct {
 	r  Reader
 	tx *Tx // nil but for the View within a Tx
+	// defaults is the quota of those that set none.
+	defaults Quota
 	// reading counts the lists that are being read by callbacks.
 	reading int
 }

@@ -66,6 +66,7 @@ type writerState struct {
 	dirty map[MailboxID]bool
 	// inboxes remembers where INBOX was; only a row in boxes proves it.
 	inboxes map[AccountID]MailboxID
+	quotas  quotas
 	ids     [len(idCounters)]idRange
 	// queued is what the transaction in hand adds to the length of the queue.
 	queued int
@@ -86,6 +87,7 @@ type batch struct {
 	freed   []string  // files whose body lost its last reference
 	touched map[MailboxID]AccountID
 	lists   map[AccountID]bool
+	limits  bool // a quota was changed
 }
 
 // writeLoop is the writer: it joins the Updates that wait into batches until
@@ -238,6 +240,9 @@ func (b *batch) undo(tx *Tx) {
 		b.broken = tx.broken
 	}
 	b.s.state.undoIDs(tx)
+	if tx.limits {
+		clear(b.s.state.quotas.limits)
+	}
 	for _, body := range tx.bodies {
 		body.id = 0
 	}
@@ -286,6 +291,11 @@ func (b *batch) keep(tx *Tx) {
 		}
 		st.dirty[id] = true
 	}
+	for a, used := range tx.usage {
+		st.quotas.used[a] = used
+		st.quotas.dirty[a] = true
+	}
+	b.limits = b.limits || tx.limits
 	for id, a := range tx.touched {
 		b.touched[id] = a
 	}
@@ -318,6 +328,7 @@ func (st *writerState) finish(b *batch) {
 		st.forget(b)
 		err = s.outcome(err)
 	} else {
+		s.publish(st.quotas.spent(), b.limits)
 		st.trim()
 		s.janitor.add(b.freed...)
 		if b.dirty {
@@ -367,6 +378,9 @@ func (st *writerState) flush(w Writer) error {
 		}
 	}
 	clear(st.dirty)
+	if err := st.quotas.flush(w); err != nil {
+		return err
+	}
 	if st.queued == 0 {
 		return nil
 	}
@@ -385,6 +399,7 @@ func (st *writerState) flush(w Writer) error {
 func (st *writerState) forget(b *batch) {
 	clear(st.boxes)
 	clear(st.dirty)
+	st.quotas.forget()
 	st.queued = 0
 	for i := range st.ids {
 		st.ids[i].limit = 0
@@ -402,6 +417,7 @@ func (st *writerState) trim() {
 	if len(st.inboxes) > maxCached {
 		clear(st.inboxes)
 	}
+	st.quotas.trim()
 }
 
 // Counters from which ids are taken. UIDVALIDITY is one of them, so that no two

@@ -40,7 +40,7 @@
 //	                                              after the commit that drops its row
 //	lock file with the id of a dead process       the lock went with it; the next open takes it
 //
-// # Schema, version 1
+// # Schema, version 2
 //
 // PRAGMA application_id is 0x50524452, user_version the version of the schema.
 // A newer version is refused, an older one migrated step by step, each step in
@@ -50,9 +50,15 @@
 //	counter(name, value)             ids: the first that was never reserved; uidvalidity: the last
 //	                                 that was given; queue length: rows of queue_recipient
 //	setting(key, value)              opaque
-//	domain(id, name, created)        id gives the order
+//	domain(id, name, created,        id gives the order
+//	       quota_storage,            of its accounts that set none: 0 = the default's,
+//	       quota_messages)           -1 = no limit
 //	alias(address, targets)          targets one to a line
-//	account(id, address, credentials, created)
+//	account(id, address, credentials, created,
+//	       quota_storage,            0 = the domain's, -1 = no limit
+//	       quota_messages)
+//	usage(account, storage,          sums of size and messages over the account's mailboxes;
+//	      messages)                  no row where they are 0
 //	mailbox(id, account, name, special_use, uidvalidity, uidnext, modseq,
 //	        messages, unseen, size,  counters of the mailbox's messages
 //	        horizon, expunges)       see mailstore.MailboxRow
@@ -70,7 +76,8 @@
 //	  queue_due                      index of those not held by next
 //
 // Invariants: a mailbox's counters are those of its messages; uidnext is above
-// every uid, modseq not below any; body references (1 + extra) equal the rows
+// every uid, modseq not below any; an account's usage is the sum over its
+// mailboxes; body references (1 + extra) equal the rows
 // of message and queue_item that name it; the length of the queue is the
 // number of recipients.
 package sqlite

@@ -30,18 +30,20 @@ func (r reader) Setting(key string) ([]byte, error) {
 	return v, err
 }
 
+const selectDomain = "SELECT name, created, quota_storage, quota_messages FROM domain"
+
 func domainOf(r row) mailstore.Domain {
-	return mailstore.Domain{Name: r.str(0), Created: r.time(1)}
+	return mailstore.Domain{Name: r.str(0), Created: r.time(1), Quota: mailstore.Quota{Storage: r.int(2), Messages: r.int(3)}}
 }
 
 func (r reader) Domain(name string) (mailstore.Domain, error) {
 	var d mailstore.Domain
-	err := r.c.one("SELECT name, created FROM domain WHERE name = ?", vals(name), func(row row) { d = domainOf(row) })
+	err := r.c.one(selectDomain+" WHERE name = ?", vals(name), func(row row) { d = domainOf(row) })
 	return d, err
 }
 
 func (r reader) Domains(fn func(mailstore.Domain) bool) error {
-	return r.c.query("SELECT name, created FROM domain ORDER BY id", nil, func(row row) bool { return fn(domainOf(row)) })
+	return r.c.query(selectDomain+" ORDER BY id", nil, func(row row) bool { return fn(domainOf(row)) })
 }
 
 func aliasOf(r row) mailstore.Alias {
@@ -62,11 +64,12 @@ func (r reader) Aliases(fn func(mailstore.Alias) bool) error {
 	return r.c.query("SELECT address, targets FROM alias ORDER BY address", nil, func(row row) bool { return fn(aliasOf(row)) })
 }
 
-const selectAccount = "SELECT id, address, credentials, created FROM account"
+const selectAccount = "SELECT id, address, credentials, created, quota_storage, quota_messages FROM account"
 
 func accountOf(r row) mailstore.Account {
 	return mailstore.Account{
 		ID: mailstore.AccountID(r.int(0)), Address: r.str(1), Credentials: r.blob(2), Created: r.time(3),
+		Quota: mailstore.Quota{Storage: r.int(4), Messages: r.int(5)},
 	}
 }
 
@@ -84,6 +87,15 @@ func (r reader) AccountByAddress(address string) (mailstore.Account, error) {
 
 func (r reader) Accounts(fn func(mailstore.Account) bool) error {
 	return r.c.query(selectAccount+" ORDER BY id", nil, func(row row) bool { return fn(accountOf(row)) })
+}
+
+func (r reader) Usage(a mailstore.AccountID) (mailstore.Usage, error) {
+	var u mailstore.Usage
+	err := r.c.query("SELECT storage, messages FROM usage WHERE account = ?", vals(int64(a)), func(row row) bool {
+		u = mailstore.Usage{Storage: row.int(0), Messages: row.int(1)}
+		return false
+	})
+	return u, err
 }
 
 const selectMailbox = "SELECT id, account, name, special_use, uidvalidity, uidnext, modseq, messages, unseen, size, " +

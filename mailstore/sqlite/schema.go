@@ -12,7 +12,7 @@ const (
 )
 
 // migrations has the steps from each version to the next.
-var migrations = [...]string{schema1}
+var migrations = [...]string{schema1, schema2}
 
 const schema1 = `
 CREATE TABLE counter(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -103,6 +103,16 @@ CREATE TABLE queue_recipient(
 	delayed INTEGER NOT NULL
 );
 CREATE INDEX queue_due ON queue_recipient(next) WHERE held = 0;
+`
+
+// schema2 adds quotas and what accounts use of them.
+const schema2 = `
+ALTER TABLE domain ADD COLUMN quota_storage INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE domain ADD COLUMN quota_messages INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE account ADD COLUMN quota_storage INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE account ADD COLUMN quota_messages INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE usage(account INTEGER PRIMARY KEY, storage INTEGER NOT NULL, messages INTEGER NOT NULL);
+INSERT INTO usage SELECT account, sum(size), sum(messages) FROM mailbox GROUP BY account HAVING sum(messages) > 0;
 `
 
 // migrate brings the database to the present version.

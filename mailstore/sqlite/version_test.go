@@ -126,17 +126,18 @@ func checkSample(t *testing.T, dir string) {
 		c, err7 := v.Changes(inbox.ID, 1)
 		item, to, err8 := v.QueueItem(1)
 		n, err9 := v.QueueLength()
+		used, quota, err10 := v.Usage(a.ID)
 		for _, p := range []any{
 			d.Name, alias.Targets, setting, inbox.Messages, inbox.Unseen, inbox.UIDNext, inbox.ModSeq,
 			sent.Messages, sent.SpecialUse, sent.Subscribed, c.Expunged, len(c.Arrived), c.Arrived[0].Flags,
-			item.Envelope, item.Accepted.Equal(sampleTime()), to[0].Address, to[0].Next.Equal(sampleTime()), to[1].Held, n,
+			item.Envelope, item.Accepted.Equal(sampleTime()), to[0].Address, to[0].Next.Equal(sampleTime()), to[1].Held, n, used, quota,
 		} {
 			got = append(got, fmt.Sprint(p))
 		}
-		return errors.Join(err1, err2, err3, err4, err5, err6, err7, err8, err9)
+		return errors.Join(err1, err2, err3, err4, err5, err6, err7, err8, err9, err10)
 	})
 	want := "example.org|[bob@example.org eve@example.net]|[0 1 2]|2|1|4|6|2|\\Sent|true|[1]|2|{5 [$Forwarded work]}|" +
-		"sample|true|a@example.net|true|true|2"
+		"sample|true|a@example.net|true|true|2|{140073 4}|{0 0}"
 	if err != nil || strings.Join(got, "|") != want {
 		t.Errorf("got  %s\nwant %s\n%v", strings.Join(got, "|"), want, err)
 	}

@@ -35,7 +35,9 @@ func (w *writer) PutSetting(key string, v []byte) error {
 }
 
 func (w *writer) PutDomain(d mailstore.Domain) error {
-	return w.exec("INSERT INTO domain(name, created) VALUES(?, ?)", d.Name, nanos(d.Created))
+	return w.exec("INSERT INTO domain(name, created, quota_storage, quota_messages) VALUES(?, ?, ?, ?) "+
+		"ON CONFLICT(name) DO UPDATE SET quota_storage = excluded.quota_storage, quota_messages = excluded.quota_messages",
+		d.Name, nanos(d.Created), d.Quota.Storage, d.Quota.Messages)
 }
 
 func (w *writer) DeleteDomain(name string) error {
@@ -52,13 +54,22 @@ func (w *writer) DeleteAlias(address string) error {
 }
 
 func (w *writer) PutAccount(a mailstore.Account) error {
-	return w.exec("INSERT INTO account VALUES(?, ?, ?, ?) ON CONFLICT(id) DO UPDATE SET "+
-		"address = excluded.address, credentials = excluded.credentials",
-		int64(a.ID), a.Address, a.Credentials, nanos(a.Created))
+	return w.exec("INSERT INTO account VALUES(?, ?, ?, ?, ?, ?) ON CONFLICT(id) DO UPDATE SET "+
+		"address = excluded.address, credentials = excluded.credentials, "+
+		"quota_storage = excluded.quota_storage, quota_messages = excluded.quota_messages",
+		int64(a.ID), a.Address, a.Credentials, nanos(a.Created), a.Quota.Storage, a.Quota.Messages)
 }
 
 func (w *writer) DeleteAccount(id mailstore.AccountID) error {
 	return w.exec("DELETE FROM account WHERE id = ?", int64(id))
+}
+
+func (w *writer) PutUsage(a mailstore.AccountID, u mailstore.Usage) error {
+	if u == (mailstore.Usage{}) {
+		return w.exec("DELETE FROM usage WHERE account = ?", int64(a))
+	}
+	return w.exec("INSERT INTO usage VALUES(?, ?, ?) ON CONFLICT DO UPDATE SET storage = excluded.storage, messages = excluded.messages",
+		int64(a), u.Storage, u.Messages)
 }
 
 // PutMailbox mostly changes counters, which touches no index.

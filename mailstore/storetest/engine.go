@@ -258,6 +258,7 @@ type rows struct {
 	domainCount   int
 	aliases       tree[string, mailstore.Alias]
 	accounts      tree[mailstore.AccountID, mailstore.Account]
+	usages        tree[mailstore.AccountID, mailstore.Usage]
 	mailboxes     tree[mailstore.MailboxID, mailstore.MailboxRow]
 	subscriptions tree[ownedName, bool]
 	messages      tree[messageKey, mailstore.MessageRow]
@@ -275,6 +276,7 @@ func newRows() rows {
 		domains:       tree[int, mailstore.Domain]{compare: cmp.Compare[int]},
 		aliases:       tree[string, mailstore.Alias]{compare: strings.Compare},
 		accounts:      tree[mailstore.AccountID, mailstore.Account]{compare: cmp.Compare[mailstore.AccountID]},
+		usages:        tree[mailstore.AccountID, mailstore.Usage]{compare: cmp.Compare[mailstore.AccountID]},
 		mailboxes:     tree[mailstore.MailboxID, mailstore.MailboxRow]{compare: cmp.Compare[mailstore.MailboxID]},
 		subscriptions: tree[ownedName, bool]{compare: ownedName.compare},
 		messages:      tree[messageKey, mailstore.MessageRow]{compare: messageKey.compare},
@@ -347,6 +349,11 @@ func (r *rows) AccountByAddress(address string) (mailstore.Account, error) {
 func (r *rows) Accounts(fn func(mailstore.Account) bool) error {
 	r.accounts.from(0, func(_ mailstore.AccountID, a mailstore.Account) bool { return fn(a) })
 	return nil
+}
+
+func (r *rows) Usage(a mailstore.AccountID) (mailstore.Usage, error) {
+	u, _ := r.usages.get(a)
+	return u, nil
 }
 
 func (r *rows) Mailbox(id mailstore.MailboxID) (mailstore.MailboxRow, error) {

@@ -20,7 +20,29 @@ import (
 type reference struct {
 	boxes map[string]*refBox
 	queue map[mailstore.QueueID]map[int]string // recipients' addresses by index
+	quota mailstore.Quota
+}
 
+// usage is what the account holds.
+func (r *reference) usage() mailstore.Usage {
+	var u mailstore.Usage
+	for _, box := range r.boxes {
+		for _, m := range box.messages {
+			u.Storage += int64(len(m.text))
+			u.Messages++
+		}
+	}
+	return u
+}
+
+// admits tells whether these may be added.
+func (r *reference) admits(texts ...string) bool {
+	u := r.usage()
+	for _, text := range texts {
+		u.Storage += int64(len(text))
+		u.Messages++
+	}
+	return len(texts) == 0 || (r.quota.Storage == 0 || u.Storage <= r.quota.Storage) && (r.quota.Messages == 0 || u.Messages <= r.quota.Messages)
 }
 
 type refBox struct {
@@ -48,7 +70,7 @@ type refMoment struct {
 }
 
 func (r *reference) clone() *reference {
-	c := &reference{boxes: make(map[string]*refBox), queue: make(map[mailstore.QueueID]map[int]string)}
+	c := &reference{boxes: make(map[string]*refBox), queue: make(map[mailstore.QueueID]map[int]string), quota: r.quota}
 	for name, box := range r.boxes {
 		b := *box
 		b.messages = maps.Clone(box.messages)
@@ -147,8 +169,10 @@ func (r *random) change(t *rapid.T) {
 func (r *random) operate(tx *mailstore.Tx, want *reference, b *mailstore.Body) error {
 	name := rapid.SampledFrom([]string{"INBOX", "a", "a/b", "c"}).Draw(r.t, "name")
 	box := want.boxes[name]
-	kind := rapid.IntRange(0, 12).Draw(r.t, "operation")
+	kind := rapid.IntRange(-1, 12).Draw(r.t, "operation")
 	switch {
+	case kind < 0:
+		return r.setQuota(tx, want)
 	case kind == 0:
 		return r.enqueue(tx, want, b)
 	case kind == 1:
@@ -161,7 +185,7 @@ func (r *random) operate(tx *mailstore.Tx, want *reference, b *mailstore.Body) e
 		delete(want.boxes, name)
 		return tx.DeleteMailbox(box.id)
 	case kind <= 5:
-		return r.append(tx, box, b)
+		return r.append(tx, want, box, b)
 	case kind <= 8:
 		return r.setFlags(tx, box)
 	case kind <= 10:
@@ -224,11 +248,23 @@ func (r *random) create(tx *mailstore.Tx, want *reference, name string) error {
 	return err
 }
 
-func (r *random) append(tx *mailstore.Tx, box *refBox, b *mailstore.Body) error {
-	text := make([]byte, b.Size())
-	_, _ = b.ReadAt(text, 0)
+func (r *random) setQuota(tx *mailstore.Tx, want *reference) error {
+	want.quota = mailstore.Quota{
+		Storage:  rapid.SampledFrom([]int64{0, 0, 300, 70000}).Draw(r.t, "storage"),
+		Messages: rapid.SampledFrom([]int64{0, 0, 3, 10}).Draw(r.t, "messages"),
+	}
+	return tx.UpdateAccount(mailstore.Account{ID: r.account, Address: "bob@example.org", Quota: want.quota})
+}
+
+func (r *random) append(tx *mailstore.Tx, all *reference, box *refBox, b *mailstore.Body) error {
+	p := make([]byte, b.Size())
+	_, _ = b.ReadAt(p, 0)
+	text := "P\r\n" + string(p)
 	uid, err := tx.Append(box.id, mailstore.NewMessage{Body: b, Prefix: "P\r\n"})
-	if want := box.add(refMessage{text: "P\r\n" + string(text)}); uid != want {
+	if !all.admits(text) {
+		return expect(err, mailstore.ErrQuota)
+	}
+	if want := box.add(refMessage{text: text}); uid != want {
 		r.t.Fatalf("UID %d, want %d", uid, want)
 	}
 	return err
@@ -299,6 +335,13 @@ func (r *random) transfer(tx *mailstore.Tx, want *reference, from *refBox) error
 	}
 	src, dst, err := do(from.id, uids, to.id)
 	list := from.existing(uids)
+	var texts []string
+	for _, uid := range list {
+		texts = append(texts, from.messages[uid].text)
+	}
+	if !move && !want.admits(texts...) {
+		return expect(err, mailstore.ErrQuota)
+	}
 	r.equalUIDs(src, list)
 	var added []mailstore.UID
 	for _, uid := range list {
@@ -395,6 +438,10 @@ func (r *random) check(t *rapid.T) {
 	length := 0
 	r.view(func(v *mailstore.View) error {
 		var err1, err2, err3 error
+		used, quota, err := v.Usage(r.account)
+		if err != nil || used != r.want.usage() || quota != r.want.quota {
+			t.Fatalf("usage %+v of %+v, want %+v of %+v: %v", used, quota, r.want.usage(), r.want.quota, err)
+		}
 		boxes, err1 = v.Mailboxes(r.account)
 		length, err2 = v.QueueLength()
 		err3 = v.Queue(0, func(item mailstore.QueueItem, to []mailstore.QueueRecipient) bool {

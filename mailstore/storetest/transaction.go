@@ -39,11 +39,18 @@ func (t *transaction) PutDomain(d mailstore.Domain) error {
 	if err := t.disk.failed(OpWrite); err != nil {
 		return err
 	}
-	if err := t.DeleteDomain(d.Name); err != nil {
-		return err
+	place := 0
+	t.domains.from(0, func(k int, old mailstore.Domain) bool {
+		if old.Name == d.Name {
+			place = k
+		}
+		return place == 0
+	})
+	if place == 0 {
+		t.domainCount++
+		place = t.domainCount
 	}
-	t.domainCount++
-	t.domains = t.domains.put(t.domainCount, d)
+	t.domains = t.domains.put(place, d)
 	return nil
 }
 
@@ -77,6 +84,18 @@ func (t *transaction) PutAccount(a mailstore.Account) error {
 
 func (t *transaction) DeleteAccount(id mailstore.AccountID) error {
 	t.accounts = t.accounts.remove(id)
+	return nil
+}
+
+func (t *transaction) PutUsage(a mailstore.AccountID, u mailstore.Usage) error {
+	if err := t.disk.failed(OpWrite); err != nil {
+		return err
+	}
+	if u == (mailstore.Usage{}) {
+		t.usages = t.usages.remove(a)
+	} else {
+		t.usages = t.usages.put(a, u)
+	}
 	return nil
 }
 

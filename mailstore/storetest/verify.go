@@ -92,10 +92,16 @@ func (v *verifier) mailboxes() error {
 		return true
 	}))
 	for _, a := range accounts {
+		var sum mailstore.Usage
 		errs = append(errs, v.r.Mailboxes(a, func(m mailstore.MailboxRow) bool {
 			boxes = append(boxes, m)
+			sum.Storage += m.Size
+			sum.Messages += int64(m.Messages)
 			return true
 		}))
+		if used, err := v.r.Usage(a); err != nil || used != sum {
+			errs = append(errs, fmt.Errorf("account %d: usage %+v, and should be %+v: %v", a, used, sum, err))
+		}
 	}
 	for _, m := range boxes {
 		if valid[m.UIDValidity] {
