@@ -22,13 +22,8 @@ const (
 func ParseAddresses(v string) []imap.Address { return parseAddresses(v, MaxAddresses) }
 
 func parseAddresses(v string, limit int) []imap.Address {
-	p := addressParser{scanner: scanner{s: v}}
-	for !p.end() && len(p.list) < limit {
-		p.element()
-	}
-	if p.group {
-		p.list = append(p.list, imap.Address{})
-	}
+	var p addressParser
+	p.parse(v, limit)
 	return p.list
 }
 
@@ -36,6 +31,18 @@ type addressParser struct {
 	scanner
 	list  []imap.Address
 	group bool
+}
+
+// parse adds the addresses of v to the list until it has that many.
+func (p *addressParser) parse(v string, limit int) {
+	p.scanner = scanner{s: v}
+	p.group = false
+	for !p.end() && len(p.list) < limit {
+		p.element()
+	}
+	if p.group {
+		p.list = append(p.list, imap.Address{})
+	}
 }
 
 // words collects what stands before a special character.

@@ -57,14 +57,11 @@ func (f Field) Value() string { return unfold(f.value) }
 // Fields iterates over the fields in order.
 func (h Header) Fields() iter.Seq[Field] {
 	return func(yield func(Field) bool) {
-		b := h.raw
-		for len(b) > 0 {
-			n := fieldLen(b)
-			raw := b[:n]
+		for b := h.raw; len(b) > 0; {
 			offset := h.Start + int64(len(h.raw)-len(b))
-			b = b[n:]
-			name, value, ok := splitField(raw)
-			if ok && !yield(Field{Name: name, Offset: offset, Raw: raw, value: value}) {
+			var f rawField
+			f, b = nextField(b)
+			if f.name > 0 && !yield(Field{Name: string(f.raw[:f.name]), Offset: offset, Raw: f.raw, value: f.value()}) {
 				return
 			}
 		}
@@ -127,14 +124,100 @@ func fieldLen(b []byte) int {
 	}
 }
 
-// splitField takes a field apart; ok is false for the empty line at the end of
-// a header and for an mbox "From " line.
-func splitField(raw []byte) (name string, value []byte, ok bool) {
-	n := nameLen(raw)
-	if n == 0 {
-		return "", nil, false
+// rawField is a field as nextField finds it.
+type rawField struct {
+	raw  []byte
+	name int // octets of the name; 0 for the empty line at the end and for an mbox "From " line
+}
+
+// nextField takes the field at the start of b, which is not empty.
+func nextField(b []byte) (f rawField, rest []byte) {
+	n := fieldLen(b)
+	return rawField{raw: b[:n], name: nameLen(b[:n])}, b[n:]
+}
+
+func (f rawField) value() []byte { return f.raw[bytes.IndexByte(f.raw, ':')+1:] }
+
+// fieldID is a field that the index knows.
+type fieldID uint8
+
+const (
+	idOther fieldID = iota
+	idDate
+	idSubject
+	idFrom
+	idSender
+	idReplyTo
+	idTo
+	idCc
+	idBcc
+	idInReplyTo
+	idMessageID
+	idReferences
+	idContentType
+	idEncoding
+	idContentID
+	idDescription
+	idDisposition
+	idLanguage
+	idLocation
+	fieldIDs
+)
+
+// maxKnownName is the length of the longest name that id knows.
+const maxKnownName = len("content-transfer-encoding")
+
+// id tells what the field is.
+func (f rawField) id() fieldID {
+	var lower [maxKnownName]byte
+	if f.name < 2 || f.name > maxKnownName {
+		return idOther
 	}
-	return string(raw[:n]), raw[bytes.IndexByte(raw, ':')+1:], true
+	for i, c := range f.raw[:f.name] {
+		if c >= 'A' && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		lower[i] = c
+	}
+	switch string(lower[:f.name]) {
+	case "date":
+		return idDate
+	case "subject":
+		return idSubject
+	case "from":
+		return idFrom
+	case "sender":
+		return idSender
+	case "reply-to":
+		return idReplyTo
+	case "to":
+		return idTo
+	case "cc":
+		return idCc
+	case "bcc":
+		return idBcc
+	case "in-reply-to":
+		return idInReplyTo
+	case "message-id":
+		return idMessageID
+	case "references":
+		return idReferences
+	case "content-type":
+		return idContentType
+	case "content-transfer-encoding":
+		return idEncoding
+	case "content-id":
+		return idContentID
+	case "content-description":
+		return idDescription
+	case "content-disposition":
+		return idDisposition
+	case "content-language":
+		return idLanguage
+	case "content-location":
+		return idLocation
+	}
+	return idOther
 }
 
 // nameLen is the length of the field name at the start of a line, 0 if the

@@ -45,8 +45,8 @@ func TestHostile(t *testing.T) {
 		"long line":       "Subject: " + strings.Repeat("x", 8*mega) + "\r\n\r\nbody",
 		"long name":       strings.Repeat("x", 8*mega) + ": y\r\n\r\nbody",
 		"long first":      strings.Repeat(" ", 8*mega) + "\r\n\r\nbody",
-		"fields":          strings.Repeat("a:\r\n", 2*mega) + "\r\nbody",
-		"continuations":   "a: b\r\n" + strings.Repeat(" \r\n", 2*mega) + "\r\nbody",
+		"fields":          strings.Repeat("a:\r\n", mega) + "\r\nbody",
+		"continuations":   "a: b\r\n" + strings.Repeat(" \r\n", mega) + "\r\nbody",
 		"parameters":      "Content-Type: text/plain" + strings.Repeat(";a=b", mega/4) + "\r\n\r\nbody",
 		"continued":       "Content-Type: text/plain" + strings.Repeat(";a*0=b;a*99999999999999999999=c", mega/32) + "\r\n\r\n",
 		"comments":        "From: " + strings.Repeat("(", mega-100) + "\r\nTo: " + strings.Repeat("(", 50),
@@ -56,7 +56,7 @@ func TestHostile(t *testing.T) {
 		"quotes":          "From: " + strings.Repeat(`"\`, mega/2-100) + "\r\n\r\n",
 		"words":           "Subject: " + strings.Repeat("=?utf-8?q?", mega/10-100) + "\r\n\r\n",
 		"NUL":             strings.Repeat("\x00", 8*mega),
-		"empty lines":     strings.Repeat("\n", 8*mega),
+		"empty lines":     strings.Repeat("\n", 2*mega),
 		"message lists": "Content-Type: multipart/mixed; boundary=x\r\n\r\n" +
 			strings.Repeat("--x\r\nContent-Type: message/rfc822\r\n\r\nTo: "+strings.Repeat("a,", 1000)+"\r\n\r\n", 2*MaxParts),
 	}
@@ -71,6 +71,13 @@ func TestHostile(t *testing.T) {
 			bs, err := x.BodyStructure()
 			if err != nil {
 				t.Fatal(err)
+			}
+			s, err := new(Describer).Describe(bytes.NewReader(b), int64(len(b)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := len(s.Append(nil)); n > MaxStored {
+				t.Errorf("a record of %d octets", n)
 			}
 			if d := processorTime(t) - start; d > maxWork {
 				t.Errorf("took %v", d)

@@ -51,13 +51,17 @@ func firstToken(v string) string {
 // character set information removed (RFC 2231 sections 3 and 4).
 func (ps params) get(name string) string {
 	var first, extended string
-	var have, haveExtended bool
+	var have, haveExtended, haveSections bool
 	for _, p := range ps {
+		rest, ok := strings.CutPrefix(p.name, name)
 		switch {
-		case p.name == name && !have:
+		case !ok:
+		case rest == "" && !have:
 			first, have = p.value, true
-		case p.name == name+"*" && !haveExtended:
+		case rest == "*" && !haveExtended:
 			extended, haveExtended = decodeExtended(p.value, true), true
+		case len(rest) > 1 && rest[0] == '*':
+			haveSections = true
 		}
 	}
 	switch {
@@ -65,8 +69,10 @@ func (ps params) get(name string) string {
 		return extended
 	case have:
 		return first
+	case haveSections:
+		return ps.continued(name)
 	}
-	return ps.continued(name)
+	return ""
 }
 
 func (ps params) continued(name string) string {
@@ -193,10 +199,18 @@ func (s *scanner) comment() string {
 func (s *scanner) token() string {
 	s.skipSpace()
 	start := s.i
-	for !s.end() && s.s[s.i] > ' ' && !strings.ContainsRune(`()<>@,;:\"/[]?=`, rune(s.s[s.i])) {
+	for !s.end() && s.s[s.i] > ' ' && !isTSpecial(s.s[s.i]) {
 		s.i++
 	}
 	return s.s[start:s.i]
+}
+
+func isTSpecial(c byte) bool {
+	switch c {
+	case '(', ')', '<', '>', '@', ',', ';', ':', '\\', '"', '/', '[', ']', '?', '=':
+		return true
+	}
+	return false
 }
 
 // quoted reads a quoted-string whose opening quote was taken; an unclosed one

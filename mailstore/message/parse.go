@@ -47,6 +47,9 @@ type Part struct {
 	opaque bool
 	// implied: no Content-Type, so that of its surroundings holds.
 	implied bool
+	// note: what a Describer keeps of the header, 1 for the first; 0 for a part
+	// without a header of its own.
+	note int
 }
 
 // Range is the part with its header.
@@ -64,10 +67,15 @@ type Index struct {
 // where r fails, the index is that of the octets before, and Err tells.
 func Parse(r io.ReaderAt, size int64) *Index {
 	p := parser{lr: newLineReader(r, size, 0, bodyBuffer)}
-	root := new(Part)
+	return p.index()
+}
+
+// index parses the whole message.
+func (p *parser) index() *Index {
+	root := p.part()
 	p.parts = 1
-	p.entity(root, 0, "text/plain")
-	return &Index{Root: root, r: r, size: p.lr.size, err: p.lr.err}
+	p.entity(root, 0, "text/plain", true)
+	return &Index{Root: root, r: p.lr.r, size: p.lr.size, err: p.lr.err}
 }
 
 // ParseTop computes an index without the structure of the body, for those who
@@ -100,13 +108,29 @@ func (x *Index) Header(p *Part) (Header, error) {
 // parser makes one pass over the lines of a message.
 type parser struct {
 	lr     *lineReader
-	bounds []string // boundaries of the multiparts around, outermost first
+	bounds []string       // boundaries of the multiparts around, outermost first
+	levels map[string]int // the innermost place of each, where they are many; nil before
 	parts  int
+	room   []Part     // that the next parts are made of
+	block  int        // size of the last room
+	d      *Describer // that is told of each part's header; nil for none
+	st     stop       // the last one
 
 	seen    tally
 	before  tally // seen, before the last line
 	pending bool  // the last line is to be delivered again
 	last    line
+}
+
+// part makes a part. They come in blocks, since most messages have several.
+func (p *parser) part() *Part {
+	if len(p.room) == 0 {
+		p.block = min(max(2*p.block, 4), 256)
+		p.room = make([]Part, p.block)
+	}
+	part := &p.room[0]
+	p.room = p.room[1:]
+	return part
 }
 
 // tally is what the parser knows of the lines that it passed.
@@ -129,7 +153,7 @@ func (p *parser) next() (line, *stop) {
 	if !p.pending {
 		ln, ok := p.lr.next()
 		if !ok {
-			return line{}, &stop{level: -1, end: p.lr.offset(), tally: p.seen}
+			return line{}, p.stop(stop{level: -1, end: p.lr.offset(), tally: p.seen})
 		}
 		p.last = ln
 	}
@@ -141,9 +165,15 @@ func (p *parser) next() (line, *stop) {
 	}
 	if level, closing := p.delimiter(p.last); level >= 0 {
 		end := p.last.start - p.before.prev.term
-		return line{}, &stop{level: level, closing: closing, end: end, tally: p.before}
+		return line{}, p.stop(stop{level: level, closing: closing, end: end, tally: p.before})
 	}
 	return p.last, nil
+}
+
+// stop keeps the stop; nobody needs the one before it any more.
+func (p *parser) stop(st stop) *stop {
+	p.st = st
+	return &p.st
 }
 
 // unread makes next return the last line again.
@@ -178,13 +208,56 @@ func (p *parser) delimiter(ln line) (level int, closing bool) {
 	return -1, false
 }
 
+// level is the innermost place of a boundary, -1 for none.
 func (p *parser) level(b []byte) int {
+	if len(p.bounds) > manyBounds {
+		if i, ok := p.levels[string(b)]; ok {
+			return i
+		}
+		return -1
+	}
 	for i := len(p.bounds) - 1; i >= 0; i-- {
 		if string(b) == p.bounds[i] {
 			return i
 		}
 	}
 	return -1
+}
+
+// manyBounds is how many boundaries are compared one by one.
+const manyBounds = 8
+
+// push adds the boundary of the multipart that begins.
+func (p *parser) push(boundary string) {
+	p.bounds = append(p.bounds, boundary)
+	if len(p.bounds) <= manyBounds {
+		return
+	}
+	if p.levels == nil {
+		p.levels = make(map[string]int)
+		for i, b := range p.bounds {
+			p.levels[b] = i
+		}
+	}
+	p.levels[boundary] = len(p.bounds) - 1
+}
+
+// pop removes the boundaries from a level on.
+func (p *parser) pop(level int) {
+	for len(p.bounds) > level {
+		last := len(p.bounds) - 1
+		boundary := p.bounds[last]
+		p.bounds = p.bounds[:last]
+		if p.levels == nil {
+			continue
+		}
+		delete(p.levels, boundary)
+		for i, b := range p.bounds { // one further out may be the same
+			if b == boundary {
+				p.levels[b] = i
+			}
+		}
+	}
 }
 
 // read returns a header section that was just passed.
@@ -230,10 +303,11 @@ func inHeader(b []byte, first bool) bool {
 	return nameLen(b) > 0 || isWSP(b[0])
 }
 
-// entity parses one entity from its header to its end.
-func (p *parser) entity(part *Part, depth int, implied string) *stop {
+// entity parses one entity from its header to its end; message tells that it
+// is a message and not a part of one.
+func (p *parser) entity(part *Part, depth int, implied string, message bool) *stop {
 	st := p.header(part)
-	boundary := p.classify(part, depth, implied)
+	boundary := p.classify(part, depth, implied, message)
 	from := p.seen
 	switch {
 	case st != nil:
@@ -241,9 +315,9 @@ func (p *parser) entity(part *Part, depth int, implied string) *stop {
 	case part.Type == "multipart":
 		st = p.multipart(part, depth, boundary)
 	case isMessage(part):
-		part.Message = new(Part)
+		part.Message = p.part()
 		p.parts++
-		st = p.entity(part.Message, depth+1, "text/plain")
+		st = p.entity(part.Message, depth+1, "text/plain", true)
 	default:
 		st = p.skip()
 	}
@@ -295,7 +369,7 @@ func (p *parser) multipart(part *Part, depth int, boundary string) *stop {
 	if boundary == "" {
 		return p.skip()
 	}
-	p.bounds = append(p.bounds, boundary)
+	p.push(boundary)
 	implied := "text/plain"
 	if part.Subtype == "digest" { // RFC 2046 section 5.1.5
 		implied = "message/rfc822"
@@ -303,13 +377,13 @@ func (p *parser) multipart(part *Part, depth int, boundary string) *stop {
 	st := p.skip() // the preamble
 	for st.level == level && !st.closing {
 		if p.parts++; p.parts >= MaxParts {
-			p.bounds = nil // the last part takes the rest
+			p.pop(0) // the last part takes the rest
 		}
-		child := new(Part)
+		child := p.part()
 		part.Children = append(part.Children, child)
-		st = p.entity(child, depth+1, implied)
+		st = p.entity(child, depth+1, implied, false)
 	}
-	p.bounds = p.bounds[:min(level, len(p.bounds))]
+	p.pop(level)
 	if st.level == level {
 		st = p.skip() // the epilogue
 	}
@@ -318,18 +392,20 @@ func (p *parser) multipart(part *Part, depth int, boundary string) *stop {
 
 // classify sets what the header says about the body, and returns the boundary
 // of a multipart.
-func (p *parser) classify(part *Part, depth int, implied string) (boundary string) {
+func (p *parser) classify(part *Part, depth int, implied string, message bool) (boundary string) {
 	h := p.read(part.Header)
 	part.Encoding = "7bit"
 	var ct string
 	var haveCT, haveEncoding bool
-	for f := range h.Fields() {
-		switch {
-		case !haveCT && strings.EqualFold(f.Name, "Content-Type"):
-			ct, haveCT = f.Value(), true
-		case !haveEncoding && strings.EqualFold(f.Name, "Content-Transfer-Encoding"):
+	for b := h.raw; len(b) > 0; {
+		var f rawField
+		f, b = nextField(b)
+		switch id := f.id(); {
+		case !haveCT && id == idContentType:
+			ct, haveCT = unfold(f.value()), true
+		case !haveEncoding && id == idEncoding:
 			haveEncoding = true
-			if e := firstToken(f.Value()); e != "" {
+			if e := firstToken(unfold(f.value())); e != "" {
 				part.Encoding = strings.ToLower(e)
 			}
 		}
@@ -355,6 +431,9 @@ func (p *parser) classify(part *Part, depth int, implied string) (boundary strin
 		if len(boundary) > MaxBoundary {
 			boundary = ""
 		}
+	}
+	if p.d != nil {
+		p.d.header(part, h, params, message)
 	}
 	return boundary
 }

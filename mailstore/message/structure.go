@@ -116,7 +116,7 @@ func languages(v string) []string {
 	var l []string
 	for !s.end() && len(l) < maxParams {
 		if t := s.token(); t != "" {
-			l = append(l, t)
+			l = append(l, legible(t))
 		}
 		for !s.end() && s.s[s.i] != ',' {
 			s.i++

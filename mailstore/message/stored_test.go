@@ -1,0 +1,363 @@
+package message
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
+)
+
+// tester is what checks need of a test, be it rapid's or not.
+type tester interface {
+	Helper()
+	Errorf(format string, args ...any)
+	Fatalf(format string, args ...any)
+}
+
+// tracePrefix are fields as delivery puts them in front.
+const tracePrefix = "Return-Path: <alice@crepes.fr>\r\nReceived: from crepes.fr\r\n\tby hamburger.edu; Fri, 27 Nov 2026 03:40:31 +0000\r\n"
+
+// checkStored states what holds for the record of any octets.
+func checkStored(t tester, d *Describer, b []byte) {
+	t.Helper()
+	s, err := d.Describe(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatalf("Describe: %v", err)
+	}
+	x := Parse(bytes.NewReader(b), int64(len(b)))
+	checkWire(t, s, x)
+	record := s.Append(nil)
+	if len(record) > MaxStored {
+		t.Errorf("a record of %d octets", len(record))
+	}
+	r, err := ReadStored(record)
+	if err != nil {
+		t.Fatalf("ReadStored: %v", err)
+	}
+	if diff := cmp.Diff(*s, r, cmp.AllowUnexported(Stored{}), cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("another record came back: %s", diff)
+	}
+	if (s.Envelope == nil) != (r.Envelope == nil) || (s.BodyStructure == nil) != (r.BodyStructure == nil) || (s.parts == nil) != (r.parts == nil) {
+		t.Errorf("what is missing is another thing than what is empty")
+	}
+	if again := r.Append(nil); !bytes.Equal(again, record) {
+		t.Errorf("a record is not its own copy")
+	}
+	checkIDs(t, &r)
+	checkStoredIndex(t, &r, b, x)
+	if !r.Headed {
+		return
+	}
+	// The same with header fields in front.
+	whole := append([]byte(tracePrefix), b...)
+	y := Parse(bytes.NewReader(whole), int64(len(whole)))
+	checkStoredPrefix(t, &r, whole, y)
+	checkWire(t, s, y)
+}
+
+// checkWire compares the wire form with what the index says.
+func checkWire(t tester, s *Stored, x *Index) {
+	t.Helper()
+	if s.Envelope != nil {
+		env, err := x.Envelope()
+		if err != nil {
+			t.Fatalf("Envelope: %v", err)
+		}
+		v, err := readWhole(s.Envelope)
+		if err != nil {
+			t.Fatalf("ENVELOPE %q: %v", s.Envelope, err)
+		}
+		got, err := v.envelope()
+		if err != nil {
+			t.Fatalf("ENVELOPE %q: %v", s.Envelope, err)
+		}
+		if want := envelopeText(asSent(env)); got != want {
+			t.Errorf("ENVELOPE\n%s\nwant\n%s", got, want)
+		}
+		if !s.Sent().Equal(env.Date) || s.Sent().Format(time.RFC3339) != env.Date.Format(time.RFC3339) {
+			t.Errorf("Sent %v, Date %v", s.Sent(), env.Date)
+		}
+	}
+	if s.BodyStructure != nil {
+		bs, err := x.BodyStructure()
+		if err != nil {
+			t.Fatalf("BodyStructure: %v", err)
+		}
+		v, err := readWhole(s.BodyStructure)
+		if err != nil {
+			t.Fatalf("BODYSTRUCTURE %q: %v", s.BodyStructure, err)
+		}
+		got, err := v.structure()
+		if err != nil {
+			t.Fatalf("BODYSTRUCTURE %q: %v", s.BodyStructure, err)
+		}
+		eachEnvelope(bs)
+		if want := structureText(bs); got != want {
+			t.Errorf("BODYSTRUCTURE\n%s\nwant\n%s", got, want)
+		}
+	}
+}
+
+// asSent fills in what goes out for an envelope: the defaults of RFC 9051
+// section 7.5.2, and encoded words.
+func asSent(e *imap.Envelope) *imap.Envelope {
+	if e.Sender == nil {
+		e.Sender = slices.Clone(e.From)
+	}
+	if e.ReplyTo == nil {
+		e.ReplyTo = slices.Clone(e.From)
+	}
+	e.Subject = mime.QEncoding.Encode("utf-8", e.Subject)
+	for _, l := range [][]imap.Address{e.From, e.Sender, e.ReplyTo, e.To, e.Cc, e.Bcc} {
+		for i := range l {
+			l[i].Name = mime.QEncoding.Encode("utf-8", l[i].Name)
+		}
+	}
+	return e
+}
+
+func eachEnvelope(bs imap.BodyStructure) {
+	bs.Walk(func(_ []int, part imap.BodyStructure) bool {
+		if s, ok := part.(*imap.BodyStructureSinglePart); ok && s.MessageRFC822 != nil {
+			asSent(s.MessageRFC822.Envelope)
+			eachEnvelope(s.MessageRFC822.BodyStructure)
+		}
+		return true
+	})
+}
+
+func checkIDs(t tester, s *Stored) {
+	t.Helper()
+	n := 0
+	for id := range s.References() {
+		if n++; len(id) == 0 || len(id) > MaxThreadID || bytes.ContainsAny(id, "<> \t\r\n\x00") {
+			t.Errorf("reference %q", id)
+		}
+	}
+	if n > MaxReferences || len(s.MessageID) > MaxThreadID || len(s.BaseSubject) > MaxSubject {
+		t.Errorf("%d references, id of %d, subject of %d octets", n, len(s.MessageID), len(s.BaseSubject))
+	}
+	if again := BaseSubject(string(s.BaseSubject)); !bytes.Equal(again, s.BaseSubject) && !bytes.Contains(s.BaseSubject, []byte("=?")) {
+		t.Errorf("base subject of %q is %q", s.BaseSubject, again)
+	}
+}
+
+func checkStoredIndex(t tester, s *Stored, b []byte, want *Index) {
+	t.Helper()
+	if _, err := s.Index(bytes.NewReader(b), 0, int64(len(b))+1); err == nil {
+		t.Errorf("an index of another size")
+	}
+	if s.parts == nil {
+		if _, err := s.Index(bytes.NewReader(b), 0, int64(len(b))); !errors.Is(err, ErrNotStored) {
+			t.Errorf("an index without parts: %v", err)
+		}
+		return
+	}
+	got, err := s.Index(bytes.NewReader(b), 0, int64(len(b)))
+	if err != nil {
+		t.Fatalf("Index: %v", err)
+	}
+	equalIndex(t, got, want)
+}
+
+func checkStoredPrefix(t tester, s *Stored, whole []byte, want *Index) {
+	t.Helper()
+	got, err := s.Index(bytes.NewReader(whole), int64(len(tracePrefix)), int64(len(whole)))
+	if errors.Is(err, ErrNotStored) && s.parts == nil {
+		return
+	}
+	if err != nil {
+		t.Fatalf("Index with a prefix: %v", err)
+	}
+	equalIndex(t, got, want)
+}
+
+func equalIndex(t tester, got, want *Index) {
+	t.Helper()
+	diff := cmp.Diff(want.Root, got.Root, cmp.AllowUnexported(Part{}), cmpopts.EquateEmpty(), cmpopts.IgnoreFields(Part{}, "note"))
+	if diff != "" || got.size != want.size {
+		t.Errorf("the stored index differs: %s", diff)
+	}
+}
+
+func TestStoredFixtures(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.msg")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no fixtures: %v", err)
+	}
+	var d Describer // one for all, as in the store
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".msg"), func(t *testing.T) {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkStored(t, &d, b)
+		})
+	}
+}
+
+// TestStoredSections asks an index from a record for sections.
+func TestStoredSections(t *testing.T) {
+	var d Describer
+	b := typical()
+	s, err := d.Describe(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := append([]byte(tracePrefix), b...)
+	got, err := s.Index(bytes.NewReader(whole), int64(len(tracePrefix)), int64(len(whole)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Parse(bytes.NewReader(whole), int64(len(whole)))
+	for _, part := range [][]int{nil, {1}, {1, 1}, {1, 2}, {2}, {3}, {1, 3}} {
+		for _, spec := range []imap.PartSpecifier{imap.PartSpecifierNone, imap.PartSpecifierHeader, imap.PartSpecifierText, imap.PartSpecifierMIME} {
+			section := &imap.FetchItemBodySection{Part: part, Specifier: spec}
+			if !bytes.Equal(sectionBytes(t, got, section), sectionBytes(t, want, section)) {
+				t.Errorf("BODY[%v %s] differs", part, spec)
+			}
+		}
+		r, ok := got.Binary(part)
+		r2, ok2 := want.Binary(part)
+		one, _ := io.ReadAll(r)
+		two, _ := io.ReadAll(r2)
+		if ok != ok2 || !bytes.Equal(one, two) {
+			t.Errorf("BINARY[%v] differs", part)
+		}
+	}
+}
+
+// genMessage draws a MIME entity with the faults that mail has.
+func genMessage(depth int) *rapid.Generator[string] {
+	return rapid.Custom(func(t *rapid.T) string {
+		var b strings.Builder
+		boundary := rapid.SampledFrom([]string{"a", "b", "=_x y", "a--", "\"'"}).Draw(t, "boundary")
+		kind := rapid.SampledFrom([]string{"none", "text/plain; charset=utf-8", "text/html; charset=\"x\\\"y\"; charset*=no''z", "image/png; name*0=a; name*1*=%C3%BC; name=\xfc",
+			"multipart/mixed", "multipart/alternative", "multipart/digest", "message/rfc822", "broken", "T\xe9xt/PLAIN"}).Draw(t, "kind")
+		fields := []string{
+			"Subject: Re: [l] =?utf-8?q?=C3=BC?= x (fwd)", "Subject: gr\xfc\xdfe \"\\", "subject:", "From: A <a@b>, \"c \\\" d\" <e@f> (x)",
+			"To: g: a@b, \xfc@c;, <x>", "Sender:", "Reply-To: r@s", "Date: Fri, 27 Nov 2026 04:40:31 +0100", "Date: 27 Nov 26 4:40 EST", "Date: never \x01",
+			"Message-ID: <1@a>", "Message-ID:\r\n bare@b", "In-Reply-To: yours of today <2@a> <3@a>", "References: <1@a>\r\n <2@a>\x00<4 5@a>",
+			"Content-Transfer-Encoding: BASE64", "Content-Transfer-Encoding: x-\xe9", "Content-ID: <i@d>", "Content-Description: a \"b\" \\", "Content-Disposition: attachment; filename=\"a b\"",
+			"Content-Language: de, en (x)", "Content-Location: http://x/\xe4", "Content-Length: 5", "no field", " continued", "X: " + strings.Repeat("long ", 900),
+			"Subject: " + strings.Repeat("s", 4097),
+		}
+		eol := rapid.SampledFrom([]string{"\r\n", "\r\n", "\n"}).Draw(t, "eol")
+		for range rapid.IntRange(0, 8).Draw(t, "fields") {
+			b.WriteString(rapid.SampledFrom(fields).Draw(t, "field") + eol)
+		}
+		switch {
+		case kind == "none":
+		case strings.HasPrefix(kind, "multipart"):
+			fmt.Fprintf(&b, "Content-Type: %s; boundary=%q%s", kind, boundary, eol)
+		default:
+			b.WriteString("Content-Type: " + kind + eol)
+		}
+		if rapid.IntRange(0, 9).Draw(t, "end") > 0 {
+			b.WriteString(eol)
+		}
+		switch {
+		case depth > 0 && strings.HasPrefix(kind, "multipart"):
+			for range rapid.IntRange(0, 3).Draw(t, "parts") {
+				b.WriteString(eol + "--" + boundary + eol + genMessage(depth-1).Draw(t, "part"))
+			}
+			if rapid.Bool().Draw(t, "closed") {
+				b.WriteString(eol + "--" + boundary + "--" + eol)
+			}
+		case depth > 0 && kind == "message/rfc822":
+			b.WriteString(genMessage(depth-1).Draw(t, "message"))
+		default:
+			b.WriteString(rapid.SampledFrom([]string{"", "text", "text" + eol, "a" + eol + "b" + eol + eol, "\x00\xff", "--a" + eol, "QUJD" + eol}).Draw(t, "body"))
+		}
+		return b.String()
+	})
+}
+
+func TestStoredProperties(t *testing.T) {
+	var d Describer
+	rapid.Check(t, func(t *rapid.T) {
+		checkStored(t, &d, []byte(genMessage(4).Draw(t, "message")))
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		checkStored(t, &d, rapid.SliceOf(rapid.SampledFrom([]byte("\r\n\r\n :;=\"(<>[]@,-a\x00\xff"))).Draw(t, "garbage"))
+	})
+}
+
+func FuzzStored(f *testing.F) {
+	files, err := filepath.Glob("testdata/*.msg")
+	if err != nil || len(files) == 0 {
+		f.Fatalf("no fixtures: %v", err)
+	}
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var d Describer
+		checkStored(t, &d, b)
+	})
+}
+
+// FuzzReadStored: a record that is read is written as it stood, and an index
+// that comes of it lies inside its message.
+func FuzzReadStored(f *testing.F) {
+	var d Describer
+	b := typical()
+	s, err := d.Describe(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(s.Append(nil))
+	f.Fuzz(func(t *testing.T, record []byte) {
+		s, err := ReadStored(record)
+		if err != nil {
+			if !errors.Is(err, ErrRecord) {
+				t.Errorf("ReadStored: %v", err)
+			}
+			return
+		}
+		r, err := ReadStored(s.Append(nil))
+		if err != nil || !cmp.Equal(s, r, cmp.AllowUnexported(Stored{}), cmpopts.EquateEmpty()) {
+			t.Errorf("%+v was written as %+v, %v", s, r, err)
+		}
+		s.Sent()
+		for range s.References() {
+		}
+		x, err := s.Index(bytes.NewReader(nil), 0, s.Size)
+		if err == nil {
+			checkTree(t, x.Root, Range{0, s.Size})
+		}
+	})
+}
+
+// checkTree states where the parts of any index lie.
+func checkTree(t *testing.T, p *Part, within Range) {
+	t.Helper()
+	if p.Header.Start < within.Start || p.Header.End < p.Header.Start || p.Body.Start != p.Header.End || p.Body.End < p.Body.Start || p.Body.End > within.End {
+		t.Fatalf("part %v %v outside %v", p.Header, p.Body, within)
+	}
+	from := p.Body.Start
+	for _, c := range p.Children {
+		checkTree(t, c, Range{from, p.Body.End})
+		from = c.Body.End
+	}
+	if p.Message != nil {
+		checkTree(t, p.Message, p.Body)
+	}
+}
