@@ -64,17 +64,14 @@ func newSelection(readOnly bool) *selection {
 // load reads the mailbox as it is. It returns the number of the first message
 // without \Seen.
 func (b *selection) load(v *mailstore.View, row mailstore.Mailbox) (firstUnseen uint32, err error) {
-	b.id, b.modseq = row.ID, row.ModSeq
-	b.uids = make([]mailstore.UID, 0, row.Messages)
-	err = v.Messages(row.ID, 1, 0, func(m mailstore.Message) bool {
-		b.uids = append(b.uids, m.UID)
-		b.learn(m.Flags)
-		if firstUnseen == 0 && m.Flags.System&mailstore.Seen == 0 {
-			firstUnseen = uint32(len(b.uids))
-		}
-		return true
-	})
-	return firstUnseen, err
+	box, err := v.Select(row.ID)
+	if err != nil {
+		return 0, err
+	}
+	b.id, b.modseq = box.ID, box.ModSeq
+	b.uids = slices.Clip(box.UIDs) // shared: what is added goes into a copy
+	b.learn(mailstore.Flags{Keywords: box.Keywords})
+	return box.FirstUnseen, nil
 }
 
 // learn notes keywords for FLAGS responses and reports whether one was new.
@@ -228,7 +225,7 @@ func (b *selection) tellGone(write func(seq uint32) error) error {
 			}
 		}
 	}
-	b.uids = slices.DeleteFunc(b.uids, func(uid mailstore.UID) bool { return b.gone[uid] })
+	b.uids = slices.DeleteFunc(slices.Clone(b.uids), func(uid mailstore.UID) bool { return b.gone[uid] })
 	clear(b.gone)
 	return nil
 }

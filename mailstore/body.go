@@ -271,8 +271,8 @@ func (s *Store) OpenMessage(ctx context.Context, m Message) (Content, error) {
 // the row and the body read in one snapshot.
 func (s *Store) OpenUID(ctx context.Context, m MailboxID, uid UID) (Content, error) {
 	return s.openIn(ctx, func(snap Snapshot) (BodyID, string, error) {
-		row, err := snap.Message(m, uid)
-		return row.Body, row.Prefix, err
+		msg, err := (&View{s: s, r: snap}).Message(m, uid)
+		return msg.Body, msg.Prefix, err
 	})
 }
 

@@ -7,10 +7,9 @@ import (
 
 // Engine is what a storage engine offers: an index of typed rows with one
 // write transaction at a time and any number of snapshots, and files for large
-// bodies. It knows nothing of what the rows mean: counters, UIDs, reference
-// counts and the change record are kept by this package, above it. An engine
-// may hold many rows in one of its own (a packed index), as long as it answers
-// like one that does not; package storetest has the suite that says how.
+// bodies. It knows nothing of what the rows mean: counters, UIDs, packed blocks
+// of messages, reference counts and the change record are kept by this package,
+// above it. Package storetest has the suite that says how it must behave.
 //
 // Errors: a row that is not there is ErrNotFound; a write for which there is no
 // space wraps ErrFull. After any other error of a Writer, ErrFull included, the
@@ -117,12 +116,11 @@ type Reader interface {
 	Subscribed(a AccountID, name string) (bool, error)
 	Subscriptions(a AccountID, fn func(name string) bool) error // by name
 
-	Message(m MailboxID, uid UID) (MessageRow, error)
-	// Messages lists from <= UID <= to by UID.
-	Messages(m MailboxID, from, to UID, fn func(*MessageRow) bool) error
-	// MessagesSince lists those with ModSeq > since, in any order and in time
-	// proportional to their number.
-	MessagesSince(m MailboxID, since ModSeq, fn func(*MessageRow) bool) error
+	// Blocks lists a mailbox's blocks by First, without their Data. They belong
+	// to the receiver.
+	Blocks(m MailboxID, fn func(*BlockRow) bool) error
+	// BlockData reads the Data of one.
+	BlockData(m MailboxID, first UID) ([]byte, error)
 	// Expunges lists those with ModSeq > since, in order of ModSeq, then First.
 	Expunges(m MailboxID, since ModSeq, fn func(ExpungeRow) bool) error
 
@@ -166,19 +164,23 @@ type Writer interface {
 	PutSubscription(a AccountID, name string) error
 	DeleteSubscription(a AccountID, name string) error
 
-	InsertMessage(r *MessageRow) error
-	// UpdateMessage changes ModSeq and Flags of a message that is there.
-	UpdateMessage(r *MessageRow) error
-	// DeleteMessages deletes all with from <= UID <= to.
-	DeleteMessages(m MailboxID, from, to UID) error
+	// PutBlock writes the block that begins at First. Where Data is nil, that of
+	// the block which is there stays.
+	PutBlock(b *BlockRow) error
+	// DeleteBlock deletes the block that begins at first.
+	DeleteBlock(m MailboxID, first UID) error
+	// DeleteBlocks deletes all blocks of a mailbox.
+	DeleteBlocks(m MailboxID) error
 	PutExpunge(m MailboxID, e ExpungeRow) error
 	// DeleteExpunges deletes those with ModSeq <= upTo.
 	DeleteExpunges(m MailboxID, upTo ModSeq) error
 
 	InsertBody(b *BodyRow) error
-	// AddRefs adds delta to the references of a body that is there, and deletes
-	// it when none are left. It returns how many are, and the body's file.
-	AddRefs(id BodyID, delta int) (left int, file string, err error)
+	// AddRefs adds n > 0 references to a body that is there.
+	AddRefs(id BodyID, n int) error
+	// DropRefs takes n > 0 references from a body, and deletes it when none are
+	// left. It returns how many are, and the file of a body that it deleted.
+	DropRefs(id BodyID, n int) (left int, file string, err error)
 
 	PutQueueItem(q QueueRow) error
 	DeleteQueueItem(id QueueID) error

@@ -152,7 +152,11 @@ func (tx *Tx) dropMailbox(m MailboxID) error {
 	if err != nil {
 		return err
 	}
-	err = tx.r.Messages(m, 1, math.MaxUint32, func(r *MessageRow) bool {
+	x, err := tx.messages(m)
+	if err != nil {
+		return err
+	}
+	err = x.between(tx.r, 1, math.MaxUint32, func(r *MessageRow) bool {
 		tx.addRef(r.Body, -1)
 		return true
 	})
@@ -160,7 +164,7 @@ func (tx *Tx) dropMailbox(m MailboxID) error {
 		return err
 	}
 	err = tx.do(func(w Writer) error {
-		if err := w.DeleteMessages(m, 1, math.MaxUint32); err != nil {
+		if err := w.DeleteBlocks(m); err != nil {
 			return err
 		}
 		if err := w.DeleteExpunges(m, math.MaxInt64); err != nil {
@@ -171,6 +175,7 @@ func (tx *Tx) dropMailbox(m MailboxID) error {
 	if err != nil {
 		return err
 	}
+	tx.setEdit(m, nil)
 	tx.setBox(m, nil)
 	tx.touch(m, box.Account)
 	if box.Messages > 0 {

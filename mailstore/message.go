@@ -1,7 +1,6 @@
 package mailstore
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -48,35 +47,47 @@ func (tx *Tx) Append(m MailboxID, n NewMessage) (UID, error) {
 	if n.Internal.IsZero() {
 		n.Internal = now
 	}
-	row := MessageRow{Message: Message{
-		Flags: flags, Internal: second(n.Internal), Saved: second(now),
-		Body: id, Prefix: n.Prefix, Size: more.Storage, Unended: n.Body.unended,
-	}}
-	box, err := tx.change(m)
-	if err != nil {
+	rows := []MessageRow{{Message: Message{
+		Flags: flags, Internal: second(n.Internal), Saved: second(now), Body: id, Thread: ThreadID(id),
+		Prefix: n.Prefix, Size: more.Storage, Unended: n.Body.unended,
+	}}}
+	if err := tx.insert(m, rows); err != nil {
 		return 0, err
 	}
-	box.ModSeq++
-	if err := tx.insert(box, &row); err != nil {
-		return 0, err
-	}
-	return row.UID, tx.spend(box.Account, more)
+	tx.addRef(id, 1)
+	return rows[0].UID, tx.spend(to.Account, more)
 }
 
-// insert adds a row to the mailbox at its present mod-sequence.
-func (tx *Tx) insert(box *MailboxRow, row *MessageRow) error {
-	if box.UIDNext == math.MaxUint32 {
-		return fmt.Errorf("%w: the mailbox has used up its UIDs", ErrLimit)
-	}
-	row.Mailbox, row.UID = box.ID, box.UIDNext
-	row.ModSeq, row.Created = box.ModSeq, box.ModSeq
-	if err := tx.do(func(w Writer) error { return w.InsertMessage(row) }); err != nil {
+// insert adds rows at the end of a mailbox, in one change, and sets their UIDs
+// and mod-sequences.
+func (tx *Tx) insert(m MailboxID, rows []MessageRow) error {
+	c, stamp, err := tx.edit(m)
+	if err != nil {
 		return err
 	}
-	box.UIDNext++
-	box.count(row, 1)
-	tx.addRef(row.Body, 1)
-	tx.touch(box.ID, box.Account)
+	row, err := tx.box(m)
+	if err != nil {
+		return err
+	}
+	if uint64(row.UIDNext)+uint64(len(rows)) > math.MaxUint32 {
+		return fmt.Errorf("%w: the mailbox has used up its UIDs", ErrLimit)
+	}
+	for i := range rows {
+		r := &rows[i]
+		r.Mailbox, r.UID = m, row.UIDNext+UID(i)
+		r.ModSeq, r.Created = stamp, stamp
+	}
+	if err := c.append(tx.r, rows, stamp); err != nil {
+		return err
+	}
+	box, err := tx.keep(c)
+	if err != nil {
+		return err
+	}
+	box.UIDNext += UID(len(rows))
+	for i := range rows {
+		box.count(&rows[i], 1)
+	}
 	return nil
 }
 
@@ -106,39 +117,49 @@ func (tx *Tx) SetFlags(m MailboxID, uids []UID, how FlagChange, f Flags, unchang
 	if f, err = f.clean(); err != nil {
 		return nil, nil, err
 	}
-	rows, err := tx.rows(m, runsOf(uids))
+	c, stamp, err := tx.edit(m)
 	if err != nil {
 		return nil, nil, err
 	}
-	var box *MailboxRow
-	for i := range rows {
-		row := &rows[i]
-		if unchangedSince > 0 && row.ModSeq > unchangedSince {
-			modified = append(modified, row.UID)
-			continue
+	now = make([]Message, 0, len(uids))
+	changed, unseen := false, 0
+	err = c.update(tx.r, runsOf(uids), stamp, func(o *opened, i int) (bool, error) {
+		if unchangedSince > 0 && o.marks.modseqs[i] > unchangedSince {
+			modified = append(modified, o.marks.uids[i])
+			return false, nil
 		}
-		flags := row.Flags.combine(how, f)
+		old := o.marks.flagsOf(i)
+		flags := old.combine(how, f)
 		if len(flags.Keywords) > MaxKeywords {
-			return nil, nil, fmt.Errorf("%w: more than %d", ErrFlags, MaxKeywords)
+			return false, fmt.Errorf("%w: more than %d", ErrFlags, MaxKeywords)
 		}
-		if !flags.equal(row.Flags) {
-			if box == nil {
-				if box, err = tx.change(m); err != nil {
-					return nil, nil, err
-				}
-				box.ModSeq++
-				tx.touch(m, box.Account)
-			}
-			box.count(row, -1)
-			row.Flags, row.ModSeq = flags, box.ModSeq
-			box.count(row, 1)
-			if err := tx.do(func(w Writer) error { return w.UpdateMessage(row) }); err != nil {
-				return nil, nil, err
-			}
+		did := !flags.equal(old)
+		if did {
+			unseen += unseenBy(flags) - unseenBy(old)
+			o.marks.flags[i], o.marks.modseqs[i] = flags.System, stamp
+			o.marks.setKeys(i, flags.Keywords)
+			changed = true
 		}
-		now = append(now, row.Message)
+		now = append(now, o.row(i).Message)
+		return did, nil
+	})
+	if err != nil || !changed {
+		return now, modified, err
 	}
+	box, err := tx.keep(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	box.Unseen += uint32(unseen)
 	return now, modified, nil
+}
+
+// unseenBy is what a message with these flags adds to a count of unseen ones.
+func unseenBy(f Flags) int {
+	if f.System&Seen == 0 {
+		return 1
+	}
+	return 0
 }
 
 // runs are the neighbours in a set of UIDs.
@@ -164,76 +185,62 @@ func runsOf(uids []UID) []run {
 // everything is the run of all messages.
 func everything() []run { return []run{{1, math.MaxUint32}} }
 
-// rows reads the messages in runs, by UID.
-func (tx *Tx) rows(m MailboxID, runs []run) ([]MessageRow, error) {
-	if _, err := tx.box(m); err != nil {
-		return nil, err
-	}
-	var rows []MessageRow
-	for _, r := range runs {
-		if r.first == r.last {
-			row, err := tx.r.Message(m, r.first)
-			if errors.Is(err, ErrNotFound) {
-				continue
-			}
-			if err != nil {
-				return nil, err
-			}
-			rows = append(rows, row)
-			continue
-		}
-		err := tx.r.Messages(m, r.first, r.last, func(row *MessageRow) bool {
-			rows = append(rows, *row)
-			return true
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return rows, nil
-}
-
 // Expunge removes those uids that exist and returns them.
 func (tx *Tx) Expunge(m MailboxID, uids []UID) ([]UID, error) {
-	rows, err := tx.rows(m, runsOf(uids))
-	if err != nil || len(rows) == 0 {
-		return nil, err
-	}
-	return tx.expunge(m, rows)
-}
-
-// expunge removes rows, which are in order, and records it.
-func (tx *Tx) expunge(m MailboxID, rows []MessageRow) ([]UID, error) {
-	box, err := tx.change(m)
+	taken, err := tx.take(m, runsOf(uids))
 	if err != nil {
 		return nil, err
 	}
-	box.ModSeq++
-	gone := make([]UID, len(rows))
+	var gone []UID
+	for _, b := range taken {
+		o, err := open(tx.r, b)
+		if err != nil {
+			return nil, err
+		}
+		gone = append(gone, o.marks.uids...)
+		for _, id := range o.facts.bodies {
+			tx.addRef(id, -1)
+		}
+	}
+	return gone, nil
+}
+
+// take removes the messages in runs, records it, and returns them, packed.
+func (tx *Tx) take(m MailboxID, runs []run) ([]*BlockRow, error) {
+	c, stamp, err := tx.edit(m)
+	if err != nil {
+		return nil, err
+	}
+	taken, err := c.take(tx.r, runs, stamp)
+	if err != nil || len(taken) == 0 {
+		return nil, err
+	}
+	box, err := tx.keep(c)
+	if err != nil {
+		return nil, err
+	}
+	var gone []UID
 	var less Usage
-	for i := range rows {
-		gone[i] = rows[i].UID
-		less = less.plus(Usage{-rows[i].Size, -1})
-		box.count(&rows[i], -1)
-		tx.addRef(rows[i].Body, -1)
+	for _, b := range taken {
+		less = less.plus(Usage{-b.Size, -int64(b.Count)})
+		box.Messages -= uint32(b.Count)
+		box.Unseen -= uint32(b.Unseen)
+		box.Size -= b.Size
+		if gone, err = b.appendUIDs(gone); err != nil {
+			return nil, err
+		}
 	}
 	if err := tx.spend(box.Account, less); err != nil {
 		return nil, err
 	}
-	tx.touch(m, box.Account)
 	for _, r := range runsOf(gone) {
-		err := tx.do(func(w Writer) error {
-			if err := w.DeleteMessages(m, r.first, r.last); err != nil {
-				return err
-			}
-			return w.PutExpunge(m, ExpungeRow{ModSeq: box.ModSeq, First: r.first, Last: r.last})
-		})
-		if err != nil {
+		e := ExpungeRow{ModSeq: stamp, First: r.first, Last: r.last}
+		if err := tx.do(func(w Writer) error { return w.PutExpunge(m, e) }); err != nil {
 			return nil, err
 		}
 		box.Expunges++
 	}
-	return gone, tx.trimExpunges(box)
+	return taken, tx.trimExpunges(box)
 }
 
 // trimExpunges keeps the record of expunges bounded.
@@ -273,9 +280,19 @@ func (tx *Tx) Move(from MailboxID, uids []UID, to MailboxID) (src, dst []UID, er
 
 // transfer copies messages and then removes them where move is true.
 func (tx *Tx) transfer(from MailboxID, runs []run, to MailboxID, move bool) (src, dst []UID, err error) {
-	rows, err := tx.rows(from, runs)
+	var rows []MessageRow
+	x, err := tx.messages(from)
 	if err != nil {
 		return nil, nil, err
+	}
+	for _, r := range runs {
+		err := x.between(tx.r, r.first, r.last, func(row *MessageRow) bool {
+			rows = append(rows, *row)
+			return true
+		})
+		if err != nil {
+			return nil, nil, err
+		}
 	}
 	if _, err := tx.box(to); err != nil || len(rows) == 0 {
 		return nil, nil, err
@@ -283,23 +300,22 @@ func (tx *Tx) transfer(from MailboxID, runs []run, to MailboxID, move bool) (src
 	if err := tx.charge(from, to, rows, move); err != nil {
 		return nil, nil, err
 	}
-	box, err := tx.change(to)
-	if err != nil {
+	now := second(tx.now())
+	src, dst = make([]UID, len(rows)), make([]UID, len(rows))
+	for i := range rows {
+		src[i], rows[i].Saved = rows[i].UID, now
+		if !move {
+			tx.addRef(rows[i].Body, 1)
+		}
+	}
+	if err := tx.insert(to, rows); err != nil {
 		return nil, nil, err
 	}
-	box.ModSeq++
-	now := second(tx.now())
 	for i := range rows {
-		row := rows[i]
-		row.Saved = now
-		if err := tx.insert(box, &row); err != nil {
-			return nil, nil, err
-		}
-		src = append(src, rows[i].UID)
-		dst = append(dst, row.UID)
+		dst[i] = rows[i].UID
 	}
 	if move {
-		_, err = tx.expunge(from, rows)
+		_, err = tx.take(from, runsOf(src))
 	}
 	return src, dst, err
 }

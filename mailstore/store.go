@@ -26,6 +26,7 @@ type Options struct {
 	Log     *slog.Logger
 	Metrics Metrics
 	Quota   Quota // of accounts and domains that set none; see Store.SetQuota
+	Blocks  BlockSizes
 }
 
 // Metrics is what a Store counts; a nil field is not counted.
@@ -55,6 +56,7 @@ type Store struct {
 	clock  clock.Clock
 	log    *slog.Logger
 	count  Metrics
+	blocks BlockSizes
 
 	queue   chan *waiter
 	stop    chan struct{} // closed by Close: nothing more is let in
@@ -66,6 +68,7 @@ type Store struct {
 	views   gate
 
 	state   writerState
+	indexes indexCache
 	watch   watchers
 	janitor janitor
 	room    room
@@ -87,6 +90,7 @@ func Open(ctx context.Context, engine Engine, o Options) (*Store, error) {
 		clock:   o.Clock,
 		log:     o.Log,
 		count:   o.Metrics,
+		blocks:  o.Blocks.normal(),
 		queue:   make(chan *waiter, maxWaiting),
 		stop:    make(chan struct{}),
 		stopped: make(chan struct{}),
@@ -177,7 +181,7 @@ func (s *Store) View(ctx context.Context, fn func(v *View) error) error {
 		return err
 	}
 	defer snap.Close()
-	v := &View{r: snap, defaults: s.defaultQuota()}
+	v := &View{s: s, r: snap, defaults: s.defaultQuota()}
 	defer v.end()
 	return fn(v)
 }

@@ -2,6 +2,7 @@ package mailstore
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"time"
 )
@@ -21,6 +22,7 @@ type Tx struct {
 	boxes    map[MailboxID]*MailboxRow // as changed here; nil = deleted
 	usage    map[AccountID]Usage       // as changed here
 	limits   bool                      // a quota was changed
+	edits    map[MailboxID]*boxChange  // indexes as changed here; nil = deleted
 	refs     map[BodyID]int            // references added less removed
 	bodies   []*Body                   // with an id that they got here
 	freed    []string
@@ -35,7 +37,7 @@ var errNoBody = errors.New("a body was used after its release")
 
 func newTx(b *batch) *Tx {
 	tx := &Tx{b: b}
-	tx.View = View{r: b.w, tx: tx, defaults: b.s.defaultQuota()}
+	tx.View = View{s: b.s, r: b.w, tx: tx, defaults: b.s.defaultQuota()}
 	return tx
 }
 
@@ -156,6 +158,68 @@ func (tx *Tx) setBox(id MailboxID, row *MailboxRow) {
 	tx.boxes[id] = row
 }
 
+// messages gives a mailbox's index as the transaction sees it.
+func (tx *Tx) messages(m MailboxID) (*boxIndex, error) {
+	c, ok := tx.edits[m]
+	if !ok {
+		c, ok = tx.b.s.state.edits[m]
+	}
+	switch {
+	case ok && c == nil:
+		return nil, ErrNotFound
+	case ok:
+		return &c.boxIndex, nil
+	}
+	// Whoever raises the mod-sequence has the index in edits: this is the one
+	// that the engine has.
+	row, err := tx.box(m)
+	if err != nil {
+		return nil, err
+	}
+	x, err := tx.b.s.load(tx.r, m, row.ModSeq)
+	return x, tx.fail(err)
+}
+
+// edit gives a mailbox's index to change, and the mod-sequence of the change.
+func (tx *Tx) edit(m MailboxID) (*boxChange, ModSeq, error) {
+	row, err := tx.box(m)
+	if err != nil {
+		return nil, 0, err
+	}
+	c := tx.edits[m]
+	if c == nil {
+		c = tx.b.s.state.edits[m]
+	}
+	if c == nil {
+		x, err := tx.messages(m)
+		if err != nil {
+			return nil, 0, err
+		}
+		c = &boxChange{mailbox: m, sizes: tx.b.s.blocks, base: x, boxIndex: boxIndex{blocks: x.blocks}}
+	}
+	return c.clone(), row.ModSeq + 1, nil
+}
+
+// keep makes a change part of the transaction, and gives the mailbox's row to
+// change with it.
+func (tx *Tx) keep(c *boxChange) (*MailboxRow, error) {
+	box, err := tx.change(c.mailbox)
+	if err != nil {
+		return nil, err
+	}
+	box.ModSeq++
+	tx.touch(c.mailbox, box.Account)
+	tx.setEdit(c.mailbox, c)
+	return box, nil
+}
+
+func (tx *Tx) setEdit(m MailboxID, c *boxChange) {
+	if tx.edits == nil {
+		tx.edits = make(map[MailboxID]*boxChange)
+	}
+	tx.edits[m] = c
+}
+
 // touch notes that watchers of the mailbox must hear of the commit.
 func (tx *Tx) touch(m MailboxID, a AccountID) {
 	if tx.touched == nil {
@@ -226,7 +290,8 @@ func (tx *Tx) flush() error {
 		}
 		tx.bytes += int64(len(row.Data))
 	}
-	for id, delta := range tx.refs {
+	for _, id := range slices.Sorted(maps.Keys(tx.refs)) { // in the order of the engine's rows
+		delta := tx.refs[id]
 		if delta == 0 {
 			continue
 		}
@@ -234,8 +299,14 @@ func (tx *Tx) flush() error {
 		if err != nil {
 			return err
 		}
-		left, file, err := w.AddRefs(id, delta)
-		if errors.Is(err, ErrNotFound) && delta < 0 {
+		if delta > 0 {
+			if err := w.AddRefs(id, delta); err != nil {
+				return tx.fail(err)
+			}
+			continue
+		}
+		left, file, err := w.DropRefs(id, -delta)
+		if errors.Is(err, ErrNotFound) {
 			// The body was lost before; that its message can be deleted is
 			// the better part.
 			tx.b.s.log.Error("a body is missing", "body", id)

@@ -33,6 +33,9 @@ type (
 	ModSeq    uint64 // only grows within a mailbox
 	BodyID    int64
 	QueueID   int64
+	// ThreadID names a conversation within an account: the body of its first
+	// message.
+	ThreadID int64
 )
 
 // Account is one person's mailboxes and credentials.
@@ -101,6 +104,7 @@ type Message struct {
 	Internal time.Time // INTERNALDATE, to the second
 	Saved    time.Time // when it came into this mailbox
 	Body     BodyID
+	Thread   ThreadID
 	// Prefix stands before the shared body when the message is read: a
 	// Return-Path field, CRLF included, or nothing.
 	Prefix string

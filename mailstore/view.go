@@ -1,6 +1,7 @@
 package mailstore
 
 import (
+	"errors"
 	"math"
 	"slices"
 	"time"
@@ -8,10 +9,14 @@ import (
 
 // View reads. Lists are complete and sorted by id or as said.
 type View struct {
+	s  *Store
 	r  Reader
 	tx *Tx // nil but for the View within a Tx
 	// defaults is the quota of those that set none.
 	defaults Quota
+	// box is the mailbox whose index was asked for last, but in a Tx.
+	box   MailboxID
+	index *boxIndex
 	// reading counts the lists that are being read by callbacks.
 	reading int
 }
@@ -128,12 +133,78 @@ func (v *View) Messages(m MailboxID, from, to UID, fn func(Message) bool) error 
 	}
 	v.reading++
 	defer func() { v.reading-- }()
-	return v.r.Messages(m, from, to, func(r *MessageRow) bool { return fn(r.Message) })
+	x, err := v.messages(m)
+	if err != nil {
+		return missing(err)
+	}
+	return x.between(v.r, from, to, func(r *MessageRow) bool { return fn(r.Message) })
 }
 
 func (v *View) Message(m MailboxID, uid UID) (Message, error) {
-	row, err := v.r.Message(m, uid)
+	x, err := v.messages(m)
+	if err != nil {
+		return Message{}, err
+	}
+	row, err := x.message(v.r, uid)
 	return row.Message, err
+}
+
+// missing makes a mailbox that is not there one without messages.
+func missing(err error) error {
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// messages gives the index of a mailbox's messages as v sees them.
+func (v *View) messages(m MailboxID) (*boxIndex, error) {
+	if v.tx != nil {
+		return v.tx.messages(m)
+	}
+	if v.index != nil && v.box == m {
+		return v.index, nil
+	}
+	row, err := v.r.Mailbox(m)
+	if err != nil {
+		return nil, err
+	}
+	x, err := v.s.load(v.r, m, row.ModSeq)
+	if err == nil {
+		v.box, v.index = m, x
+	}
+	return x, err
+}
+
+// Selected is what a client is told of a mailbox that it opens, and the list
+// that its sequence numbers are of.
+type Selected struct {
+	Mailbox
+	// UIDs of all messages. The list is shared by all who see this state of the
+	// mailbox: it must not be changed.
+	UIDs []UID
+	// FirstUnseen is the number, from 1, of the first message without \Seen; 0
+	// for none.
+	FirstUnseen uint32
+	Keywords    []string // that messages have, in the order in which they come
+}
+
+// Select reads a mailbox as SELECT needs it, without reading its messages.
+func (v *View) Select(m MailboxID) (Selected, error) {
+	var s Selected
+	var err error
+	if s.Mailbox, err = v.Mailbox(m); err != nil {
+		return s, err
+	}
+	x, err := v.messages(m)
+	if err != nil {
+		return s, err
+	}
+	if s.UIDs, err = x.list(); err != nil {
+		return s, err
+	}
+	s.FirstUnseen, s.Keywords, err = x.summary()
+	return s, err
 }
 
 // Changes tells what happened in m after since, in time proportional to that.
@@ -151,13 +222,16 @@ func (v *View) Changes(m MailboxID, since ModSeq) (Changes, error) {
 		c.Horizon = true
 		return c, nil
 	}
-	err = v.r.MessagesSince(m, since, func(r *MessageRow) bool {
+	x, err := v.messages(m)
+	if err != nil {
+		return Changes{}, err
+	}
+	err = x.since(v.r, since, func(r *MessageRow) {
 		if r.Created > since {
 			c.Arrived = append(c.Arrived, r.Message)
 		} else {
 			c.Changed = append(c.Changed, r.Message)
 		}
-		return true
 	})
 	if err != nil {
 		return Changes{}, err
@@ -173,9 +247,6 @@ func (v *View) Changes(m MailboxID, since ModSeq) (Changes, error) {
 	if err != nil {
 		return Changes{}, err
 	}
-	byUID := func(a, b Message) int { return int(int64(a.UID) - int64(b.UID)) }
-	slices.SortFunc(c.Arrived, byUID)
-	slices.SortFunc(c.Changed, byUID)
 	slices.Sort(c.Expunged)
 	return c, nil
 }

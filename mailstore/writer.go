@@ -64,6 +64,8 @@ type writerState struct {
 	// in dirty are newer here than in the engine.
 	boxes map[MailboxID]*MailboxRow
 	dirty map[MailboxID]bool
+	// edits has the indexes that the transaction in hand changed; nil = deleted.
+	edits map[MailboxID]*boxChange
 	// inboxes remembers where INBOX was; only a row in boxes proves it.
 	inboxes map[AccountID]MailboxID
 	quotas  quotas
@@ -296,6 +298,12 @@ func (b *batch) keep(tx *Tx) {
 		st.quotas.dirty[a] = true
 	}
 	b.limits = b.limits || tx.limits
+	for id, c := range tx.edits {
+		if st.edits == nil {
+			st.edits = make(map[MailboxID]*boxChange)
+		}
+		st.edits[id] = c
+	}
 	for id, a := range tx.touched {
 		b.touched[id] = a
 	}
@@ -329,6 +337,7 @@ func (st *writerState) finish(b *batch) {
 		err = s.outcome(err)
 	} else {
 		s.publish(st.quotas.spent(), b.limits)
+		st.publish(s)
 		st.trim()
 		s.janitor.add(b.freed...)
 		if b.dirty {
@@ -372,6 +381,14 @@ func (s *Store) fail(err error) {
 
 // flush writes what was held back for the end of the batch.
 func (st *writerState) flush(w Writer) error {
+	for _, c := range st.edits {
+		if c == nil {
+			continue
+		}
+		if err := c.write(w); err != nil {
+			return err
+		}
+	}
 	for id := range st.dirty {
 		if err := w.PutMailbox(*st.boxes[id]); err != nil {
 			return err
@@ -395,11 +412,24 @@ func (st *writerState) flush(w Writer) error {
 	return nil
 }
 
+// publish lets readers see the indexes that were committed.
+func (st *writerState) publish(s *Store) {
+	for id, c := range st.edits {
+		if box := st.boxes[id]; c != nil && box != nil {
+			s.indexes.put(id, c.done(box.ModSeq))
+		} else {
+			s.indexes.drop(id)
+		}
+	}
+	clear(st.edits)
+}
+
 // forget drops all that a batch that was not committed has left in memory.
 func (st *writerState) forget(b *batch) {
 	clear(st.boxes)
 	clear(st.dirty)
 	st.quotas.forget()
+	clear(st.edits)
 	st.queued = 0
 	for i := range st.ids {
 		st.ids[i].limit = 0

@@ -44,8 +44,7 @@
 //
 // PRAGMA application_id is 0x50524452, user_version the version of the schema.
 // A newer version is refused, an older one migrated step by step, each step in
-// one transaction. Times are seconds (message) or nanoseconds (elsewhere, 0 =
-// never) since 1970.
+// one transaction. Times are nanoseconds since 1970, 0 = never; within blocks, seconds.
 //
 //	counter(name, value)             ids: the first that was never reserved; uidvalidity: the last
 //	                                 that was given; queue length: rows of queue_recipient
@@ -63,11 +62,9 @@
 //	        messages, unseen, size,  counters of the mailbox's messages
 //	        horizon, expunges)       see mailstore.MailboxRow
 //	subscription(account, name)
-//	message(id, ...)                 id is mailbox << 32 | uid; created is the modseq of its arrival,
-//	                                 modseq that of its last change; keywords with spaces between;
-//	                                 unended: the body does not end in CRLF
-//	  message_changed                index of those with modseq > created, so that an arrival costs
-//	                                 none; arrivals since a modseq are the end of the mailbox
+//	block(id, last, count, unseen,   a run of a mailbox's messages, packed: see
+//	      size, stamp, head)         mailstore.BlockRow; id is mailbox << 32 | first UID
+//	block_data(id, data)             its other half, which a change of flags leaves alone
 //	expunge(mailbox, modseq, first, last)
 //	body(id, size, hash, sums, file, data)  file or data is NULL
 //	body_share(body, extra)          references beyond the first, where there are any
@@ -75,9 +72,15 @@
 //	queue_recipient(id, ...)         id is item << 20 | index
 //	  queue_due                      index of those not held by next
 //
-// Invariants: a mailbox's counters are those of its messages; uidnext is above
-// every uid, modseq not below any; an account's usage is the sum over its
-// mailboxes; body references (1 + extra) equal the rows
-// of message and queue_item that name it; the length of the queue is the
-// number of recipients.
+// Why messages are packed: a row for each cost 3 µs to read and 5 to write. A
+// mailbox of 100,000 messages is about 100 blocks: SELECT reads their heads, STORE
+// of a flag on all of them writes these, and EXPUNGE of all deletes them. A
+// delivery writes only the last block, which stays small until sixteen like it are
+// joined.
+//
+// Invariants: blocks of a mailbox do not overlap, and their rows tell the truth of
+// what is packed in them; a mailbox's counters are those of its messages; uidnext
+// is above every uid, modseq not below any; an account's usage is the sum over its
+// mailboxes; body references (1 + extra) equal the packed messages and the rows of
+// queue_item that name it; the length of the queue is the number of recipients.
 package sqlite

@@ -366,9 +366,7 @@ func TestQueryPlans(t *testing.T) {
 	e := open(t, filepath.Join(t.TempDir(), "data"))
 	defer e.Close()
 	for _, q := range []string{
-		selectMessage + " WHERE id BETWEEN ? AND ? ORDER BY id",
-		selectMessage + " WHERE id BETWEEN ? AND ? ORDER BY id DESC",
-		selectChanged, selectExpunges, selectDue, selectBodyOfFile, selectBody + bodyByID,
+		selectBlocks, selectBlockData, selectExpunges, selectDue, selectBodyOfFile, selectBody + bodyByID,
 		selectAccount + " WHERE address = ?", selectAccount + " WHERE id = ?",
 		selectMailbox + " WHERE account = ? AND name = ?",
 		selectMailbox + " WHERE account = ? ORDER BY id",
@@ -377,7 +375,7 @@ func TestQueryPlans(t *testing.T) {
 		"SELECT count(*) FROM mailbox WHERE account = ?",
 		"SELECT name FROM subscription WHERE account = ? ORDER BY name",
 		"DELETE FROM expunge WHERE mailbox = ? AND modseq <= ?",
-		"DELETE FROM message WHERE id BETWEEN ? AND ?",
+		"DELETE FROM block WHERE id BETWEEN ? AND ?",
 	} {
 		args := make([]driver.Value, strings.Count(q, "?"))
 		for i := range args {

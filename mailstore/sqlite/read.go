@@ -149,68 +149,28 @@ func (r reader) Subscriptions(a mailstore.AccountID, fn func(string) bool) error
 		func(row row) bool { return fn(row.str(0)) })
 }
 
-// messageID is the row id of a message.
-func messageID(m mailstore.MailboxID, uid mailstore.UID) int64 { return int64(m)<<32 | int64(uid) }
+// blockID is the row id of a block.
+func blockID(m mailstore.MailboxID, first mailstore.UID) int64 { return int64(m)<<32 | int64(first) }
 
-const selectMessage = "SELECT id, modseq, created, flags, keywords, internal, saved, body, size, unended, prefix FROM message"
+const (
+	selectBlocks    = "SELECT id, last, count, unseen, size, stamp, head FROM block WHERE id BETWEEN ? AND ? ORDER BY id"
+	selectBlockData = "SELECT data FROM block_data WHERE id = ?"
+)
 
-// messageOf decodes a row into m, which is used again for the next.
-func messageOf(r row, m *mailstore.MessageRow) {
-	id := r.int(0)
-	*m = mailstore.MessageRow{
-		Message: mailstore.Message{
-			Mailbox: mailstore.MailboxID(id >> 32), UID: mailstore.UID(id), ModSeq: mailstore.ModSeq(r.int(1)),
-			Flags:    mailstore.Flags{System: mailstore.SystemFlags(r.int(3))},
-			Internal: time.Unix(r.int(5), 0).UTC(), Saved: time.Unix(r.int(6), 0).UTC(),
-			Body: mailstore.BodyID(r.int(7)), Size: r.int(8), Unended: r.int(9) != 0, Prefix: r.str(10),
-		},
-		Created: mailstore.ModSeq(r.int(2)),
-	}
-	if k := r.str(4); k != "" {
-		m.Flags.Keywords = strings.Split(k, " ")
-	}
+func (r reader) Blocks(m mailstore.MailboxID, fn func(*mailstore.BlockRow) bool) error {
+	return r.c.query(selectBlocks, vals(blockID(m, 0), blockID(m, math.MaxUint32)), func(row row) bool {
+		return fn(&mailstore.BlockRow{
+			Mailbox: m, First: mailstore.UID(row.int(0)), Last: mailstore.UID(row.int(1)),
+			Count: int(row.int(2)), Unseen: int(row.int(3)), Size: row.int(4), Stamp: mailstore.ModSeq(row.int(5)),
+			Head: row.blob(6),
+		})
+	})
 }
 
-func (r reader) Message(m mailstore.MailboxID, uid mailstore.UID) (mailstore.MessageRow, error) {
-	var msg mailstore.MessageRow
-	err := r.c.one(selectMessage+" WHERE id = ?", vals(messageID(m, uid)), func(row row) { messageOf(row, &msg) })
-	return msg, err
-}
-
-func (r reader) Messages(m mailstore.MailboxID, from, to mailstore.UID, fn func(*mailstore.MessageRow) bool) error {
-	var msg mailstore.MessageRow
-	return r.c.query(selectMessage+" WHERE id BETWEEN ? AND ? ORDER BY id", vals(messageID(m, from), messageID(m, to)),
-		func(row row) bool {
-			messageOf(row, &msg)
-			return fn(&msg)
-		})
-}
-
-const selectChanged = selectMessage + " WHERE id >> 32 = ? AND modseq > ? AND modseq > created AND created <= ?"
-
-// MessagesSince finds arrivals at the end of the mailbox, since Created never
-// falls with the UID, and older messages by the index of those that changed.
-func (r reader) MessagesSince(m mailstore.MailboxID, since mailstore.ModSeq, fn func(*mailstore.MessageRow) bool) error {
-	var msg mailstore.MessageRow
-	more := true
-	err := r.c.query(selectMessage+" WHERE id BETWEEN ? AND ? ORDER BY id DESC",
-		vals(messageID(m, 0), messageID(m, math.MaxUint32)),
-		func(row row) bool {
-			if messageOf(row, &msg); msg.Created <= since {
-				return false
-			}
-			more = fn(&msg)
-			return more
-		})
-	if err != nil || !more {
-		return err
-	}
-	return r.c.query(selectChanged,
-		vals(int64(m), int64(since), int64(since)),
-		func(row row) bool {
-			messageOf(row, &msg)
-			return fn(&msg)
-		})
+func (r reader) BlockData(m mailstore.MailboxID, first mailstore.UID) ([]byte, error) {
+	var data []byte
+	err := r.c.one(selectBlockData, vals(blockID(m, first)), func(row row) { data = row.blob(0) })
+	return data, err
 }
 
 const selectExpunges = "SELECT modseq, first, last FROM expunge WHERE mailbox = ? AND modseq > ? ORDER BY modseq, first"

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 )
@@ -11,8 +12,16 @@ const (
 	Version = len(migrations)
 )
 
+// step leads from one version to the next: SQL that makes what is new, then
+// convert where rows have to be written anew, then SQL that drops what is old.
+type step struct {
+	create  string
+	convert func(*conn) error
+	drop    string
+}
+
 // migrations has the steps from each version to the next.
-var migrations = [...]string{schema1, schema2}
+var migrations = [...]step{{create: schema1}, {schema2, packMessages, dropSchema1}}
 
 const schema1 = `
 CREATE TABLE counter(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -105,7 +114,7 @@ CREATE TABLE queue_recipient(
 CREATE INDEX queue_due ON queue_recipient(next) WHERE held = 0;
 `
 
-// schema2 adds quotas and what accounts use of them.
+// schema2 adds quotas and what accounts use of them, and packed messages.
 const schema2 = `
 ALTER TABLE domain ADD COLUMN quota_storage INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE domain ADD COLUMN quota_messages INTEGER NOT NULL DEFAULT 0;
@@ -113,7 +122,20 @@ ALTER TABLE account ADD COLUMN quota_storage INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE account ADD COLUMN quota_messages INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE usage(account INTEGER PRIMARY KEY, storage INTEGER NOT NULL, messages INTEGER NOT NULL);
 INSERT INTO usage SELECT account, sum(size), sum(messages) FROM mailbox GROUP BY account HAVING sum(messages) > 0;
+
+CREATE TABLE block(
+	id INTEGER PRIMARY KEY,
+	last INTEGER NOT NULL,
+	count INTEGER NOT NULL,
+	unseen INTEGER NOT NULL,
+	size INTEGER NOT NULL,
+	stamp INTEGER NOT NULL,
+	head BLOB NOT NULL
+);
+CREATE TABLE block_data(id INTEGER PRIMARY KEY, data BLOB NOT NULL);
 `
+
+const dropSchema1 = `DROP TABLE message`
 
 // migrate brings the database to the present version.
 func migrate(c *conn, dir string) error {
@@ -139,11 +161,33 @@ func migrate(c *conn, dir string) error {
 			ErrNewer, dir, n, Version)
 	}
 	for ; n < Version; n++ {
-		step := fmt.Sprintf("BEGIN IMMEDIATE; %s; PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT",
-			migrations[n], applicationID, n+1)
-		if err := c.script(step); err != nil {
+		if err := migrations[n].take(c, n+1); err != nil {
 			return fmt.Errorf("migrate %s to version %d: %w", dir, n+1, err)
 		}
 	}
 	return nil
+}
+
+// take does the step in one transaction.
+func (s *step) take(c *conn, version int) error {
+	if err := c.script("BEGIN IMMEDIATE; " + s.create); err != nil {
+		return errors.Join(err, rollback(c))
+	}
+	if s.convert != nil {
+		if err := s.convert(c); err != nil {
+			return errors.Join(err, rollback(c))
+		}
+	}
+	end := fmt.Sprintf("%s; PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT", s.drop, applicationID, version)
+	if err := c.script(end); err != nil {
+		return errors.Join(err, rollback(c))
+	}
+	return nil
+}
+
+func rollback(c *conn) error {
+	if c.c.AutoCommit() {
+		return nil
+	}
+	return c.script("ROLLBACK")
 }

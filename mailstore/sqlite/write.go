@@ -102,27 +102,34 @@ func (w *writer) DeleteSubscription(a mailstore.AccountID, name string) error {
 	return w.exec("DELETE FROM subscription WHERE account = ? AND name = ?", int64(a), name)
 }
 
-func (w *writer) InsertMessage(r *mailstore.MessageRow) error {
-	return w.exec("INSERT INTO message VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		messageID(r.Mailbox, r.UID), int64(r.ModSeq), int64(r.Created), int64(r.Flags.System),
-		text(strings.Join(r.Flags.Keywords, " ")), r.Internal.Unix(), r.Saved.Unix(), int64(r.Body), r.Size,
-		flag(r.Unended), text(r.Prefix))
-}
-
-func (w *writer) UpdateMessage(r *mailstore.MessageRow) error {
-	w.pages++
-	n, err := w.c.exec("UPDATE message SET modseq = ?, flags = ?, keywords = ? WHERE id = ?",
-		int64(r.ModSeq), int64(r.Flags.System), text(strings.Join(r.Flags.Keywords, " ")), messageID(r.Mailbox, r.UID))
-	if err == nil && n == 0 {
-		return mailstore.ErrNotFound
+func (w *writer) PutBlock(b *mailstore.BlockRow) error {
+	id := blockID(b.Mailbox, b.First)
+	w.pages += (len(b.Head) + len(b.Data)) / 4096
+	err := w.exec("INSERT OR REPLACE INTO block VALUES(?, ?, ?, ?, ?, ?, ?)",
+		id, int64(b.Last), int64(b.Count), int64(b.Unseen), b.Size, int64(b.Stamp), b.Head)
+	if err != nil || b.Data == nil {
+		return err
 	}
-	return err
+	return w.exec("INSERT OR REPLACE INTO block_data VALUES(?, ?)", id, b.Data)
 }
 
-func (w *writer) DeleteMessages(m mailstore.MailboxID, from, to mailstore.UID) error {
-	n, err := w.c.exec("DELETE FROM message WHERE id BETWEEN ? AND ?", messageID(m, from), messageID(m, to))
-	w.pages += 1 + int(n)/16
-	return err
+func (w *writer) DeleteBlock(m mailstore.MailboxID, first mailstore.UID) error {
+	id := blockID(m, first)
+	if err := w.exec("DELETE FROM block WHERE id = ?", id); err != nil {
+		return err
+	}
+	return w.exec("DELETE FROM block_data WHERE id = ?", id)
+}
+
+func (w *writer) DeleteBlocks(m mailstore.MailboxID) error {
+	for _, table := range []string{"block", "block_data"} {
+		n, err := w.c.exec("DELETE FROM "+table+" WHERE id BETWEEN ? AND ?", blockID(m, 0), blockID(m, math.MaxUint32))
+		if err != nil {
+			return err
+		}
+		w.pages += 1 + int(n)
+	}
+	return nil
 }
 
 func (w *writer) PutExpunge(m mailstore.MailboxID, e mailstore.ExpungeRow) error {
@@ -161,7 +168,9 @@ func (w *writer) share(id mailstore.BodyID, delta int) error {
 		int64(id), int64(delta))
 }
 
-func (w *writer) AddRefs(id mailstore.BodyID, delta int) (left int, file string, err error) {
+func (w *writer) AddRefs(id mailstore.BodyID, n int) error { return w.share(id, n) }
+
+func (w *writer) DropRefs(id mailstore.BodyID, n int) (left int, file string, err error) {
 	extra := 0
 	err = w.c.query("SELECT extra FROM body_share WHERE body = ?", vals(int64(id)), func(r row) bool {
 		extra = int(r.int(0))
@@ -170,18 +179,13 @@ func (w *writer) AddRefs(id mailstore.BodyID, delta int) (left int, file string,
 	if err != nil {
 		return 0, "", err
 	}
-	left = 1 + extra + delta
-	if left <= 0 {
+	switch left = 1 + extra - n; {
+	case left <= 0:
 		return 0, file, w.deleteBody(id, extra, &file)
+	case left == 1:
+		return left, "", w.exec("DELETE FROM body_share WHERE body = ?", int64(id))
 	}
-	err = w.c.one("SELECT file FROM body WHERE id = ?", vals(int64(id)), func(r row) { file = r.str(0) })
-	if err != nil {
-		return 0, "", err
-	}
-	if left == 1 && extra != 0 {
-		return left, file, w.exec("DELETE FROM body_share WHERE body = ?", int64(id))
-	}
-	return left, file, w.share(id, delta)
+	return left, "", w.share(id, -n)
 }
 
 // deleteBody deletes a body and tells the file that it had.

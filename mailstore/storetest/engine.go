@@ -211,9 +211,9 @@ type (
 		account mailstore.AccountID
 		name    string
 	}
-	messageKey struct {
+	blockKey struct {
 		mailbox mailstore.MailboxID
-		uid     mailstore.UID
+		first   mailstore.UID
 	}
 	expungeKey struct {
 		mailbox mailstore.MailboxID
@@ -234,8 +234,8 @@ func (a ownedName) compare(b ownedName) int {
 	return cmp.Or(cmp.Compare(a.account, b.account), strings.Compare(a.name, b.name))
 }
 
-func (a messageKey) compare(b messageKey) int {
-	return cmp.Or(cmp.Compare(a.mailbox, b.mailbox), cmp.Compare(a.uid, b.uid))
+func (a blockKey) compare(b blockKey) int {
+	return cmp.Or(cmp.Compare(a.mailbox, b.mailbox), cmp.Compare(a.first, b.first))
 }
 
 func (a expungeKey) compare(b expungeKey) int {
@@ -261,7 +261,7 @@ type rows struct {
 	usages        tree[mailstore.AccountID, mailstore.Usage]
 	mailboxes     tree[mailstore.MailboxID, mailstore.MailboxRow]
 	subscriptions tree[ownedName, bool]
-	messages      tree[messageKey, mailstore.MessageRow]
+	blocks        tree[blockKey, mailstore.BlockRow]
 	expunges      tree[expungeKey, mailstore.ExpungeRow]
 	bodies        tree[mailstore.BodyID, mailstore.BodyRow]
 	items         tree[mailstore.QueueID, mailstore.QueueRow]
@@ -279,7 +279,7 @@ func newRows() rows {
 		usages:        tree[mailstore.AccountID, mailstore.Usage]{compare: cmp.Compare[mailstore.AccountID]},
 		mailboxes:     tree[mailstore.MailboxID, mailstore.MailboxRow]{compare: cmp.Compare[mailstore.MailboxID]},
 		subscriptions: tree[ownedName, bool]{compare: ownedName.compare},
-		messages:      tree[messageKey, mailstore.MessageRow]{compare: messageKey.compare},
+		blocks:        tree[blockKey, mailstore.BlockRow]{compare: blockKey.compare},
 		expunges:      tree[expungeKey, mailstore.ExpungeRow]{compare: expungeKey.compare},
 		bodies:        tree[mailstore.BodyID, mailstore.BodyRow]{compare: cmp.Compare[mailstore.BodyID]},
 		items:         tree[mailstore.QueueID, mailstore.QueueRow]{compare: cmp.Compare[mailstore.QueueID]},
@@ -392,22 +392,17 @@ func (r *rows) Subscriptions(a mailstore.AccountID, fn func(string) bool) error 
 	return nil
 }
 
-func (r *rows) Message(m mailstore.MailboxID, uid mailstore.UID) (mailstore.MessageRow, error) {
-	return found(r.messages.get(messageKey{m, uid}))
-}
-
-func (r *rows) Messages(m mailstore.MailboxID, from, to mailstore.UID, fn func(*mailstore.MessageRow) bool) error {
-	r.messages.from(messageKey{m, from}, func(k messageKey, row mailstore.MessageRow) bool {
-		return k.mailbox == m && k.uid <= to && fn(&row)
+func (r *rows) Blocks(m mailstore.MailboxID, fn func(*mailstore.BlockRow) bool) error {
+	r.blocks.from(blockKey{mailbox: m}, func(k blockKey, b mailstore.BlockRow) bool {
+		b.Data = nil
+		return k.mailbox == m && fn(&b)
 	})
 	return nil
 }
 
-func (r *rows) MessagesSince(m mailstore.MailboxID, since mailstore.ModSeq, fn func(*mailstore.MessageRow) bool) error {
-	r.messages.from(messageKey{m, 0}, func(k messageKey, row mailstore.MessageRow) bool {
-		return k.mailbox == m && (row.ModSeq <= since || fn(&row))
-	})
-	return nil
+func (r *rows) BlockData(m mailstore.MailboxID, first mailstore.UID) ([]byte, error) {
+	b, err := found(r.blocks.get(blockKey{m, first}))
+	return b.Data, err
 }
 
 func (r *rows) Expunges(m mailstore.MailboxID, since mailstore.ModSeq, fn func(mailstore.ExpungeRow) bool) error {

@@ -101,7 +101,8 @@ func runRandom(t *testing.T, open func(t *testing.T, dir string) mailstore.Engin
 	rapid.Check(t, func(rt *rapid.T) {
 		n++
 		r := &random{
-			suite: &suite{T: t, dir: filepath.Join(dir, fmt.Sprint(n)), engine: open}, t: rt,
+			suite: &suite{T: t, dir: filepath.Join(dir, fmt.Sprint(n)), engine: open,
+				blocks: mailstore.BlockSizes{Full: 8, Open: 2}}, t: rt,
 			want: &reference{
 				boxes: make(map[string]*refBox), queue: make(map[mailstore.QueueID]map[int]string),
 			},

@@ -85,11 +85,12 @@ type suite struct {
 	dir    string
 	engine func(t *testing.T, dir string) mailstore.Engine
 	store  *mailstore.Store
+	blocks mailstore.BlockSizes
 }
 
 func (s *suite) open() {
 	s.Helper()
-	store, err := mailstore.Open(context.Background(), s.engine(s.T, s.dir), mailstore.Options{})
+	store, err := mailstore.Open(context.Background(), s.engine(s.T, s.dir), mailstore.Options{Blocks: s.blocks})
 	s.ok(err)
 	s.store = store
 }

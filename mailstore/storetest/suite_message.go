@@ -112,7 +112,7 @@ func (s *suite) messageFields() {
 	})
 	msgs := s.messages(inbox)
 	s.equal(msgs[0], mailstore.Message{
-		Mailbox: inbox, UID: 1, ModSeq: 2, Body: msgs[0].Body, Prefix: "X: y\r\n", Size: 10, Unended: true,
+		Mailbox: inbox, UID: 1, ModSeq: 2, Body: msgs[0].Body, Thread: msgs[0].Thread, Prefix: "X: y\r\n", Size: 10, Unended: true,
 		Flags:    mailstore.Flags{System: mailstore.Seen | mailstore.Draft, Keywords: []string{"$Foo", "Aa", "zz"}},
 		Internal: time.Date(1999, 12, 31, 22, 59, 59, 0, time.UTC), Saved: msgs[0].Saved,
 	})

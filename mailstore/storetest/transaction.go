@@ -123,36 +123,40 @@ func (t *transaction) DeleteSubscription(a mailstore.AccountID, name string) err
 	return nil
 }
 
-func (t *transaction) InsertMessage(r *mailstore.MessageRow) error {
+func (t *transaction) PutBlock(b *mailstore.BlockRow) error {
 	if err := t.disk.failed(OpWrite); err != nil {
 		return err
 	}
-	t.messages = t.messages.put(messageKey{r.Mailbox, r.UID}, *r)
+	k := blockKey{b.Mailbox, b.First}
+	row := *b
+	if row.Data == nil {
+		old, ok := t.blocks.get(k)
+		if !ok {
+			return mailstore.ErrNotFound
+		}
+		row.Data = old.Data
+	}
+	t.blocks = t.blocks.put(k, row)
 	return nil
 }
 
-func (t *transaction) UpdateMessage(r *mailstore.MessageRow) error {
+func (t *transaction) DeleteBlock(m mailstore.MailboxID, first mailstore.UID) error {
 	if err := t.disk.failed(OpWrite); err != nil {
 		return err
 	}
-	old, ok := t.messages.get(messageKey{r.Mailbox, r.UID})
-	if !ok {
-		return mailstore.ErrNotFound
-	}
-	old.ModSeq, old.Flags = r.ModSeq, r.Flags
-	t.messages = t.messages.put(messageKey{r.Mailbox, r.UID}, old)
+	t.blocks = t.blocks.remove(blockKey{m, first})
 	return nil
 }
 
-func (t *transaction) DeleteMessages(m mailstore.MailboxID, from, to mailstore.UID) error {
+func (t *transaction) DeleteBlocks(m mailstore.MailboxID) error {
 	if err := t.disk.failed(OpWrite); err != nil {
 		return err
 	}
-	t.messages.from(messageKey{m, from}, func(k messageKey, _ mailstore.MessageRow) bool {
-		if k.mailbox != m || k.uid > to {
+	t.blocks.from(blockKey{mailbox: m}, func(k blockKey, _ mailstore.BlockRow) bool {
+		if k.mailbox != m {
 			return false
 		}
-		t.messages = t.messages.remove(k)
+		t.blocks = t.blocks.remove(k)
 		return true
 	})
 	return nil
@@ -185,17 +189,27 @@ func (t *transaction) InsertBody(b *mailstore.BodyRow) error {
 	return nil
 }
 
-func (t *transaction) AddRefs(id mailstore.BodyID, delta int) (int, string, error) {
+func (t *transaction) AddRefs(id mailstore.BodyID, n int) error {
+	b, ok := t.bodies.get(id)
+	if !ok {
+		return mailstore.ErrNotFound
+	}
+	b.Refs += n
+	t.bodies = t.bodies.put(id, b)
+	return nil
+}
+
+func (t *transaction) DropRefs(id mailstore.BodyID, n int) (left int, file string, err error) {
 	b, ok := t.bodies.get(id)
 	if !ok {
 		return 0, "", mailstore.ErrNotFound
 	}
-	if b.Refs += delta; b.Refs <= 0 {
+	if b.Refs -= n; b.Refs <= 0 {
 		t.bodies = t.bodies.remove(id)
 		return 0, b.File, nil
 	}
 	t.bodies = t.bodies.put(id, b)
-	return b.Refs, b.File, nil
+	return b.Refs, "", nil
 }
 
 func (t *transaction) PutQueueItem(q mailstore.QueueRow) error {

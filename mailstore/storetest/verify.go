@@ -121,8 +121,7 @@ func (v *verifier) mailbox(m mailstore.MailboxRow) error {
 	count.Messages, count.Unseen, count.Size = 0, 0, 0
 	var errs []error
 	var last mailstore.MessageRow
-	seqs := make(map[mailstore.ModSeq]int)
-	err := v.r.Messages(m.ID, 0, math.MaxUint32, func(r *mailstore.MessageRow) bool {
+	err := v.blocks(m, func(r *mailstore.MessageRow) {
 		count.Messages++
 		count.Size += r.Size
 		if r.Flags.System&mailstore.Seen == 0 {
@@ -136,14 +135,8 @@ func (v *verifier) mailbox(m mailstore.MailboxRow) error {
 			errs = append(errs, fmt.Errorf("UID %d after %d: out of order", r.UID, last.UID))
 		}
 		last = *r
-		seqs[r.ModSeq]++
-		return true
 	})
-	since := 0
-	err = errors.Join(err, v.r.MessagesSince(m.ID, 0, func(*mailstore.MessageRow) bool {
-		since++
-		return true
-	}), v.r.Expunges(m.ID, 0, func(e mailstore.ExpungeRow) bool {
+	err = errors.Join(err, v.r.Expunges(m.ID, 0, func(e mailstore.ExpungeRow) bool {
 		count.Expunges++
 		if e.ModSeq <= m.Horizon || e.ModSeq > m.ModSeq || e.First > e.Last || e.Last >= m.UIDNext {
 			errs = append(errs, fmt.Errorf("bad record of expunges %+v", e))
@@ -153,10 +146,38 @@ func (v *verifier) mailbox(m mailstore.MailboxRow) error {
 	if count != m {
 		errs = append(errs, fmt.Errorf("row is %+v, and should be %+v", m, count))
 	}
-	if since != int(count.Messages) {
-		errs = append(errs, fmt.Errorf("the change log has %d messages, and should have %d", since, count.Messages))
-	}
 	return errors.Join(append(errs, err)...)
+}
+
+// blocks calls fn for each message of a mailbox, and checks what its blocks say
+// of themselves.
+func (v *verifier) blocks(m mailstore.MailboxRow, fn func(*mailstore.MessageRow)) error {
+	var list []*mailstore.BlockRow
+	err := v.r.Blocks(m.ID, func(b *mailstore.BlockRow) bool {
+		list = append(list, b)
+		return true
+	})
+	for _, b := range list {
+		data, derr := v.r.BlockData(m.ID, b.First)
+		b.Data = data
+		rows, uerr := mailstore.Unpack(b)
+		if derr != nil || uerr != nil {
+			err = errors.Join(err, derr, uerr)
+			continue
+		}
+		for i := range rows {
+			fn(&rows[i])
+			if rows[i].ModSeq > b.Stamp {
+				err = errors.Join(err, fmt.Errorf("UID %d: its block was stamped before its last change", rows[i].UID))
+			}
+		}
+		again := mailstore.Pack(m.ID, rows, b.Stamp)
+		if b.Stamp > m.ModSeq || again.First != b.First || again.Last != b.Last || again.Count != b.Count ||
+			again.Unseen != b.Unseen || again.Size != b.Size {
+			err = errors.Join(err, fmt.Errorf("block of UID %d: its row is not of its messages", b.First))
+		}
+	}
+	return err
 }
 
 func (v *verifier) queue() error {

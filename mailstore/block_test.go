@@ -1,0 +1,277 @@
+package mailstore
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+// drawRows draws messages in the order in which a mailbox has them.
+func drawRows(t *rapid.T, m MailboxID, first UID, n int) []MessageRow {
+	uid, created := first, ModSeq(rapid.IntRange(1, 5).Draw(t, "created"))
+	rows := make([]MessageRow, n)
+	for i := range rows {
+		created += ModSeq(rapid.IntRange(0, 2).Draw(t, "more"))
+		body := BodyID(rapid.IntRange(1, 1e9).Draw(t, "body"))
+		rows[i] = MessageRow{
+			Message: Message{
+				Mailbox: m, UID: uid, ModSeq: created + ModSeq(rapid.IntRange(0, 3).Draw(t, "changed")),
+				Flags:    Flags{System: SystemFlags(rapid.IntRange(0, 31).Draw(t, "flags"))},
+				Internal: time.Unix(rapid.Int64Range(-1e9, 1e11).Draw(t, "internal"), 0).UTC(),
+				Saved:    time.Unix(rapid.Int64Range(0, 1e10).Draw(t, "saved"), 0).UTC(),
+				Body:     body, Thread: ThreadID(body) - ThreadID(rapid.IntRange(0, 1).Draw(t, "thread")),
+				Prefix: rapid.SampledFrom([]string{"", "", "A: b\r\n", "C: d\r\n"}).Draw(t, "prefix"),
+				Size:   rapid.Int64Range(0, 1<<40).Draw(t, "size"), Unended: rapid.Bool().Draw(t, "unended"),
+			},
+			Created: created,
+		}
+		if keys := rapid.SampledFrom([][]string{nil, nil, {"a"}, {"$Junk", "b"}}).Draw(t, "keywords"); keys != nil {
+			rows[i].Flags.Keywords = keys
+		}
+		uid += UID(1 + rapid.IntRange(0, 3).Draw(t, "gap")/3)
+	}
+	return rows
+}
+
+func TestPack(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		rows := drawRows(t, 7, UID(rapid.Uint32Range(1, math.MaxUint32-5000).Draw(t, "first")), rapid.IntRange(1, 40).Draw(t, "n"))
+		b := Pack(7, rows, 99)
+		got, err := Unpack(b)
+		if diff := cmp.Diff(rows, got); diff != "" || err != nil {
+			t.Fatalf("%v: %s", err, diff)
+		}
+		uids, err := b.appendUIDs(nil)
+		if err != nil || len(uids) != len(rows) || uids[0] != b.First || uids[len(uids)-1] != b.Last {
+			t.Fatalf("%v, %v", uids, err)
+		}
+		// No octet of it can change without being noticed.
+		part := &b.Head
+		if rapid.Bool().Draw(t, "data") {
+			part = &b.Data
+		}
+		(*part)[rapid.IntRange(0, len(*part)-1).Draw(t, "at")] ^= byte(rapid.IntRange(1, 255).Draw(t, "bits"))
+		if _, err := Unpack(b); !errors.Is(err, ErrDamaged) {
+			t.Fatalf("a damaged block: %v", err)
+		}
+	})
+}
+
+// A full block of a mailbox that got mail and nothing else takes little room.
+func TestPackSize(t *testing.T) {
+	rows := make([]MessageRow, MaxBlock)
+	for i := range rows {
+		at := time.Unix(1700000000+int64(i)*60, 0)
+		rows[i] = MessageRow{Created: ModSeq(i + 2), Message: Message{
+			UID: UID(i + 1), ModSeq: ModSeq(i + 2), Internal: at, Saved: at, Body: BodyID(i*3 + 1), Thread: ThreadID(i*3 + 1), Size: 4096 + int64(i%1000),
+		}}
+	}
+	b := Pack(1, rows, MaxBlock+1)
+	if len(b.Head) > 40 || len(b.Data) > 8*MaxBlock {
+		t.Errorf("head of %d octets, data of %d", len(b.Head), len(b.Data))
+	}
+}
+
+// blockReader is an engine that has blocks and nothing else.
+type blockReader struct {
+	Writer
+	blocks map[UID]*BlockRow
+}
+
+func (r *blockReader) BlockData(_ MailboxID, first UID) ([]byte, error) {
+	b := r.blocks[first]
+	if b == nil {
+		return nil, ErrNotFound
+	}
+	return b.Data, nil
+}
+
+func (r *blockReader) PutBlock(b *BlockRow) error {
+	row := *b
+	if row.Data == nil {
+		row.Data = r.blocks[b.First].Data
+	}
+	r.blocks[b.First] = &row
+	return nil
+}
+
+func (r *blockReader) DeleteBlock(_ MailboxID, first UID) error {
+	if r.blocks[first] == nil {
+		return errors.New("no such block")
+	}
+	delete(r.blocks, first)
+	return nil
+}
+
+// TestBoxChange does random changes to blocks and to a plain list.
+func TestBoxChange(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		disk := &blockReader{blocks: make(map[UID]*BlockRow)}
+		sizes := BlockSizes{Full: 8, Open: 2}
+		base := &boxIndex{}
+		var want []MessageRow
+		next, seq := UID(1), ModSeq(1)
+		for range rapid.IntRange(1, 20).Draw(t, "commits") {
+			c := &boxChange{mailbox: 1, sizes: sizes, base: base, boxIndex: boxIndex{blocks: slices.Clone(base.blocks)}}
+			for range rapid.IntRange(1, 3).Draw(t, "changes") {
+				seq++
+				var runs []run
+				for uid := UID(1); uid < next; uid++ {
+					if rapid.IntRange(0, 3).Draw(t, "in") == 0 {
+						runs = append(runs, runsOf([]UID{uid, min(next, uid+UID(rapid.IntRange(0, 9).Draw(t, "length")))})...)
+					}
+				}
+				runs = disjoint(runs)
+				in := func(r MessageRow) bool {
+					return slices.ContainsFunc(runs, func(run run) bool { return run.first <= r.UID && r.UID <= run.last })
+				}
+				switch rapid.IntRange(0, 3).Draw(t, "kind") {
+				case 0, 1:
+					rows := drawRows(t, 1, next, rapid.IntRange(1, 11).Draw(t, "n"))
+					for i := range rows {
+						rows[i].Created, rows[i].ModSeq = seq, seq
+					}
+					next = rows[len(rows)-1].UID + 1
+					want = append(slices.Clip(want), rows...)
+					check(t, c.append(disk, rows, seq))
+				case 2:
+					for i := range want {
+						if in(want[i]) {
+							want[i].Flags, want[i].ModSeq = Flags{System: Seen, Keywords: []string{"k"}}, seq
+						}
+					}
+					check(t, c.update(disk, runs, seq, func(o *opened, i int) (bool, error) {
+						o.marks.flags[i], o.marks.modseqs[i] = Seen, seq
+						o.marks.setKeys(i, []string{"k"})
+						return true, nil
+					}))
+				case 3:
+					var gone []MessageRow
+					for _, r := range want {
+						if in(r) {
+							gone = append(gone, r)
+						}
+					}
+					want = slices.DeleteFunc(want, in)
+					taken, err := c.take(disk, runs, seq)
+					check(t, err)
+					var got []MessageRow
+					for _, b := range taken {
+						rows, err := Unpack(b)
+						check(t, err)
+						got = append(got, rows...)
+					}
+					same(t, gone, got)
+				}
+			}
+			check(t, c.write(disk))
+			base = c.done(seq)
+			compare(t, base, disk, want, sizes)
+		}
+	})
+}
+
+// disjoint joins runs that overlap.
+func disjoint(runs []run) []run {
+	slices.SortFunc(runs, func(a, b run) int { return int(int64(a.first) - int64(b.first)) })
+	var out []run
+	for _, r := range runs {
+		if n := len(out); n > 0 && r.first <= out[n-1].last {
+			out[n-1].last = max(out[n-1].last, r.last)
+			continue
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+func check(t *rapid.T, err error) {
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func same(t *rapid.T, want, got []MessageRow) {
+	if len(want)+len(got) == 0 {
+		return
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Fatal(diff)
+	}
+}
+
+// compare looks at a state in every way that there is, and at what is stored.
+func compare(t *rapid.T, x *boxIndex, disk *blockReader, want []MessageRow, sizes BlockSizes) {
+	var got, stored []MessageRow
+	check(t, x.between(disk, 1, math.MaxUint32, func(r *MessageRow) bool {
+		got = append(got, *r)
+		return true
+	}))
+	same(t, want, got)
+	uids, err := x.list()
+	check(t, err)
+	if len(uids) != len(want) {
+		t.Fatalf("%d UIDs of %d messages", len(uids), len(want))
+	}
+	for i, r := range want {
+		one, err := x.message(disk, r.UID)
+		check(t, err)
+		same(t, []MessageRow{r}, []MessageRow{one})
+		if uids[i] != r.UID {
+			t.Fatalf("UID %d for %d", uids[i], r.UID)
+		}
+	}
+	for _, b := range x.blocks {
+		if b.Count > sizes.Full {
+			t.Fatalf("a block of %d", b.Count)
+		}
+		rows, err := Unpack(disk.blocks[b.First])
+		check(t, err)
+		stored = append(stored, rows...)
+	}
+	same(t, want, stored)
+	if len(disk.blocks) != len(x.blocks) {
+		t.Fatalf("%d blocks stored, %d known", len(disk.blocks), len(x.blocks))
+	}
+	since := ModSeq(0)
+	if len(want) > 0 {
+		since = want[len(want)/2].ModSeq
+	}
+	var changed []MessageRow
+	check(t, x.since(disk, since, func(r *MessageRow) { changed = append(changed, *r) }))
+	same(t, slices.DeleteFunc(slices.Clone(want), func(r MessageRow) bool { return r.ModSeq <= since }), changed)
+	unseen, _, err := x.summary()
+	check(t, err)
+	if i := slices.IndexFunc(want, func(r MessageRow) bool { return r.Flags.System&Seen == 0 }); int(unseen) != i+1 {
+		t.Fatalf("the first unseen is %d, and should be %d", unseen, i+1)
+	}
+}
+
+// FuzzUnpack: what can be read is what Pack makes.
+func FuzzUnpack(f *testing.F) {
+	b := Pack(1, []MessageRow{
+		{Created: 2, Message: Message{Mailbox: 1, UID: 1, ModSeq: 3, Body: 1, Prefix: "a\r\n", Flags: Flags{Keywords: []string{"x"}}}},
+		{Created: 3, Message: Message{Mailbox: 1, UID: 5, ModSeq: 3, Body: 2, Size: 9}},
+	}, 3)
+	f.Add(2, b.Head[:len(b.Head)-4], b.Data[:len(b.Data)-4])
+	f.Fuzz(func(t *testing.T, count int, head, data []byte) {
+		b := &BlockRow{Mailbox: 1, Count: count, Head: seal(slices.Clip(head)), Data: seal(slices.Clip(data))}
+		rows, err := Unpack(b)
+		if err != nil {
+			return
+		}
+		again, err := Unpack(Pack(1, rows, 1))
+		if diff := cmp.Diff(rows, again); diff != "" || err != nil {
+			t.Errorf("%v: %s", err, diff)
+		}
+		if fmt.Sprint(len(rows)) != fmt.Sprint(count) {
+			t.Errorf("%d of %d", len(rows), count)
+		}
+	})
+}
