@@ -127,7 +127,8 @@ type Changes struct {
 	Horizon bool
 }
 
-// QueueItem is a message that waits for at least one remote recipient.
+// QueueItem is a message that waits for at least one recipient: at another server,
+// or an account that was full.
 type QueueItem struct {
 	ID       QueueID
 	Envelope string // the envelope's ID
@@ -149,7 +150,7 @@ type QueueRecipient struct {
 	Item     QueueID
 	Index    int    // within the item, from 0
 	Address  string // where to deliver
-	Domain   string // of Address: what the scheduler is fair across
+	Domain   string // of Address, or Address where it is an account: what the scheduler is fair across
 	Notify   string // NOTIFY as comma list; ""
 	ORCPT    string // "rfc822;..." decoded form, ""
 	Original string // the address of RCPT, where an alias led here; else Address

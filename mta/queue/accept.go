@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -25,6 +26,7 @@ type letter struct {
 	rows    []mailstore.QueueRecipient
 	to      []mta.Address // of rows
 	kept    []byte        // content to keep in memory; nil for none
+	void    bool          // there is nothing to deliver after all
 }
 
 // goneError tells that an account does not exist any more.
@@ -40,16 +42,22 @@ const maxReroutes = 3
 // is a *mta.Reply to show to the peer; nothing was taken then. The body is still
 // the caller's to release.
 func (q *Queue) Accept(ctx context.Context, env *mta.Envelope, body *mailstore.Body) error {
-	a := &acceptance{q: q, env: env, body: body, to: env.To}
-	for range maxReroutes {
+	a := &acceptance{q: q, env: env, body: body, to: env.To, full: make(overQuota)}
+	for tries := 0; tries < maxReroutes; {
 		err := a.commit(ctx)
 		var gone *goneError
-		if !errors.As(err, &gone) {
+		var full overQuota
+		switch {
+		case errors.As(err, &full): // no account comes twice
+			maps.Copy(a.full, full)
+			continue
+		case !errors.As(err, &gone):
 			return q.acceptError(env, err)
 		}
 		if err := a.reroute(ctx, int64(gone.account)); err != nil {
 			return q.acceptError(env, err)
 		}
+		tries++
 	}
 	return q.acceptError(env, errors.New("routing finds accounts that do not exist"))
 }
@@ -81,6 +89,8 @@ type acceptance struct {
 	to   []mta.Recipient
 	// lost are recipients that had a mailbox at RCPT and have none now.
 	lost []reported
+	// full are accounts that have no room.
+	full overQuota
 }
 
 // reroute asks again where the recipients go that led to an account which is
@@ -123,7 +133,7 @@ func (a *acceptance) commit(ctx context.Context) error {
 	if len(l.inboxes) == 0 && len(l.rows) == 0 {
 		letters = nil
 	}
-	rep, err := q.report(ctx, &reportOf{item: &l.item, from: a.env.From, recipients: append(done, a.lost...), open: a.open}, now)
+	rep, err := q.report(ctx, &reportOf{item: &l.item, from: a.env.From, recipients: append(done, a.lost...), open: a.open, full: a.full}, now)
 	if err != nil {
 		return err
 	}
@@ -139,9 +149,13 @@ func (a *acceptance) commit(ctx context.Context) error {
 	count(m.Local, len(l.inboxes))
 	count(m.Queued, len(l.rows))
 	q.o.Log.LogAttrs(ctx, slog.LevelDebug, "accepted", slog.String("id", a.env.ID), slog.String("from", l.item.From),
-		slog.Int64("size", a.body.Size()), slog.Int("mailboxes", len(l.inboxes)), slog.Int("remote", len(l.rows)))
+		slog.Int64("size", a.body.Size()), slog.Int("mailboxes", len(l.inboxes)), slog.Int("queued", len(l.rows)))
+	a.noteFull(ctx)
 	return nil
 }
+
+// returnPath is the field that tells who sent a message (RFC 5321 section 4.4).
+func returnPath(from string) string { return "Return-Path: <" + from + ">\r\n" }
 
 func (a *acceptance) open() (mailstore.Content, error) {
 	return bodyContent{a.body}, nil
@@ -162,7 +176,7 @@ func (a *acceptance) letter(now time.Time) (*letter, []reported, error) {
 	from := env.From.String()
 	l := &letter{
 		body:   a.body,
-		prefix: "Return-Path: <" + from + ">\r\n",
+		prefix: returnPath(from),
 		item: mailstore.QueueItem{
 			Envelope: env.ID,
 			From:     from,
@@ -176,7 +190,7 @@ func (a *acceptance) letter(now time.Time) (*letter, []reported, error) {
 			Expires:  now.Add(a.q.o.Expire),
 		},
 	}
-	s := sorter{l: l, now: now, wall: a.q.o.Clock.Now()}
+	s := a.q.sorter(l, now, a.full)
 	for i := range a.to {
 		if len(a.to[i].Targets) == 0 {
 			return nil, nil, errors.New("a recipient has no targets")
@@ -209,10 +223,17 @@ func (q *Queue) keep(l *letter) {
 type sorter struct {
 	l        *letter
 	now      time.Time // in queue time
+	again    time.Time // when to try once more, in queue time
 	wall     time.Time
+	full     overQuota
 	accounts map[int64]bool
 	remotes  map[remoteKey]bool
 	done     []reported // delivered, expanded
+}
+
+func (q *Queue) sorter(l *letter, now time.Time, full overQuota) *sorter {
+	again := now.Add(q.plan.wait(1)).Truncate(time.Millisecond)
+	return &sorter{l: l, now: now, again: again, wall: q.o.Clock.Now(), full: full}
 }
 
 type remoteKey struct {
@@ -237,18 +258,31 @@ func (s *sorter) add(r *mta.Recipient) {
 			s.remote(t.Remote, r.Address, notify, orcpt)
 			continue
 		}
-		if !s.accounts[t.Account] {
-			if s.accounts == nil {
-				s.accounts = make(map[int64]bool)
-			}
-			s.accounts[t.Account] = true
-			s.l.inboxes = append(s.l.inboxes, mailstore.AccountID(t.Account))
-		}
-		if success && len(r.Targets) == 1 {
+		waits := s.local(t.Account, r.Address, notify, orcpt)
+		if success && len(r.Targets) == 1 && !waits {
 			s.done = append(s.done, reported{action: delivered, recipient: r.Address, orcpt: orcpt,
 				notify: notify, reply: mta.Errorf(250, "2.0.0", "Delivered"), last: s.wall})
 		}
 	}
+}
+
+// local adds an account, once, and tells whether the message has to wait for it.
+func (s *sorter) local(account int64, original mta.Address, notify, orcpt string) (waits bool) {
+	id := mailstore.AccountID(account)
+	to, waits := s.full[id]
+	if s.accounts[account] {
+		return waits
+	}
+	if s.accounts == nil {
+		s.accounts = make(map[int64]bool)
+	}
+	s.accounts[account] = true
+	if waits {
+		s.wait(to, original, notify, orcpt)
+	} else {
+		s.l.inboxes = append(s.l.inboxes, id)
+	}
+	return waits
 }
 
 func (s *sorter) remote(to, original mta.Address, notify, orcpt string) {
@@ -336,7 +370,8 @@ func storedAddress(s string) mta.Address {
 }
 
 // store commits letters, and what else write does, in one Update; then the new
-// recipients are in memory where there is room.
+// recipients are in memory where there is room. A overQuota has all accounts
+// that are full; nothing was changed then.
 func (q *Queue) store(ctx context.Context, letters []*letter, write func(tx *mailstore.Tx) error) error {
 	var barred []mailstore.QueueID
 	err := q.o.Store.Update(ctx, func(tx *mailstore.Tx) error {
@@ -345,14 +380,18 @@ func (q *Queue) store(ctx context.Context, letters []*letter, write func(tx *mai
 				return err
 			}
 		}
+		full := make(overQuota)
 		for _, l := range letters {
-			if err := l.put(tx); err != nil {
+			if err := l.put(tx, full); err != nil {
 				return err
 			}
-			if len(l.rows) > 0 {
+			if len(l.rows) > 0 && !l.void {
 				q.bar(l.item.ID)
 				barred = append(barred, l.item.ID)
 			}
+		}
+		if len(full) > 0 {
+			return full
 		}
 		return nil
 	})
@@ -392,7 +431,7 @@ func (q *Queue) unbarLocked(id mailstore.QueueID) {
 
 // admitLocked brings the recipients of a letter that was stored into memory.
 func (q *Queue) admitLocked(l *letter, now time.Time) {
-	if len(l.rows) == 0 {
+	if len(l.rows) == 0 || l.void {
 		return
 	}
 	msg := newParcel(l.item)
@@ -408,14 +447,24 @@ func (q *Queue) admitLocked(l *letter, now time.Time) {
 	}
 }
 
-// put writes the letter.
-func (l *letter) put(tx *mailstore.Tx) error {
+// put writes the letter, and notes whose accounts are full.
+func (l *letter) put(tx *mailstore.Tx, full overQuota) error {
+	if l.void {
+		return nil
+	}
 	for _, account := range l.inboxes {
 		box, err := inbox(tx, account)
 		if err != nil {
 			return err
 		}
-		if _, err := tx.Append(box, mailstore.NewMessage{Body: l.body, Prefix: l.prefix}); err != nil {
+		_, err = tx.Append(box, mailstore.NewMessage{Body: l.body, Prefix: l.prefix})
+		if errors.Is(err, mailstore.ErrQuota) {
+			var a mailstore.Account
+			if a, err = tx.Account(account); err == nil {
+				full[account] = storedAddress(a.Address)
+			}
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime/debug"
 	"time"
 
@@ -18,6 +19,10 @@ func (q *Queue) attempt(ctx context.Context, j *job) {
 	b := j.batches[0]
 	begun := q.now()
 	t := &transaction{q: q, ctx: ctx, batch: b, settled: make([]bool, len(b.entries))}
+	if here(j.dest.domain) {
+		q.deliverHere(t)
+		return
+	}
 	err := t.try(j.dest.domain)
 	switch {
 	case t.complete():
@@ -248,6 +253,9 @@ func (q *Queue) putOff(ctx context.Context, j *job) {
 type result struct {
 	entry   *entry
 	outcome mta.Outcome
+	// here: the outcome is that of a delivery into an account, which is made when
+	// the result is written.
+	here bool
 	// suspended: nothing was tried, the domain did not answer at the time failed.
 	suspended bool
 	failed    time.Time
@@ -270,6 +278,7 @@ type verdict struct {
 	fate   fate
 	row    mailstore.QueueRecipient // when kept
 	report *reported                // what the sender hears; nil for nothing
+	letter *letter                  // that delivers; nil where a peer took it, or nobody
 	final  bool                     // failed for good
 }
 
@@ -279,19 +288,22 @@ func (q *Queue) decide(r result, now time.Time) verdict {
 	v := verdict{result: r, row: e.row}
 	row := &v.row
 	row.Attempts++
-	if reply.Success() && (r.outcome.DSN || !wants(e.row.Notify, relayed)) {
+	if reply.Success() && (r.outcome.DSN || !wants(e.row.Notify, delivered)) {
 		v.fate = ended
 		return v
 	}
 	item := &e.msg.item
 	told := &reported{
 		recipient: storedAddress(e.row.Original), orcpt: e.row.ORCPT, notify: e.row.Notify, remote: true,
-		forwarded: e.row.Original != e.row.Address,
+		forwarded: e.row.Original != e.row.Address && !r.here,
 		reply:     reply, host: r.outcome.Host, addr: r.outcome.Addr, last: q.o.Clock.Now(), attempts: row.Attempts,
 	}
 	if reply.Success() {
 		v.fate, v.report = ended, told
 		told.action = relayed
+		if r.here {
+			told.action, told.remote = delivered, false
+		}
 		return v
 	}
 	row.Last = told.last.Round(0).Truncate(time.Millisecond)
@@ -310,6 +322,9 @@ func (q *Queue) decide(r result, now time.Time) verdict {
 	if over || !reply.Temporary() {
 		v.fate, v.final = ended, true
 		told.action = failed
+		if r.here {
+			told.reply = given(reply)
+		}
 		v.report = told
 		return v
 	}
@@ -325,19 +340,24 @@ func (q *Queue) decide(r result, now time.Time) verdict {
 
 // settle makes results durable, reports included, and moves their entries on. On
 // an error the results are kept for another try, since what a peer took must not
-// be sent again, and the error is returned.
+// be sent again, and the error is returned; those of deliveries here are not kept.
 func (q *Queue) settle(ctx context.Context, results []result) error {
 	ctx = context.WithoutCancel(ctx)
 	var err error
 	tell := true
-	for range maxReroutes {
+	full := make(overQuota)
+	for tries := 0; tries < maxReroutes; tries++ {
 		var vs []verdict
-		if vs, err = q.trySettle(ctx, results, tell); err == nil {
+		if vs, err = q.trySettle(ctx, results, tell, full); err == nil {
 			q.conclude(ctx, vs)
 			return nil
 		}
 		var gone *goneError
-		if full := errors.Is(err, mailstore.ErrFull); full && tell {
+		var more overQuota
+		if errors.As(err, &more) { // no account comes twice
+			maps.Copy(full, more)
+			tries--
+		} else if errors.Is(err, mailstore.ErrFull) && tell {
 			tell = false // there may be room for the outcome, if not for the report
 		} else if !errors.As(err, &gone) {
 			break
@@ -345,25 +365,37 @@ func (q *Queue) settle(ctx context.Context, results []result) error {
 	}
 	q.o.Log.Error("outcome could not be written", "id", results[0].entry.msg.item.Envelope, "err", err)
 	q.mu.Lock()
-	q.unrecorded = append(q.unrecorded, results...)
-	q.mu.Unlock()
+	defer q.mu.Unlock()
+	for _, r := range results {
+		if !r.here {
+			q.unrecorded = append(q.unrecorded, r)
+		}
+	}
 	return err
 }
 
 // trySettle is one try of settle. Unless tell is set, no report is made and what
-// calls for one is put off.
-func (q *Queue) trySettle(ctx context.Context, results []result, tell bool) ([]verdict, error) {
+// calls for one is put off. full are accounts that have no room.
+func (q *Queue) trySettle(ctx context.Context, results []result, tell bool, full overQuota) ([]verdict, error) {
 	now := q.now()
 	vs := make([]verdict, len(results))
-	for i, r := range results {
-		vs[i] = q.decide(r, now)
-	}
-	letters := q.reports(ctx, vs, now, tell)
+	var letters []*letter
 	defer func() {
 		for _, l := range letters {
 			l.body.Release()
 		}
 	}()
+	for i, r := range results {
+		var l *letter
+		if r.here {
+			if l, r.outcome.Reply = q.bring(ctx, r.entry, full, now); l != nil {
+				letters = append(letters, l)
+			}
+		}
+		vs[i] = q.decide(r, now)
+		vs[i].letter = l
+	}
+	letters = append(letters, q.reports(ctx, vs, now, tell, full)...)
 	err := q.store(ctx, letters, func(tx *mailstore.Tx) error {
 		for i := range vs {
 			if err := q.writeVerdict(tx, &vs[i]); err != nil {
@@ -390,6 +422,9 @@ func (q *Queue) writeVerdict(tx *mailstore.Tx, v *verdict) error {
 	if errors.Is(err, mailstore.ErrNotFound) {
 		q.o.Log.Warn("recipient is not in the queue any more", "id", v.entry.msg.item.Envelope, "to", v.row.Address)
 		v.fate = ended
+		if v.letter != nil {
+			v.letter.void = true
+		}
 		return nil
 	}
 	return err
@@ -397,7 +432,7 @@ func (q *Queue) writeVerdict(tx *mailstore.Tx, v *verdict) error {
 
 // reports makes the reports that verdicts call for, one for each message. Where
 // one cannot be made for now, the failure is not final yet.
-func (q *Queue) reports(ctx context.Context, vs []verdict, now time.Time, tell bool) []*letter {
+func (q *Queue) reports(ctx context.Context, vs []verdict, now time.Time, tell bool, full overQuota) []*letter {
 	var letters []*letter
 	for first := 0; first < len(vs); {
 		msg := vs[first].entry.msg
@@ -417,7 +452,7 @@ func (q *Queue) reports(ctx context.Context, vs []verdict, now time.Time, tell b
 		var err error
 		if tell {
 			open := func() (mailstore.Content, error) { return q.open(ctx, msg) }
-			l, err = q.report(ctx, &reportOf{item: &msg.item, from: msg.from, recipients: told, open: open}, now)
+			l, err = q.report(ctx, &reportOf{item: &msg.item, from: msg.from, recipients: told, open: open, full: full}, now)
 		}
 		if err != nil || !tell {
 			for i := range group {
@@ -486,7 +521,11 @@ func (q *Queue) log(ctx context.Context, v *verdict) {
 	switch {
 	case v.outcome.Reply.Success():
 		what = "delivered"
-		count(m.Delivered, 1)
+		if v.here {
+			count(m.Local, 1)
+		} else {
+			count(m.Delivered, 1)
+		}
 	case v.final:
 		what = "failed"
 		count(m.Failed, 1)

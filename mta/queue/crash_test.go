@@ -206,6 +206,7 @@ type plan struct {
 	ends     []planEnd
 	ops      []planOp
 	active   int
+	limit    int64 // of the messages of each account, for the first hours; 0 = none
 }
 
 // planOp is something that an operator does to a message, or to all.
@@ -240,7 +241,8 @@ type planEnd struct {
 }
 
 func drawPlan(rt *rapid.T) plan {
-	p := plan{active: rapid.SampledFrom([]int{4, 10, 1000}).Draw(rt, "active")}
+	p := plan{active: rapid.SampledFrom([]int{4, 10, 1000}).Draw(rt, "active"),
+		limit: rapid.SampledFrom([]int64{0, 0, 1, 2}).Draw(rt, "limit")}
 	n := rapid.IntRange(1, 8).Draw(rt, "messages")
 	for i := range n {
 		m := planMessage{null: rapid.IntRange(0, 5).Draw(rt, "null") == 0, repeat: rapid.IntRange(0, 5).Draw(rt, "large") == 0,
@@ -298,6 +300,7 @@ func (f *fixture) operate(p plan) {
 	}
 	<-time.After(2 * time.Hour) // after the last crash
 	f.swap(func() {
+		f.limitAll(0)
 		if len(held) > 0 {
 			if _, err := f.q.Release(context.Background(), held...); err != nil {
 				f.Error(err)
@@ -306,8 +309,14 @@ func (f *fixture) operate(p plan) {
 	})
 }
 
-// TestExactlyOnce: whatever peers answer, and however often the server is
-// stopped or crashes, each recipient of each accepted message ends exactly once:
+// limitAll bounds the messages of alice and bob.
+func (f *fixture) limitAll(n int64) {
+	f.quota("alice", mailstore.Quota{Messages: n})
+	f.quota("bob", mailstore.Quota{Messages: n})
+}
+
+// TestExactlyOnce: whatever peers answer, whoever is full for a while, and
+// however often the server is stopped or crashes, each recipient of each accepted message ends exactly once:
 // delivered, or reported, or (for the null reverse-path) dropped. Only a crash
 // between a peer's last word and its record makes a second delivery.
 func TestExactlyOnce(t *testing.T) {
@@ -382,6 +391,7 @@ func runPlan(t *testing.T, p plan) (problems []string) {
 		return e
 	}
 	f.open()
+	f.limitAll(p.limit)
 	f.run()
 	accepted := make(chan map[string]bool, 1)
 	go func() { accepted <- f.sendAll(p) }()

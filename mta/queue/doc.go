@@ -9,6 +9,14 @@
 // queue; reports that RFC 3461 asks for at that moment are part of the same
 // commit. When Accept returns nil all of it survives loss of power.
 //
+// An account that has no room for the message (it filled up since RCPT) gets a
+// row of the queue too, and the others their copies: each full account is a
+// destination of its own, tried by the retry list. A delivery into it is one
+// commit that takes the row away and puts the message into the INBOX. When the
+// time is over, the sender hears 552 5.2.2. This holds for reports and for the
+// postmaster's mail as well: a full mailbox refuses them at no time, and lets
+// them wait.
+//
 // # Schedule
 //
 // A bounded number of recipients is in memory (Options.Active): those that are
@@ -49,6 +57,7 @@
 //	Accept, after its commit, before 250   all recipients                none needed; the sender may send again,
 //	                                                                     the one case of a local duplicate
 //	waiting                                row with Next                 found by Due
+//	waiting for a full account             the same, Domain is an address  the same; it was not delivered
 //	held                                   row with Held                 none needed
 //	under way, before the final reply      row as before the attempt     Next has passed: tried at once
 //	final reply sent by the peer, its      row as before the attempt     tried at once: the one case in which a

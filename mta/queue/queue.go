@@ -135,7 +135,7 @@ func New(o Options) (*Queue, error) {
 
 // destination is what the scheduler takes a domain for.
 func (o *Options) destination(domain string) string {
-	if o.Smarthost != "" {
+	if o.Smarthost != "" && !here(domain) {
 		return o.Smarthost
 	}
 	return domain

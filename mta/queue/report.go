@@ -61,6 +61,7 @@ type reportOf struct {
 	from       mta.Address // whom it goes to
 	recipients []reported
 	open       func() (mailstore.Content, error)
+	full       overQuota // accounts that have no room for it
 	// wide: the way to the sender takes UTF-8 (RFC 6533 section 4.5).
 	wide bool
 	date time.Time
@@ -110,14 +111,14 @@ func (q *Queue) report(ctx context.Context, r *reportOf, now time.Time) (*letter
 // reverse-path, and no RET).
 func (q *Queue) compose(r *reportOf, targets []mta.Target, now time.Time) (*letter, error) {
 	l := &letter{
-		prefix: "Return-Path: <>\r\n",
+		prefix: returnPath(""),
 		item: mailstore.QueueItem{
 			Envelope: r.id,
 			Accepted: r.date.Round(0).Truncate(time.Millisecond),
 			Expires:  now.Add(q.o.Expire),
 		},
 	}
-	s := sorter{l: l, now: now, wall: r.date}
+	s := q.sorter(l, now, r.full)
 	for _, t := range targets {
 		s.add(&mta.Recipient{Address: r.from, Targets: []mta.Target{t}})
 	}
