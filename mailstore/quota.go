@@ -235,6 +235,9 @@ func (v *View) Usage(a AccountID) (Usage, Quota, error) {
 	return used, limit, err
 }
 
+// DomainQuota is the quota in force for accounts of d that set none.
+func (v *View) DomainQuota(d Domain) Quota { return d.Quota.or(v.defaults) }
+
 // UpdateDomain replaces the domain of that name, Created excepted.
 func (tx *Tx) UpdateDomain(d Domain) error {
 	old, err := tx.r.Domain(d.Name)

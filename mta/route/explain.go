@@ -49,6 +49,9 @@ func (r *Router) Explain(ctx context.Context, to mta.Address) Explanation {
 		x.say("the directory could not be asked: %v", err)
 	default:
 		r.explainLocal(ctx, to, targets, &x)
+		if errors.As(r.Room(ctx, to, targets, 0), &refusal) {
+			x.say("there is no room for a message: RCPT is answered with %s", refusal)
+		}
 	}
 	return x
 }

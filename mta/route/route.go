@@ -17,6 +17,9 @@ type Directory interface {
 	Domains(ctx context.Context) ([]string, error)
 	Accounts(ctx context.Context) ([]mailstore.Account, error)
 	Aliases(ctx context.Context) ([]mailstore.Alias, error)
+	// Room is a *mailstore.QuotaError when the account has no room for a message
+	// of size octets, 0 where that is not known.
+	Room(ctx context.Context, account int64, size int64) error
 }
 
 // Resolver looks up names. *dns.Resolver is one; its errors are those of

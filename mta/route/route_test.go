@@ -52,6 +52,21 @@ func (f fakeDirectory) Aliases(context.Context) ([]mailstore.Alias, error) {
 	return []mailstore.Alias{{Address: "team@hamburger.edu", Targets: []string{"alice@hamburger.edu", "carol@two.test"}}}, f.err
 }
 
+// Room: the account 1 has room for 100 octets, 2 for a million, 3 for none.
+func (f fakeDirectory) Room(_ context.Context, account, size int64) error {
+	if f.err != nil {
+		return f.err
+	}
+	room := map[int64]int64{1: 100, 2: 1e6, 3: 0, 5: 1}[account]
+	switch {
+	case account > 9:
+		return fmt.Errorf("account: %w", mailstore.ErrNotFound)
+	case max(size, 1) <= room:
+		return nil
+	}
+	return &mailstore.QuotaError{Usage: mailstore.Usage{Storage: 1000}, Quota: mailstore.Quota{Storage: 1000 + room}}
+}
+
 // fakeDNS has MX records ("10 mx1.test") and addresses by name. "!" as the only
 // one is a temporary failure; a name that is not there does not exist.
 type fakeDNS struct {
@@ -158,6 +173,62 @@ func newTestRouter(change func(*Options)) (*Router, *fakeDNS) {
 		change(&o)
 	}
 	return New(o), f
+}
+
+// TestRoom: who is full is refused for now, and hears what would pass.
+func TestRoom(t *testing.T) {
+	r, _ := newTestRouter(nil)
+	targets := func(accounts ...int64) (list []mta.Target) {
+		for _, a := range accounts {
+			if a == 0 {
+				list = append(list, mta.Target{Remote: mta.Address{Local: "carol", Domain: "two.test"}})
+			} else {
+				list = append(list, mta.Target{Account: a})
+			}
+		}
+		return list
+	}
+	const full = "452 4.2.2 The mailbox of bob@hamburger.edu is full: try again when there is room in it"
+	const small = "452 4.2.2 The mailbox of bob@hamburger.edu has room for 100 octets only: send less, or try again later"
+	for _, c := range []struct {
+		to      string
+		targets []mta.Target
+		size    int64
+		want    string
+	}{
+		{"bob@hamburger.edu", targets(1), 0, ""},
+		{"bob@hamburger.edu", targets(1), 100, ""},
+		{"bob@hamburger.edu", targets(1), 101, small},
+		{"bob@hamburger.edu", targets(3), 0, full},
+		{"postmaster@hamburger.edu", targets(3), 0, ""},
+		{"Postmaster+x@hamburger.edu", targets(3), 1 << 40, ""},
+		{"bob@hamburger.edu", targets(3, 1), 100, ""}, // some of an alias
+		{"bob@hamburger.edu", targets(3, 1), 101, small},
+		{"bob@hamburger.edu", targets(5, 1, 3), 1 << 40, small},
+		{"bob@hamburger.edu", targets(3, 3), 0, full},
+		{"bob@hamburger.edu", targets(3, 0), 0, ""},  // a remote one
+		{"bob@hamburger.edu", targets(3, 10), 0, ""}, // one that went away
+		{"bob@hamburger.edu", targets(slices.Repeat([]int64{3}, maxAsked)...), 0, full},
+		{"bob@hamburger.edu", targets(slices.Repeat([]int64{3}, maxAsked+1)...), 0, ""},
+		{"bob@hamburger.edu", nil, 0, ""},
+	} {
+		to, err := mta.ParseAddress(c.to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		if err := r.Room(t.Context(), to, c.targets, c.size); err != nil {
+			got = err.Error()
+		}
+		if got != c.want {
+			t.Errorf("%s %v %d: %q, want %q", c.to, c.targets, c.size, got, c.want)
+		}
+	}
+	broken := errors.New("disk")
+	r, _ = newTestRouter(func(o *Options) { o.Directory = fakeDirectory{err: broken} })
+	if err := r.Room(t.Context(), mta.Address{Local: "bob", Domain: "hamburger.edu"}, targets(1), 0); !errors.Is(err, broken) {
+		t.Errorf("broken: %v", err)
+	}
 }
 
 func TestRecipient(t *testing.T) {

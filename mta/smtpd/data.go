@@ -251,13 +251,17 @@ func (s *session) discardChunk(size int64, r *mta.Reply) *mta.Reply {
 // conclude decides about a message whose content is complete, or refused, and
 // returns the reply; LMTP sends one for each recipient (RFC 2033 section 4.2).
 func (s *session) conclude(ctx context.Context, m *message) *mta.Reply {
+	to := s.txn.env.To // of which room may take some out
 	r := s.accept(ctx, m)
 	if s.srv.o.Mode != LMTP {
 		return r
 	}
-	for i := range s.txn.env.To {
+	for i := range to {
 		each := *r
-		each.Text = "<" + shown(s.txn.env.To[i].Address, s.txn.env.Options.UTF8) + "> " + r.Text
+		if s.txn.full != nil && s.txn.full[i] != nil {
+			each = *s.txn.full[i]
+		}
+		each.Text = "<" + shown(to[i].Address, s.txn.env.Options.UTF8) + "> " + each.Text
 		s.out = appendReply(s.out, &each)
 		if len(s.out) >= replyFlush {
 			s.flush()
@@ -272,6 +276,9 @@ func (s *session) accept(ctx context.Context, m *message) *mta.Reply {
 	r := m.end()
 	if r == nil {
 		r = s.ownsAuthors(ctx, m.authors)
+	}
+	if r == nil {
+		r = s.room(ctx, m.body.Size())
 	}
 	if r == nil {
 		r = s.commit(ctx, env, m)

@@ -120,6 +120,9 @@ func (s *session) rcpt(ctx context.Context, arg string) *mta.Reply {
 	if err != nil {
 		return s.refuseRecipient(to, err)
 	}
+	if err := s.srv.o.Router.Room(ctx, to, targets, s.txn.env.Options.Size); err != nil {
+		return s.refuseRecipient(to, err)
+	}
 	if s.txn.targets += len(targets); s.txn.targets > maxTargets && len(s.txn.env.To) > 0 {
 		s.txn.targets -= len(targets)
 		return newReply(452, "4.5.3", "The recipients stand for too many others: send to this one in another message")

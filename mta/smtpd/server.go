@@ -80,6 +80,9 @@ type Router interface {
 	// Recipient decides about one RCPT. A refusal is a *mta.Reply; any other
 	// error is shown as 451 4.3.0.
 	Recipient(ctx context.Context, c mta.Client, to mta.Address) ([]mta.Target, error)
+	// Room refuses a recipient none of whose targets has room for a message of
+	// size octets; 0 = not known. Errors as above.
+	Room(ctx context.Context, to mta.Address, targets []mta.Target, size int64) error
 }
 
 // Queue takes messages. *queue.Queue is one.

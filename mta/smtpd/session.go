@@ -50,6 +50,7 @@ type transaction struct {
 	msg     *message             // the content; nil before DATA or the first BDAT
 	seen    map[mta.Address]bool // of many recipients, those that were indexed
 	indexed int
+	full    []*mta.Reply // LMTP: to recipients who turned out to have no room; else nil
 }
 
 func (s *Server) serve(ctx context.Context, conn *wire.Conn, draining <-chan struct{}) {

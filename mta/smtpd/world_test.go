@@ -94,8 +94,23 @@ func (w *world) Recipient(_ context.Context, c mta.Client, to mta.Address) ([]mt
 		return []mta.Target{{Account: 1}}, nil
 	case "bob":
 		return []mta.Target{{Account: 2}}, nil
+	case "carl":
+		return []mta.Target{{Account: 3}}, nil
 	}
 	return nil, mta.Errorf(550, "5.1.1", "There is no %s here", to.Local)
+}
+
+// carlsRoom is what carl's mailbox has room for, in octets.
+const carlsRoom = 300
+
+func (w *world) Room(_ context.Context, to mta.Address, targets []mta.Target, size int64) error {
+	switch {
+	case to.Local == "bob+broken":
+		return errors.New("the disk is on fire at /var/lib/postrider")
+	case targets[0].Account == 3 && size > carlsRoom:
+		return mta.Errorf(452, "4.2.2", "The mailbox of %s has room for %d octets", to, carlsRoom)
+	}
+	return nil
 }
 
 func (w *world) Mechanisms(p directory.Peer) []string {
