@@ -31,6 +31,8 @@ type addressParser struct {
 	scanner
 	list  []imap.Address
 	group bool
+	outer words // of the element in hand
+	inner words // between its angle brackets
 }
 
 // parse adds the addresses of v to the list until it has that many.
@@ -55,7 +57,8 @@ type words struct {
 
 // element reads one mailbox, group start or group end, and the separator.
 func (p *addressParser) element() {
-	w := words{at: -1}
+	w := &p.outer
+	w.reset()
 	for !p.end() {
 		switch c := p.s[p.i]; c {
 		case ',':
@@ -79,7 +82,7 @@ func (p *addressParser) element() {
 			p.angle(w)
 			return
 		default:
-			p.word(&w)
+			p.word(w)
 		}
 	}
 	p.bare(w)
@@ -107,7 +110,7 @@ func (p *addressParser) word(w *words) {
 		}
 	default:
 		start := p.i
-		for !p.end() && !strings.ContainsRune(" \t,;:<>()\"@", rune(p.s[p.i])) {
+		for !p.end() && !endsWord(p.s[p.i]) {
 			p.i++
 		}
 		if p.i == start { // a stray ">"
@@ -118,16 +121,36 @@ func (p *addressParser) word(w *words) {
 	}
 }
 
+// endsWord tells whether an octet cannot be in an atom, however lenient.
+func endsWord(c byte) bool {
+	switch c {
+	case ' ', '\t', ',', ';', ':', '<', '>', '(', ')', '"', '@':
+		return true
+	}
+	return false
+}
+
 func (w *words) add(s string, tight bool) {
 	w.text = append(w.text, s)
 	w.tight = append(w.tight, tight)
 }
 
+// reset empties w; the room for texts stays.
+func (w *words) reset() { *w = words{text: w.text[:0], tight: w.tight[:0], at: -1} }
+
 func (w *words) phrase() string { return join(w.text, nil) }
 
 // join joins words by a space where there was one.
 func join(text []string, tight []bool) string {
+	if len(text) == 1 {
+		return text[0]
+	}
+	n := 0
+	for _, s := range text {
+		n += len(s) + 1
+	}
 	var b strings.Builder
+	b.Grow(n)
 	for i, s := range text {
 		if i > 0 && (tight == nil || !tight[i]) {
 			b.WriteByte(' ')
@@ -138,7 +161,7 @@ func join(text []string, tight []bool) string {
 }
 
 // bare adds an address without angle brackets.
-func (p *addressParser) bare(w words) {
+func (p *addressParser) bare(w *words) {
 	switch {
 	case len(w.text) == 0 && w.at < 0:
 		return
@@ -151,17 +174,18 @@ func (p *addressParser) bare(w words) {
 
 // angle reads the rest of <address> and adds it; the words before it are the
 // display name.
-func (p *addressParser) angle(name words) {
-	w := words{at: -1}
+func (p *addressParser) angle(name *words) {
+	w := &p.inner
+	w.reset()
 	for !p.end() && p.s[p.i] != '>' && p.s[p.i] != ';' {
 		switch p.s[p.i] {
 		case ':': // the end of a source route (RFC 5322 section 4.4)
 			p.i++
-			w = words{at: -1}
+			w.reset()
 		case ',', '<':
 			p.i++
 		default:
-			p.word(&w)
+			p.word(w)
 		}
 	}
 	p.take('>')
@@ -171,7 +195,7 @@ func (p *addressParser) angle(name words) {
 	}
 	// A comment after the angle brackets up to the separator.
 	for !p.end() && p.s[p.i] != ',' && p.s[p.i] != ';' && p.s[p.i] != '<' {
-		p.word(&name)
+		p.word(name)
 	}
 	p.take(',')
 	if display == "" {

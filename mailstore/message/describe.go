@@ -16,7 +16,6 @@ type Describer struct {
 	text      []byte // what notes point into
 	full      bool   // text is at its limit: the structure will not be stored
 	addresses addressParser
-	fields    fields
 	out       [4][]byte // buffers of the present Stored
 	stored    Stored
 }
@@ -71,9 +70,8 @@ func (d *Describer) reset() {
 	for i := range d.out {
 		d.out[i] = spare(d.out[i])
 	}
-	d.addresses = addressParser{list: d.addresses.list[:0]}
-	if cap(d.addresses.list) > maxRoom {
-		d.addresses.list = nil
+	if a := &d.addresses; cap(a.list) > maxRoom || cap(a.outer.text) > maxRoom || cap(a.inner.text) > maxRoom {
+		*a = addressParser{}
 	}
 	d.full = false
 	d.stored = Stored{}
@@ -89,13 +87,11 @@ func spare(b []byte) []byte {
 }
 
 // header takes note of the header of a part, whose type is known.
-func (d *Describer) header(part *Part, h Header, ps params, message bool) {
+func (d *Describer) header(part *Part, h Header, f *fields, ps params, message bool) {
 	root := len(d.notes) == 0
 	if d.full && !root {
 		return
 	}
-	f := &d.fields
-	f.read(h)
 	var n note
 	switch {
 	case root:
@@ -127,9 +123,7 @@ func (d *Describer) top(f *fields, h Header) {
 		s.Envelope = d.out[0]
 	}
 	if f.have(idDate) {
-		if t, err := ParseDate(f.text(idDate)); err == nil {
-			s.setSent(t)
-		}
+		s.setSent(f.text(idDate))
 	}
 	s.MessageID = oneID(f.text(idMessageID))
 	d.out[3] = appendReferences(d.out[3][:0], f.text(idReferences), f.text(idInReplyTo))
@@ -217,31 +211,3 @@ func (d *Describer) appendBody(dst []byte, part *Part) []byte {
 
 // maxNumber is the largest number that IMAP can say (RFC 9051 section 9).
 const maxNumber = 1<<32 - 1
-
-// fields are the first of each known field of a header.
-type fields struct {
-	value [fieldIDs][]byte
-	set   uint32
-}
-
-func (f *fields) read(h Header) {
-	f.set = 0
-	for b := h.raw; len(b) > 0; {
-		var raw rawField
-		raw, b = nextField(b)
-		if id := raw.id(); id != idOther && !f.have(id) {
-			f.set |= 1 << id
-			f.value[id] = raw.value()
-		}
-	}
-}
-
-func (f *fields) have(id fieldID) bool { return f.set&(1<<id) != 0 }
-
-// text is the value of the field; "" where it is missing.
-func (f *fields) text(id fieldID) string {
-	if !f.have(id) {
-		return ""
-	}
-	return unfold(f.value[id])
-}

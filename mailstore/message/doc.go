@@ -13,7 +13,13 @@
 // the first line that is neither a field nor a continuation; the bytes from
 // there on are body. That is how a letter typed without any header is read.
 //
+// A Describer finds out once what lists, threads and sections need of a
+// message; the store keeps that beside the body as a record (Stored), bounded by
+// MaxStored whatever the message is. The format of a record is described at
+// storedVersion and appendTable; a record is derived data and can be made again
+// from the message at any time.
+//
 // The package keeps no state. An Index is safe for concurrent use as far as
-// its io.ReaderAt is. Nothing here survives a crash because nothing is stored:
-// an index can always be computed again.
+// its io.ReaderAt is; a Describer is not. Nothing here survives a crash because
+// nothing is stored here.
 package message

@@ -1,9 +1,7 @@
 package message
 
 import (
-	"net/mail"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/emersion/go-imap/v2"
@@ -84,53 +82,4 @@ func legible(s string) string {
 		return strings.ToValidUTF8(s, "\uFFFD")
 	}
 	return out
-}
-
-// maxDate is the longest Date field that is looked at.
-const maxDate = 128
-
-// ParseDate reads a Date field (RFC 5322 section 3.3) with the obsolete forms
-// and some that are only common.
-func ParseDate(v string) (time.Time, error) {
-	v = strings.TrimSpace(v)
-	v = v[:min(len(v), maxDate)]
-	t, err := mail.ParseDate(v)
-	if err == nil {
-		return sane(t), nil
-	}
-	if i := strings.IndexByte(v, '('); i > 0 {
-		v = strings.TrimSpace(v[:i])
-	}
-	v = strings.Join(strings.Fields(v), " ")
-	for _, layout := range dateLayouts {
-		if t, err := time.Parse(layout, v); err == nil {
-			return sane(t), nil
-		}
-	}
-	return time.Time{}, err
-}
-
-// sane keeps dates that have four digits of year.
-func sane(t time.Time) time.Time {
-	if y := t.Year(); y < 1 || y > 9999 {
-		return time.Time{}
-	}
-	return t
-}
-
-var dateLayouts = []string{
-	"Mon, 2 Jan 2006 15:04:05",
-	"Mon, 2 Jan 2006 15:04 -0700",
-	"Mon, 2 Jan 2006 15.04.05 -0700",
-	"Mon 2 Jan 2006 15:04:05 -0700",
-	"Mon Jan 2 15:04:05 2006",
-	"Mon Jan 2 15:04:05 MST 2006",
-	"Mon Jan 2 15:04:05 2006 -0700",
-	"Mon, Jan 2 2006 15:04:05 -0700",
-	"2 Jan 2006 15:04:05",
-	"2 January 2006 15:04:05 -0700",
-	"Mon, 2 January 2006 15:04:05 -0700",
-	"2006-01-02 15:04:05 -0700",
-	"2006-01-02 15:04:05",
-	time.RFC3339,
 }

@@ -40,7 +40,7 @@ func FuzzMediaType(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, in string) {
-		typ, sub, ps := parseMediaType(in)
+		typ, sub, ps := parseMediaType(in, nil)
 		if (typ == "") != (sub == "") || typ != strings.ToLower(typ) || len(ps) > maxParams {
 			t.Errorf("%q = %q/%q %v", in, typ, sub, ps)
 		}

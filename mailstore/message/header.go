@@ -220,6 +220,34 @@ func (f rawField) id() fieldID {
 	return idOther
 }
 
+// fields are the first of each known field of a header.
+type fields struct {
+	value [fieldIDs][]byte
+	set   uint32
+}
+
+func (f *fields) read(h Header) {
+	f.set = 0
+	for b := h.raw; len(b) > 0; {
+		var raw rawField
+		raw, b = nextField(b)
+		if id := raw.id(); id != idOther && !f.have(id) {
+			f.set |= 1 << id
+			f.value[id] = raw.value()
+		}
+	}
+}
+
+func (f *fields) have(id fieldID) bool { return f.set&(1<<id) != 0 }
+
+// text is the value of the field; "" where it is missing.
+func (f *fields) text(id fieldID) string {
+	if !f.have(id) {
+		return ""
+	}
+	return unfold(f.value[id])
+}
+
 // nameLen is the length of the field name at the start of a line, 0 if the
 // line does not begin a field. Space before the colon is the obsolete syntax
 // of RFC 5322 section 4.5.
@@ -248,16 +276,29 @@ func isMboxFrom(b []byte) bool {
 
 // unfold removes line ends and NUL and trims space.
 func unfold(b []byte) string {
-	b = bytes.Trim(b, " \t\r\n\x00")
-	if !bytes.ContainsAny(b, "\r\n\x00") {
+	for len(b) > 0 && (isWSP(b[0]) || isUnfolded(b[0])) {
+		b = b[1:]
+	}
+	for len(b) > 0 && (isWSP(b[len(b)-1]) || isUnfolded(b[len(b)-1])) {
+		b = b[:len(b)-1]
+	}
+	n := 0
+	for _, c := range b {
+		if isUnfolded(c) {
+			n++
+		}
+	}
+	if n == 0 {
 		return string(b)
 	}
 	var s strings.Builder
-	s.Grow(len(b))
+	s.Grow(len(b) - n)
 	for _, c := range b {
-		if c != '\r' && c != '\n' && c != 0 {
+		if !isUnfolded(c) {
 			s.WriteByte(c)
 		}
 	}
-	return strings.Trim(s.String(), " \t")
+	return s.String()
 }
+
+func isUnfolded(c byte) bool { return c == '\r' || c == '\n' || c == 0 }

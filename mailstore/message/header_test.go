@@ -1,12 +1,14 @@
 package message
 
 import (
+	"net/mail"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 )
 
 func TestHeader(t *testing.T) {
@@ -51,13 +53,13 @@ func TestParams(t *testing.T) {
 		{`(c) text (c) / (c) plain (c) ; (c) name (c) = (c) v (c)`, "name", "v"},
 	}
 	for _, test := range tests {
-		typ, sub, ps := parseMediaType(test.in)
+		typ, sub, ps := parseMediaType(test.in, nil)
 		if got := ps.get(test.name); got != test.want || typ != "text" || sub != "plain" {
 			t.Errorf("%s = %s/%s %q, want %q", test.in, typ, sub, got, test.want)
 		}
 	}
 	for _, in := range []string{"", "text", "text/", "/plain", ";", "text plain; charset=x", "(", "\x00/\x00"} {
-		if typ, sub, _ := parseMediaType(in); typ != "" || sub != "" {
+		if typ, sub, _ := parseMediaType(in, nil); typ != "" || sub != "" {
 			t.Errorf("%q = %s/%s", in, typ, sub)
 		}
 	}
@@ -140,6 +142,38 @@ func TestParseDate(t *testing.T) {
 	for _, in := range []string{"", "yesterday", strings.Repeat("1", 1000), "32 Foo 2000"} {
 		if got, err := ParseDate(in); err == nil || !got.IsZero() {
 			t.Errorf("%q = %v, %v", in, got, err)
+		}
+	}
+}
+
+// TestStandardDate holds the fast way to the slow one.
+func TestStandardDate(t *testing.T) {
+	const layout = "Mon, 2 Jan 2006 15:04:05 -0700"
+	rapid.Check(t, func(t *rapid.T) {
+		zone := rapid.IntRange(-23*60, 23*60).Draw(t, "zone") * 60
+		at := time.Unix(rapid.Int64Range(-62135510400, 253402214400).Draw(t, "sec"), 0).In(time.FixedZone("", zone))
+		text := []byte(at.Format(layout))
+		if rapid.Bool().Draw(t, "spoil") {
+			text[rapid.IntRange(0, len(text)-1).Draw(t, "at")] = rapid.SampledFrom([]byte("0123456789 :,+-JFMnx")).Draw(t, "by")
+		}
+		sec, east, ok := standardDate(string(text))
+		want, err := mail.ParseDate(string(text))
+		switch {
+		case !ok && string(text) == at.Format(layout):
+			t.Fatalf("%s is no standard date", text)
+		case !ok:
+			return
+		case err != nil:
+			t.Fatalf("%s: %v", text, err)
+		}
+		if _, off := want.Zone(); sec != want.Unix() || east != off {
+			t.Fatalf("%s = %d %d, want %v", text, sec, east, want)
+		}
+	})
+	for _, in := range []string{"31 Apr 2026 00:00:00 +0000", "0 Jan 2026 00:00:00 +0000", "1 Jan 0000 00:00:00 +0000", "1 Jan 2026 24:00:00 +0000",
+		"1 Jan 2026 00:00:60 +0000", "1 Jan 2026 00:00:00 +2400", "1 anF 2026 00:00:00 +0000", ",Mon, 1 Jan 2026 00:00:00 +0000", "on,M, 1 Jan 2026 00:00:00 +0000"} {
+		if sec, _, ok := standardDate(in); ok {
+			t.Errorf("%q = %d", in, sec)
 		}
 	}
 }

@@ -16,7 +16,7 @@ const maxWork = 10 * time.Second
 
 // processorTime is what this process has used so far. Other processes do not
 // add to it.
-func processorTime(t *testing.T) time.Duration {
+func processorTime(t testing.TB) time.Duration {
 	t.Helper()
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
@@ -140,7 +140,7 @@ func TestLimits(t *testing.T) {
 	if got := len(ParseAddresses(strings.Repeat("a@b,", MaxAddresses+1))); got != MaxAddresses {
 		t.Errorf("%d addresses", got)
 	}
-	_, _, ps := parseMediaType("a/b" + strings.Repeat(";a=b", maxParams+1))
+	_, _, ps := parseMediaType("a/b"+strings.Repeat(";a=b", maxParams+1), nil)
 	if len(ps) != maxParams {
 		t.Errorf("%d parameters", len(ps))
 	}

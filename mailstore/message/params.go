@@ -19,8 +19,8 @@ type param struct{ name, value string } // name in lower case
 
 // parseMediaType takes a Content-Type apart. Type and subtype are in lower
 // case, and "" where the field is not well-formed (RFC 2045 section 5.2: the
-// default holds then).
-func parseMediaType(v string) (typ, subtype string, ps params) {
+// default holds then). The parameters are appended to room, which may be nil.
+func parseMediaType(v string, room params) (typ, subtype string, ps params) {
 	v = v[:min(len(v), maxParamBytes)]
 	s := &scanner{s: v}
 	typ = s.token()
@@ -31,14 +31,14 @@ func parseMediaType(v string) (typ, subtype string, ps params) {
 	if typ == "" || subtype == "" {
 		return "", "", nil
 	}
-	return strings.ToLower(typ), strings.ToLower(subtype), s.params()
+	return strings.ToLower(typ), strings.ToLower(subtype), s.params(room)
 }
 
 // parseDisposition takes a Content-Disposition apart (RFC 2183).
 func parseDisposition(v string) (value string, ps params) {
 	s := &scanner{s: v[:min(len(v), maxParamBytes)]}
 	value = s.token()
-	return strings.ToLower(value), s.params()
+	return strings.ToLower(value), s.params(nil)
 }
 
 // firstToken is the token at the start of a field.
@@ -239,9 +239,8 @@ func (s *scanner) quoted() string {
 	return string(b)
 }
 
-// params reads "; name=value" up to the end. Broken ones are passed over.
-func (s *scanner) params() params {
-	var ps params
+// params appends "; name=value" up to the end. Broken ones are passed over.
+func (s *scanner) params(ps params) params {
 	for len(ps) < maxParams {
 		for !s.end() && s.s[s.i] != ';' {
 			switch s.s[s.i] {

@@ -115,6 +115,8 @@ type parser struct {
 	block  int        // size of the last room
 	d      *Describer // that is told of each part's header; nil for none
 	st     stop       // the last one
+	fields fields     // of the last header
+	params params     // room for those of the last Content-Type
 
 	seen    tally
 	before  tally // seen, before the last line
@@ -185,11 +187,43 @@ func (p *parser) unread() {
 // skip passes over lines up to a delimiter or the end.
 func (p *parser) skip() *stop {
 	for {
+		p.rush()
 		if _, st := p.next(); st != nil {
 			return st
 		}
 	}
 }
+
+// rush passes over the whole lines in the window that can be no delimiter. It
+// does nothing that next would not do, but several times as fast.
+func (p *parser) rush() {
+	b := p.lr.buf[p.lr.pos:]
+	n := -1 // where the last of those lines ends
+	switch {
+	case p.pending, len(p.bounds) > 0 && bytes.HasPrefix(b, dashes[1:]):
+		return
+	case len(p.bounds) > 0:
+		n = bytes.Index(b, dashes)
+	}
+	if n < 0 {
+		n = bytes.LastIndexByte(b, '\n')
+	}
+	if n < 0 {
+		return
+	}
+	start := bytes.LastIndexByte(b[:n], '\n') + 1
+	last := line{start: p.lr.offset() + int64(start), length: int64(n - start), term: 1}
+	if n > start && b[n-1] == '\r' {
+		last.length--
+		last.term = 2
+	}
+	p.seen.lines += int64(bytes.Count(b[:n+1], dashes[:1]))
+	p.seen.prev = last
+	p.lr.pos += n + 1
+}
+
+// dashes end one line and begin a delimiter.
+var dashes = []byte("\n--")
 
 // delimiter tells whether a line is a delimiter (RFC 2046 section 5.1.1): the
 // innermost wins where a boundary is used twice.
@@ -394,25 +428,19 @@ func (p *parser) multipart(part *Part, depth int, boundary string) *stop {
 // of a multipart.
 func (p *parser) classify(part *Part, depth int, implied string, message bool) (boundary string) {
 	h := p.read(part.Header)
+	f := &p.fields
+	f.read(h)
 	part.Encoding = "7bit"
-	var ct string
-	var haveCT, haveEncoding bool
-	for b := h.raw; len(b) > 0; {
-		var f rawField
-		f, b = nextField(b)
-		switch id := f.id(); {
-		case !haveCT && id == idContentType:
-			ct, haveCT = unfold(f.value()), true
-		case !haveEncoding && id == idEncoding:
-			haveEncoding = true
-			if e := firstToken(unfold(f.value())); e != "" {
-				part.Encoding = strings.ToLower(e)
-			}
+	if f.have(idEncoding) {
+		if e := firstToken(f.text(idEncoding)); e != "" {
+			part.Encoding = strings.ToLower(e)
 		}
 	}
 	var params params
-	if haveCT {
-		part.Type, part.Subtype, params = parseMediaType(ct)
+	if f.have(idContentType) {
+		p.params = p.params[:0]
+		part.Type, part.Subtype, params = parseMediaType(f.text(idContentType), p.params)
+		p.params = params
 	}
 	if part.Type == "" {
 		encoding := part.Encoding
@@ -433,7 +461,7 @@ func (p *parser) classify(part *Part, depth int, implied string, message bool) (
 		}
 	}
 	if p.d != nil {
-		p.d.header(part, h, params, message)
+		p.d.header(part, h, f, params, message)
 	}
 	return boundary
 }

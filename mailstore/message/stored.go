@@ -84,21 +84,22 @@ const (
 // Sent is the time in the Date field in its own zone, zero when there is none
 // that can be read.
 func (s *Stored) Sent() time.Time {
-	switch {
-	case !s.hasSent:
+	if !s.hasSent {
 		return time.Time{}
-	case s.sentZone == 0:
-		return time.Unix(s.sent, 0).UTC()
 	}
-	return time.Unix(s.sent, 0).In(time.FixedZone("", int(s.sentZone)))
+	return at(s.sent, int(s.sentZone))
 }
 
-func (s *Stored) setSent(t time.Time) {
-	if t.IsZero() {
+// setSent reads a Date field.
+func (s *Stored) setSent(v string) {
+	if sec, zone, ok := standardDate(v); ok {
+		s.hasSent, s.sent, s.sentZone = true, sec, int64(zone)
 		return
 	}
-	_, zone := t.Zone()
-	s.hasSent, s.sent, s.sentZone = true, t.Unix(), int64(zone)
+	if t, err := ParseDate(v); err == nil && !t.IsZero() {
+		_, zone := t.Zone()
+		s.hasSent, s.sent, s.sentZone = true, t.Unix(), int64(zone)
+	}
 }
 
 // Append appends the record, at most MaxStored octets.

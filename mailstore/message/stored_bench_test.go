@@ -39,6 +39,7 @@ func BenchmarkDescribe(b *testing.B) {
 	b.ReportAllocs()
 	var d Describer
 	var record []byte
+	start := processorTime(b)
 	for b.Loop() {
 		s, err := d.Describe(bytes.NewReader(msg), int64(len(msg)))
 		if err != nil {
@@ -46,6 +47,7 @@ func BenchmarkDescribe(b *testing.B) {
 		}
 		record = s.Append(record[:0])
 	}
+	b.ReportMetric(float64(processorTime(b)-start)/float64(b.N), "cpu-ns/op")
 	b.ReportMetric(float64(len(record)), "record-B")
 }
 

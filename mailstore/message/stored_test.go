@@ -37,6 +37,8 @@ func checkStored(t tester, d *Describer, b []byte) {
 		t.Fatalf("Describe: %v", err)
 	}
 	x := Parse(bytes.NewReader(b), int64(len(b)))
+	narrow := parser{lr: newLineReader(bytes.NewReader(b), int64(len(b)), 0, headWindow)}
+	equalIndex(t, narrow.index(), x)
 	checkWire(t, s, x)
 	record := s.Append(nil)
 	if len(record) > MaxStored {
@@ -188,7 +190,7 @@ func equalIndex(t tester, got, want *Index) {
 	t.Helper()
 	diff := cmp.Diff(want.Root, got.Root, cmp.AllowUnexported(Part{}), cmpopts.EquateEmpty(), cmpopts.IgnoreFields(Part{}, "note"))
 	if diff != "" || got.size != want.size {
-		t.Errorf("the stored index differs: %s", diff)
+		t.Errorf("the index differs: %s", diff)
 	}
 }
 
@@ -359,5 +361,202 @@ func checkTree(t *testing.T, p *Part, within Range) {
 	}
 	if p.Message != nil {
 		checkTree(t, p.Message, p.Body)
+	}
+}
+
+func TestReadStoredRefuses(t *testing.T) {
+	var d Describer
+	b := typical()
+	s, err := d.Describe(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	record := s.Append(nil)
+	for n := range record {
+		if _, err := ReadStored(record[:n]); !errors.Is(err, ErrRecord) {
+			t.Fatalf("%d octets of %d: %v", n, len(record), err)
+		}
+	}
+	if _, err := ReadStored(append(record[:len(record):len(record)], 0)); !errors.Is(err, ErrRecord) {
+		t.Errorf("one octet more: %v", err)
+	}
+	newer := slices.Clone(record)
+	newer[0]++
+	if _, err := ReadStored(newer); !errors.Is(err, ErrRecord) || !strings.Contains(err.Error(), "version 2") {
+		t.Errorf("a newer version: %v", err)
+	}
+	if _, err := d.Describe(failing{bytes.NewReader(b), 100}, int64(len(b))); !errors.Is(err, errDisk) {
+		t.Errorf("a failing disk: %v", err)
+	}
+	if _, err := d.Describe(bytes.NewReader(b), int64(len(b))+1); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("a message cut short: %v", err)
+	}
+}
+
+// A record that does not hold something says so, and holds the rest.
+func TestStoredLimits(t *testing.T) {
+	one := "(NIL NIL \"a\" \"b\")"
+	plain := len("(NIL NIL NIL NIL NIL () NIL NIL NIL NIL)")
+	fit := (maxStoredEnvelope - plain) / len(one)
+	tests := []struct {
+		name                       string
+		msg                        string
+		envelope, structure, parts bool
+	}{
+		{"as many addresses as fit", "To: " + strings.Repeat("a@b,", fit) + "\r\n\r\n", true, true, true},
+		{"one more", "To: " + strings.Repeat("a@b,", fit+1) + "\r\n\r\n", false, true, true},
+		{"far more", "To: " + strings.Repeat("a@b,", MaxAddresses) + "\r\n\r\n", false, true, true},
+		{"a long description", "Content-Description: " + strings.Repeat("x", maxStoredStructure) + "\r\n\r\n", true, false, true},
+		{"many parts", "Content-Type: multipart/mixed; boundary=x\r\n\r\n" + strings.Repeat("--x\r\n\r\n", 1000), true, false, true},
+		{"too many parts", "Content-Type: multipart/mixed; boundary=x\r\n\r\n" + strings.Repeat("--x\r\n\r\n", MaxParts), true, false, false},
+		{"a long type", "Content-Type: x/" + strings.Repeat("y", maxParamBytes) + "\r\n\r\n", true, true, false},
+	}
+	var d Describer
+	for _, test := range tests {
+		checkStored(t, &d, []byte(test.msg))
+		s, err := d.Describe(strings.NewReader(test.msg), int64(len(test.msg)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (s.Envelope != nil) != test.envelope || (s.BodyStructure != nil) != test.structure || (s.parts != nil) != test.parts {
+			t.Errorf("%s: envelope %d, structure %d, parts %d octets", test.name, len(s.Envelope), len(s.BodyStructure), len(s.parts))
+		}
+	}
+}
+
+func TestHeaded(t *testing.T) {
+	var d Describer
+	for _, test := range []struct {
+		msg  string
+		want bool
+	}{
+		{"A: b\r\n\r\nc", true},
+		{"", true},
+		{"\r\nbody", true},
+		{"\nbody", true},
+		{"a letter without a header\r\n", true},
+		{"no line end", true},
+		{" continues what stands before\r\nA: b\r\n\r\n", false},
+		{"From a@b Fri Nov 27 03:40:31 2026\nA: b\n\n", false},
+		{">From x\nA: b\n\n", false},
+		{"From : a@b\n\n", true},
+		{strings.Repeat("A: b\r\n", (MaxHeader-MaxPrefix-2)/6) + "\r\n", true},
+		{strings.Repeat("A: b\r\n", (MaxHeader-MaxPrefix-2)/6+1) + "\r\n", false},
+	} {
+		checkStored(t, &d, []byte(test.msg))
+		s, err := d.Describe(strings.NewReader(test.msg), int64(len(test.msg)))
+		if err != nil || s.Headed != test.want {
+			t.Errorf("%.40q: Headed %v, %v", test.msg, s.Headed, err)
+			continue
+		}
+		size := int64(len(test.msg))
+		if _, err := s.Index(nil, 10, size+10); (err == nil) != test.want {
+			t.Errorf("%.40q: index with a prefix: %v", test.msg, err)
+		}
+		if _, err := s.Index(nil, MaxPrefix+1, size+MaxPrefix+1); !errors.Is(err, ErrNotStored) {
+			t.Errorf("%.40q: index with too long a prefix: %v", test.msg, err)
+		}
+	}
+}
+
+func TestReferences(t *testing.T) {
+	many := make([]string, 60)
+	for i := range many {
+		many[i] = fmt.Sprintf("<%d@x>", i)
+	}
+	for _, test := range []struct{ header, id, want string }{
+		{"Message-ID: <a@b>", "a@b", ""},
+		{"Message-ID: a@b", "a@b", ""},
+		{"Message-ID: <a@b> <c@d>", "a@b", ""},
+		{"Message-ID: <a\r\n b@c>", "ab@c", ""},
+		{"Message-ID: two words", "", ""},
+		{"Message-ID: <" + strings.Repeat("x", MaxThreadID) + ">", strings.Repeat("x", MaxThreadID), ""},
+		{"Message-ID: <" + strings.Repeat("x", MaxThreadID+1) + ">", "", ""},
+		{"References: <a@b> (c) <d@e>\r\nIn-Reply-To: <d@e> <f@g>", "", "a@b d@e f@g"},
+		{"References: <<a@b> <unclosed\r\nIn-Reply-To: Your message of <today>", "", "a@b today"},
+		{"References: " + strings.Join(many[:21], " "), "", strings.NewReplacer("<", "", ">", "").Replace(strings.Join(many[:21], " "))},
+		{"References: " + strings.Join(many, " "), "", "0@x " + strings.NewReplacer("<", "", ">", "").Replace(strings.Join(many[40:], " "))},
+	} {
+		var d Describer
+		msg := test.header + "\r\n\r\n"
+		checkStored(t, &d, []byte(msg))
+		s, err := d.Describe(strings.NewReader(msg), int64(len(msg)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var refs []string
+		for id := range s.References() {
+			refs = append(refs, string(id))
+		}
+		if got := strings.Join(refs, " "); got != test.want || string(s.MessageID) != test.id {
+			t.Errorf("%.60q: id %q, references %q, want %q, %q", test.header, s.MessageID, got, test.id, test.want)
+		}
+	}
+}
+
+// RFC 5256 section 2.1.
+func TestBaseSubject(t *testing.T) {
+	for in, want := range map[string]string{
+		"":                                  "",
+		"hello":                             "hello",
+		"Re: hello":                         "hello",
+		"RE : re: Fwd: fw:hello  there ":    "hello there",
+		"Re[2]: hello":                      "hello",
+		"Re [x]: hello":                     "hello",
+		"[list] Re: [other] hello":          "hello",
+		"[list]":                            "[list]",
+		"Re: [list]":                        "[list]",
+		"[a] [b]":                           "[b]",
+		"hello (fwd) (FWD)":                 "hello",
+		"[Fwd: Re: hello (fwd)]":            "hello",
+		"[fwd: [fwd: hello]]":               "hello",
+		"re":                                "re",
+		"regarding: x":                      "regarding: x",
+		"Re:":                               "",
+		"=?utf-8?q?Re=3A_gr=C3=BC=C3=9Fe?=": "grüße",
+		"Re: gr\xfc\xdfe":                   "grüße",
+		"a\tb":                              "a b",
+		"[not closed Re: x":                 "[not closed Re: x",
+		"[a[b] x":                           "[a[b] x",
+		strings.Repeat("é", MaxSubject):     strings.Repeat("é", MaxSubject/2),
+		"x" + strings.Repeat("é", 600):      "x" + strings.Repeat("é", MaxSubject/2-1),
+	} {
+		if got := string(BaseSubject(in)); got != want {
+			t.Errorf("%q = %q, want %q", in, got, want)
+		}
+	}
+}
+
+// TestStoredVersions reads a record of each released version.
+func TestStoredVersions(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.record")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no records: %v", err)
+	}
+	var d Describer
+	b := typical()
+	want, err := d.Describe(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		name := fmt.Sprintf("testdata/typical.%d.record", storedVersion)
+		if err := os.WriteFile(name, want.Append(nil), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range files {
+		record, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := ReadStored(record)
+		if err != nil {
+			t.Errorf("%s: %v", file, err)
+			continue
+		}
+		if diff := cmp.Diff(*want, got, cmp.AllowUnexported(Stored{}), cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s: %s", file, diff)
+		}
 	}
 }

@@ -91,7 +91,7 @@ func (x *Index) content(p *Part, b *budget) (content, error) {
 		v := f.Value()
 		switch name {
 		case "content-type":
-			_, _, ps := parseMediaType(v)
+			_, _, ps := parseMediaType(v, nil)
 			c.params = b.table(ps)
 		case "content-id":
 			c.id = legible(v)

@@ -13,13 +13,23 @@ const maxQuoted = 4096
 // appendString appends an IMAP string (RFC 3501 section 4.3): quoted where
 // every client can read it so, else a literal, in which any octet may stand.
 func appendString(dst []byte, s string) []byte {
-	if !quotable(s) {
-		dst = append(dst, '{')
-		dst = strconv.AppendInt(dst, int64(len(s)), 10)
-		dst = append(dst, "}\r\n"...)
-		return append(dst, s...)
+	escapes := 0
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == 0 || c == '\r' || c == '\n' || c >= 0x80:
+			return appendLiteral(dst, s)
+		case c == '"' || c == '\\':
+			escapes++
+		}
+	}
+	if len(s) > maxQuoted {
+		return appendLiteral(dst, s)
 	}
 	dst = append(dst, '"')
+	if escapes == 0 {
+		dst = append(dst, s...)
+		return append(dst, '"')
+	}
 	for i := 0; i < len(s); i++ {
 		if s[i] == '"' || s[i] == '\\' {
 			dst = append(dst, '\\')
@@ -29,16 +39,11 @@ func appendString(dst []byte, s string) []byte {
 	return append(dst, '"')
 }
 
-func quotable(s string) bool {
-	if len(s) > maxQuoted {
-		return false
-	}
-	for i := 0; i < len(s); i++ {
-		if c := s[i]; c == 0 || c == '\r' || c == '\n' || c >= 0x80 {
-			return false
-		}
-	}
-	return true
+func appendLiteral(dst []byte, s string) []byte {
+	dst = append(dst, '{')
+	dst = strconv.AppendInt(dst, int64(len(s)), 10)
+	dst = append(dst, "}\r\n"...)
+	return append(dst, s...)
 }
 
 // appendNString is appendString, but what is empty is NIL.
