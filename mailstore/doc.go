@@ -35,7 +35,8 @@
 //	fn returns an error or panics       its changes are undone, others of the commit stand
 //	no space for a row or a commit      ErrFull for all of that commit; the store goes on
 //	any other error before the commit   that error, temporary, for all of that commit
-//	the commit or its sync fails        ErrFailed, Failed is closed; nothing is written any
+//	a write of the commit fails         ErrNotWritten, temporary, for all of that commit
+//	its sync fails, or a checkpoint's       ErrFailed, Failed is closed; nothing is written any
 //	                                    more, reading goes on, the process should end
 //	a crash before the commit           nothing of it is there
 //	a crash after it, before the answer all of it is there

@@ -197,7 +197,8 @@ type Writer interface {
 
 	// Commit makes the transaction durable and then visible. After an error it
 	// is neither, for all that the caller may tell anybody; Rollback still has
-	// to be called.
+	// to be called. After one that wraps ErrFull or ErrNotWritten the store goes
+	// on, after any other it is read-only.
 	Commit() error
 	Rollback() error
 }

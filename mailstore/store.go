@@ -134,7 +134,7 @@ func (s *Store) Failed() <-chan struct{} { return s.failed }
 //
 // ErrFull means that there was no space: nothing was changed. ErrFailed means
 // that the disk failed; whether the change will be there after the next start
-// is not known. Any other error that is not fn's is temporary.
+// is not known. ErrNotWritten and any other error that is not fn's is temporary.
 func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) error {
 	w := &waiter{fn: fn, ended: ctx.Done(), done: make(chan struct{})}
 	if err := ctx.Err(); err != nil {

@@ -13,6 +13,9 @@ var (
 	// ErrFailed: the disk failed under a commit. The store is read-only from
 	// then on and the process should end.
 	ErrFailed = errors.New("storage failed")
+	// ErrNotWritten: the disk refused a write, and nothing was changed; the next
+	// one may succeed.
+	ErrNotWritten = errors.New("could not be written")
 	// ErrFull: no space for this change; reading and deleting go on.
 	ErrFull = errors.New("no space left")
 	// ErrName: a mailbox name that cannot be, or an operation that its name

@@ -322,10 +322,13 @@ func (st *writerState) finish(b *batch) {
 	err := b.broken
 	if err == nil && b.dirty {
 		if err = st.flush(b.w); err == nil {
-			if err = b.w.Commit(); err != nil && !errors.Is(err, ErrFull) {
+			if err = b.w.Commit(); err != nil && !errors.Is(err, ErrFull) && !errors.Is(err, ErrNotWritten) {
 				s.fail(err)
 			}
 		}
+	}
+	if errors.Is(err, ErrFailed) {
+		s.fail(err) // where the engine says so before the commit
 	}
 	if b.w != nil && (err != nil || !b.dirty) {
 		if rerr := b.w.Rollback(); rerr != nil && err == nil {

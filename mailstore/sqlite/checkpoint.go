@@ -98,5 +98,8 @@ func (k *checkpointer) finish(alone bool) error {
 // checkpoint moves what no snapshot needs in the log, and returns its length.
 func (k *checkpointer) checkpoint() (length int64, err error) {
 	err = k.c.one("PRAGMA wal_checkpoint(PASSIVE)", nil, func(r row) { length = r.int(1) })
+	if failedSync(err) {
+		k.e.fail(err)
+	}
 	return length, err
 }

@@ -234,6 +234,27 @@ func wrap(err error) error {
 	return fmt.Errorf("sqlite: %w", err)
 }
 
+// failedSync tells whether an error is that of a sync.
+func failedSync(err error) bool {
+	var e sqlite3.Error
+	return errors.As(err, &e) && (e.ExtendedCode == sqlite3.ErrIoErrFsync || e.ExtendedCode == sqlite3.ErrIoErrDirFsync)
+}
+
+// notWritten tells whether a commit failed with this error before its sync, and
+// for a reason that leaves SQLite able to undo it.
+func notWritten(err error) bool {
+	var e sqlite3.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.ExtendedCode {
+	case sqlite3.ErrIoErrWrite, sqlite3.ErrIoErrRead, sqlite3.ErrIoErrShortRead,
+		sqlite3.ErrIoErrSHMOpen, sqlite3.ErrIoErrSHMSize, sqlite3.ErrIoErrSHMMap:
+		return true
+	}
+	return false
+}
+
 // noSpace tells whether a system call failed for want of space.
 func noSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)

@@ -21,12 +21,12 @@ func makePrivateDir(dir string) error {
 
 // makeDir makes a directory and those above it that are missing, durably.
 func makeDir(dir string, mode fs.FileMode) error {
-	err := os.Mkdir(dir, mode)
+	err := mkdir(dir, mode)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := makeDir(filepath.Dir(dir), 0o755); err != nil {
 			return err
 		}
-		err = os.Mkdir(dir, mode)
+		err = mkdir(dir, mode)
 	}
 	if errors.Is(err, fs.ErrExist) {
 		return nil
@@ -39,7 +39,7 @@ func makeDir(dir string, mode fs.FileMode) error {
 
 // makePrivateFile makes an empty file, or makes sure that others may not use it.
 func makePrivateFile(path string) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	f, err := openFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return private(path, "chmod 600")
 	}
@@ -71,7 +71,7 @@ func syncDir(dir string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(synced(d.Sync()), d.Close())
+	return errors.Join(synced(syncDirectory(d)), d.Close())
 }
 
 // lock is the lock of a data directory.

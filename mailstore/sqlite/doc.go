@@ -33,12 +33,18 @@
 //	state                                         recovery
 //	database not yet made, or made half           schema steps are transactions; the next open goes on
 //	log with frames after the last commit         SQLite ignores them
-//	log not yet moved into the database           SQLite reads it; the next checkpoint moves it
+//	log not yet moved into the database           moved at open, before anything is written: what a sync
+//	                                              that failed has left in memory only gets to the disk so
 //	file in bodies/tmp                            removed at open
 //	file in bodies/xx without a row               removed by mailstore's sweep after open
 //	row without a file                            cannot be: the file is durable first, and removed
 //	                                              after the commit that drops its row
 //	lock file with the id of a dead process       the lock went with it; the next open takes it
+//
+// A build with the tag "faults" makes each of these calls fail in turn, SQLite's
+// own included, and stops at each (see package faults and TestFaultsR11). A
+// write that fails is undone and the store goes on; after a sync that failed, a
+// checkpoint's included, nothing is written until the next start.
 //
 // # Schema, version 2
 //

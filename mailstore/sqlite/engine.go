@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"postrider/mailstore"
 )
@@ -43,6 +44,8 @@ type Engine struct {
 	writer *conn
 	turn   sync.Mutex // held by a write transaction, or by a checkpoint that must finish
 	check  *checkpointer
+
+	failed atomic.Pointer[error] // the sync of a checkpoint that failed; nothing is written after it
 
 	slots chan struct{} // one for each reader in use
 	mu    sync.Mutex
@@ -112,6 +115,9 @@ func (e *Engine) setUp() error {
 	if mode != "wal" {
 		return fmt.Errorf("sqlite: journal_mode is %s, not wal", mode)
 	}
+	if err := e.settle(); err != nil {
+		return err
+	}
 	if err := migrate(e.writer, e.dir); err != nil {
 		return err
 	}
@@ -123,6 +129,24 @@ func (e *Engine) setUp() error {
 		return fmt.Errorf("sqlite: synchronous is %s, not 2 (FULL)", sync)
 	}
 	return nil
+}
+
+// settle moves what a process that did not end well has left in the log into
+// the database, before anything is written behind it. Some of it may be in the
+// system's memory only: a sync that failed is not repeated for the same pages,
+// and the log would end there at the next loss of power, with all that follows.
+func (e *Engine) settle() error {
+	var busy bool
+	err := e.writer.one("PRAGMA wal_checkpoint(TRUNCATE)", nil, func(r row) { busy = r.int(0) != 0 })
+	switch {
+	case errors.Is(err, mailstore.ErrFull):
+		// Reading and deleting go on, and with them there will be space.
+		e.log.Warn("no space to move the write-ahead log into the database", "error", err)
+		return nil
+	case err == nil && busy:
+		return errors.New("sqlite: another process reads the database")
+	}
+	return err
 }
 
 // Close ends everything. Snapshots must have been closed.
@@ -205,9 +229,19 @@ func (s *snapshot) Close() {
 	<-s.e.slots
 }
 
+// fail makes the next Begin say that a sync failed.
+func (e *Engine) fail(err error) {
+	err = fmt.Errorf("%w: %w", mailstore.ErrFailed, err)
+	e.failed.CompareAndSwap(nil, &err)
+}
+
 // Begin starts the write transaction.
 func (e *Engine) Begin() (mailstore.Writer, error) {
 	e.turn.Lock()
+	if err := e.failed.Load(); err != nil {
+		e.turn.Unlock()
+		return nil, *err
+	}
 	if err := e.writer.run("BEGIN IMMEDIATE"); err != nil {
 		e.turn.Unlock()
 		return nil, err

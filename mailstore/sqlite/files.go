@@ -40,7 +40,7 @@ func openFiles(dataDir string) (*files, error) {
 		return nil, err
 	}
 	for _, e := range entries {
-		if err := os.Remove(filepath.Join(f.tmp, e.Name())); err != nil {
+		if err := removeFile(filepath.Join(f.tmp, e.Name())); err != nil {
 			return nil, err
 		}
 	}
@@ -68,7 +68,7 @@ func (f *files) subdir(name string) error {
 	if f.durable[sub] {
 		return nil
 	}
-	err := os.Mkdir(filepath.Join(f.dir, sub), 0o700)
+	err := mkdir(filepath.Join(f.dir, sub), 0o700)
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
@@ -103,7 +103,7 @@ func (e *Engine) CreateFile() (mailstore.BodyFile, error) {
 		return nil, err
 	}
 	name := hex.EncodeToString(random[:])
-	f, err := os.OpenFile(filepath.Join(e.files.tmp, name), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	f, err := openFile(filepath.Join(e.files.tmp, name), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, space(err)
 	}
@@ -120,13 +120,13 @@ type bodyFile struct {
 func (b *bodyFile) Name() string { return b.name }
 
 func (b *bodyFile) Write(p []byte) (int, error) {
-	n, err := b.f.Write(p)
+	n, err := writeFile(b.f, p)
 	return n, space(err)
 }
 
 // Commit syncs the file, renames it, and syncs the directory.
 func (b *bodyFile) Commit() (mailstore.Content, error) {
-	if err := synced(b.f.Sync()); err != nil {
+	if err := synced(syncFile(b.f)); err != nil {
 		return nil, err
 	}
 	if err := b.files.subdir(b.name); err != nil {
@@ -136,11 +136,11 @@ func (b *bodyFile) Commit() (mailstore.Content, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Rename(b.f.Name(), path); err != nil {
+	if err := renameFile(b.f.Name(), path); err != nil {
 		return nil, space(err)
 	}
 	if err := syncDir(filepath.Dir(path)); err != nil {
-		return nil, errors.Join(err, os.Remove(path))
+		return nil, errors.Join(err, removeFile(path))
 	}
 	return newContent(b.f)
 }
@@ -148,7 +148,7 @@ func (b *bodyFile) Commit() (mailstore.Content, error) {
 // Abort removes the file, wherever it stands.
 func (b *bodyFile) Abort() {
 	_ = b.f.Close()
-	_ = os.Remove(b.f.Name()) // bodies/tmp is emptied at the next open
+	_ = removeFile(b.f.Name()) // bodies/tmp is emptied at the next open
 }
 
 // content is an open body file.
@@ -190,7 +190,7 @@ func (e *Engine) RemoveFile(name string) error {
 	if err != nil {
 		return nil
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := removeFile(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil

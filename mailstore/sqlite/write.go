@@ -3,6 +3,7 @@ package sqlite
 import (
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"math"
 	"strings"
 
@@ -247,6 +248,9 @@ func (w *writer) RollbackTo() error {
 // Commit makes the transaction durable. After an error Rollback ends it.
 func (w *writer) Commit() error {
 	if err := w.c.run("COMMIT"); err != nil {
+		if notWritten(err) {
+			return fmt.Errorf("%w: %w", mailstore.ErrNotWritten, err)
+		}
 		return err
 	}
 	w.end()
