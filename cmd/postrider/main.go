@@ -71,6 +71,8 @@ type cli struct {
 	User    userCmd    `cmd:"" help:"Accounts."`
 	Alias   aliasCmd   `cmd:"" help:"Addresses that stand for others."`
 	Queue   queueCmd   `cmd:"" help:"Mail that waits for delivery to other servers."`
+	Import  importCmd  `cmd:"" help:"Bring mail into an account: from mbox files, a Maildir, or another server by IMAP."`
+	Export  exportCmd  `cmd:"" help:"Write an account's mail to mbox files or a Maildir."`
 	Send    sendCmd    `cmd:"" passthrough:"" help:"Send a message from standard input, like sendmail (-t, -f, -i)."`
 	DNS     dnsCmd     `cmd:"" name:"dns" help:"Ask the domain name system."`
 	Check   checkCmd   `cmd:"" help:"Explain a verdict."`
@@ -78,8 +80,6 @@ type cli struct {
 	Version versionCmd `cmd:"" help:"Print the version."`
 
 	Trace   notBuiltCmd `cmd:"" hidden:"" passthrough:""`
-	Import  notBuiltCmd `cmd:"" hidden:"" passthrough:""`
-	Export  notBuiltCmd `cmd:"" hidden:"" passthrough:""`
 	Backup  notBuiltCmd `cmd:"" hidden:"" passthrough:""`
 	Restore notBuiltCmd `cmd:"" hidden:"" passthrough:""`
 	Verify  notBuiltCmd `cmd:"" hidden:"" passthrough:""`

@@ -216,6 +216,21 @@ func (d *Directory) Accounts(ctx context.Context) ([]mailstore.Account, error) {
 	return list, err
 }
 
+// Account finds the account with this address, without its credentials;
+// ErrNoUser when there is none.
+func (d *Directory) Account(ctx context.Context, address string) (account mailstore.Account, err error) {
+	a, err := parse(address)
+	if err != nil {
+		return mailstore.Account{}, err
+	}
+	err = d.store.View(ctx, func(v *mailstore.View) error {
+		account, err = accountAt(v, fold(a))
+		return err
+	})
+	account.Credentials = nil
+	return account, err
+}
+
 // SetPassword replaces the password of an account.
 func (d *Directory) SetPassword(ctx context.Context, address, password string) error {
 	a, err := parse(address)

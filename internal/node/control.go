@@ -27,9 +27,10 @@ const (
 	controlGrace    = 5 * time.Second // for commands in hand when the node ends
 )
 
-// control serves Admin on connections until close.
+// control serves commands on connections until close.
 type control struct {
-	rpc    *rpc.Server
+	handle func(net.Conn) // one connection, which it closes
+	input  int            // octets that one may send in all; 0 = no limit, and all the time it wants
 	clock  clock.Clock
 	cancel context.CancelFunc // of the commands
 
@@ -39,13 +40,17 @@ type control struct {
 	wg      sync.WaitGroup
 }
 
+// newControl serves Admin.
 func newControl(n *Node) *control {
 	base, cancel := context.WithCancel(context.Background())
-	c := &control{rpc: rpc.NewServer(), clock: n.options.Clock, cancel: cancel, conns: map[*controlConn]bool{}}
-	if err := c.rpc.RegisterName("Admin", &Admin{n, base}); err != nil {
+	server := rpc.NewServer()
+	if err := server.RegisterName("Admin", &Admin{n, base}); err != nil {
 		panic(err) // Admin has no method that can be served
 	}
-	return c
+	return &control{
+		handle: func(conn net.Conn) { server.ServeCodec(jsonrpc.NewServerCodec(conn)) },
+		input:  maxControlInput, clock: n.options.Clock, cancel: cancel, conns: map[*controlConn]bool{},
+	}
 }
 
 // accept serves the connections of l until it is closed.
@@ -79,7 +84,7 @@ func (c *control) pause() bool {
 
 // serve answers the commands of one connection.
 func (c *control) serve(raw net.Conn) {
-	conn := &controlConn{Conn: raw, clock: c.clock, left: maxControlInput}
+	conn := &controlConn{Conn: raw, clock: c.clock, left: c.input, free: c.input == 0}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing || len(c.conns) >= maxControlConns {
@@ -88,7 +93,7 @@ func (c *control) serve(raw net.Conn) {
 	}
 	c.conns[conn] = true
 	c.wg.Go(func() {
-		c.rpc.ServeCodec(jsonrpc.NewServerCodec(conn)) // closes conn
+		c.handle(conn)
 		c.mu.Lock()
 		delete(c.conns, conn)
 		c.mu.Unlock()
@@ -123,10 +128,14 @@ var errControlInput = errors.New("too much input on the control socket")
 type controlConn struct {
 	net.Conn
 	clock clock.Clock
-	left  int // octets that may still come
+	left  int  // octets that may still come
+	free  bool // of limits
 }
 
 func (c *controlConn) Read(p []byte) (int, error) {
+	if c.free {
+		return c.Conn.Read(p)
+	}
 	if c.left == 0 {
 		return 0, errControlInput
 	}
@@ -139,6 +148,9 @@ func (c *controlConn) Read(p []byte) (int, error) {
 }
 
 func (c *controlConn) Write(p []byte) (int, error) {
+	if c.free {
+		return c.Conn.Write(p)
+	}
 	if err := c.SetWriteDeadline(c.clock.Now().Add(adminPatience)); err != nil {
 		return 0, err
 	}

@@ -52,8 +52,10 @@ type Node struct {
 	imap      *imap.Server
 	protocols map[string]wire.Protocol // by service; "submit" is for the submission socket
 	control   *control
+	transfers *control
 	sockets   sockets
 	panics    atomic.Int64 // of commands
+	maxSize   atomic.Int64 // of an imported message; 0 = no limit
 
 	mu      sync.Mutex
 	running chan struct{} // closed at the end of Run; nil before Run
@@ -76,6 +78,7 @@ func New(ctx context.Context, o Options, ls *Listeners) (*Node, error) {
 		o.Out = io.Discard
 	}
 	n := &Node{options: o, log: o.Log, ls: ls, started: o.Clock.Now(), stop: make(chan struct{})}
+	n.maxSize.Store(o.Limits.MessageSize)
 	if err := n.build(ctx); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
@@ -97,6 +100,7 @@ func (n *Node) build(ctx context.Context) error {
 	}
 	n.buildServers()
 	n.control = newControl(n)
+	n.transfers = newTransfers(n)
 	if n.ls == nil {
 		return nil
 	}
@@ -265,6 +269,7 @@ func (n *Node) Reload(o Options) error {
 	for _, s := range n.smtp {
 		s.SetLimits(smtpLimits(o.Limits))
 	}
+	n.maxSize.Store(o.Limits.MessageSize)
 	n.Directory.SetFailedLoginsPerMinute(o.Limits.FailedLoginsPerMinute)
 	if n.ls == nil {
 		return nil

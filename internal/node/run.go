@@ -102,6 +102,7 @@ func (n *Node) free() (err error) {
 		if n.control != nil {
 			n.sockets.closeControl()
 			n.control.close()
+			n.transfers.close()
 		}
 		if n.server != nil {
 			n.endSessions() // after Run there are none

@@ -10,11 +10,11 @@ import (
 	"syscall"
 )
 
-// controlSocket and submitSocket stand in the data directory, open to its
-// owner only.
+// The sockets stand in the data directory, open to its owner only.
 const (
-	controlSocket = "control.sock"
-	submitSocket  = "submit.sock"
+	controlSocket  = "control.sock"
+	submitSocket   = "submit.sock"
+	transferSocket = "transfer.sock" // imports and exports
 )
 
 // maxUnixPath is the length of sun_path, with its NUL (unix(7)).
@@ -22,8 +22,8 @@ const maxUnixPath = 108
 
 // sockets are those of a running server in its data directory.
 type sockets struct {
-	dir             string
-	control, submit net.Listener // nil before they are made
+	dir                       string
+	control, submit, transfer net.Listener // nil before they are made
 }
 
 // openSockets makes the sockets and begins to serve commands.
@@ -33,16 +33,23 @@ func (n *Node) openSockets() (err error) {
 	if s.submit, err = listenInDir(s.dir, submitSocket); err != nil {
 		return fmt.Errorf("make the submission socket: %w", err)
 	}
+	if s.transfer, err = listenInDir(s.dir, transferSocket); err != nil {
+		return fmt.Errorf("make the socket for imports: %w", err)
+	}
 	if s.control, err = listenInDir(s.dir, controlSocket); err != nil {
 		return fmt.Errorf("make the control socket: %w", err)
 	}
 	n.control.accept(s.control)
+	n.transfers.accept(s.transfer)
 	return nil
 }
 
+// closeControl lets no command begin.
 func (s *sockets) closeControl() {
-	if s.control != nil {
-		s.control.Close()
+	for _, l := range []net.Listener{s.control, s.transfer} {
+		if l != nil {
+			l.Close()
+		}
 	}
 }
 
@@ -50,7 +57,7 @@ func (s *sockets) closeControl() {
 // sees at once that no server runs. A killed server leaves them; the next one
 // removes them under its lock.
 func (s *sockets) remove() {
-	for name, l := range map[string]net.Listener{controlSocket: s.control, submitSocket: s.submit} {
+	for name, l := range map[string]net.Listener{controlSocket: s.control, submitSocket: s.submit, transferSocket: s.transfer} {
 		if l != nil {
 			l.Close()
 			os.Remove(filepath.Join(s.dir, name))
