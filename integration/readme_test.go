@@ -57,6 +57,9 @@ func TestReadmeCovered(t *testing.T) {
 		"make install", // TestReadmeInstall, and the lines below it
 		"postrider init --domain example.org", "postrider user add you@example.org",
 		"postrider alias add info@example.org you@example.org", "postrider serve",
+		"postrider import old/inbox.mbox --to you@example.org", "postrider import old/Maildir --to you@example.org", // TestReadmeMoving
+		"postrider import imaps://you@mail.example.net --to you@example.org",
+		"postrider export you@example.org mail --format maildir", "postrider export you@example.org sent.mbox --format mbox --mailbox Sent",
 	}
 	r := readReadme(t)
 	for _, c := range r.commands {

@@ -100,6 +100,7 @@ var layers = []struct {
 	{pkg: "dns/...", may: []string{"dns/..."}},
 	{pkg: "mailstore/...", may: []string{"mailstore/...", "internal/wire"}},
 	{pkg: "internal/directory", may: []string{"mailstore/...", "internal/wire", "dns"}},
+	{pkg: "internal/transfer", may: []string{"mailstore/...", "internal/directory"}},
 	{pkg: "mta/...", may: []string{"internal/...", "mailstore/...", "dns"}, never: []string{"internal/node"}},
 	{pkg: "pop3", may: []string{"mailstore/...", "internal/..."}, never: []string{"internal/node"}},
 	{pkg: "imap", may: []string{"mailstore/...", "internal/..."}, never: []string{"internal/node"}},
