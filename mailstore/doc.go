@@ -33,6 +33,7 @@
 //
 //	what happens                        what callers see, and what follows
 //	fn returns an error or panics       its changes are undone, others of the commit stand
+//	the engine keeps what space is left ErrFull for what adds; deleting and the rest go on
 //	no space for a row or a commit      ErrFull for all of that commit; the store goes on
 //	any other error before the commit   that error, temporary, for all of that commit
 //	a write of the commit fails         ErrNotWritten, temporary, for all of that commit

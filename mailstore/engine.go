@@ -38,6 +38,10 @@ type Engine interface {
 	Close() error
 }
 
+// Spacer is a Writer that keeps space for deleting, and says so: Space wraps
+// ErrFull while nothing should be added that can be refused.
+type Spacer interface{ Space() error }
+
 // BodyFile is a large body on its way to a file.
 type BodyFile interface {
 	// Name is what the file will be called; no other ever was or will be.

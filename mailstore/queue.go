@@ -14,6 +14,9 @@ func (tx *Tx) Enqueue(body *Body, item QueueItem, to []QueueRecipient) (QueueIte
 	if len(to) > MaxQueueRecipients {
 		return QueueItem{}, nil, ErrLimit
 	}
+	if err := tx.space(); err != nil {
+		return QueueItem{}, nil, err
+	}
 	bodyID, err := tx.use(body)
 	if err != nil {
 		return QueueItem{}, nil, err

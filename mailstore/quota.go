@@ -198,8 +198,21 @@ func limitOf(r Reader, a AccountID) (Quota, error) {
 	return account.Quota.or(d.Quota), nil
 }
 
-// admit is a *QuotaError unless the account has room for more.
+// space is ErrFull while the engine keeps what space is left for deleting.
+// Nothing is changed by it, so that others in the batch need not suffer.
+func (tx *Tx) space() error {
+	if w, ok := tx.b.w.(Spacer); ok {
+		return w.Space()
+	}
+	return nil
+}
+
+// admit is a *QuotaError unless the account has room for more, and ErrFull
+// where the disk has none.
 func (tx *Tx) admit(a AccountID, more Usage) error {
+	if err := tx.space(); err != nil {
+		return err
+	}
 	limit, err := tx.limit(a)
 	if err != nil {
 		return err

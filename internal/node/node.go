@@ -112,6 +112,12 @@ func (n *Node) openStore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.metrics.gauge("store_low", "1 while new mail is refused because the disk is nearly full.", func() float64 {
+		if engine.Low() {
+			return 1
+		}
+		return 0
+	})
 	n.Store, err = mailstore.Open(ctx, engine, mailstore.Options{Clock: n.options.Clock, Log: n.log,
 		Metrics: n.metrics.store()})
 	if err != nil {

@@ -32,6 +32,10 @@ func startCheckpoints(e *Engine) (*checkpointer, error) {
 		return nil, err
 	}
 	k := &checkpointer{e: e, c: c, kick: make(chan struct{}, 1), every: checkpointPages, most: maxLogPages}
+	if n := int(e.reserve.size / 4 / 4096); n < k.every {
+		// A checkpoint may need as much space as the log has: the reserve has to do.
+		k.every, k.most = max(n, lowPages), 4*max(int64(n), lowPages)
+	}
 	k.done.Add(1)
 	go k.loop()
 	return k, nil
@@ -40,7 +44,11 @@ func startCheckpoints(e *Engine) (*checkpointer, error) {
 // grown tells how many pages a commit added to the log, about, and asks for a
 // checkpoint when there are enough of them.
 func (k *checkpointer) grown(pages int) {
-	if k.pages += pages; k.pages < k.every {
+	every := k.every
+	if k.e.reserve.low.Load() {
+		every = min(every, lowPages)
+	}
+	if k.pages += pages; k.pages < every {
 		return
 	}
 	k.pages = 0
@@ -61,10 +69,14 @@ func (k *checkpointer) loop() {
 	defer k.done.Done()
 	for range k.kick {
 		length, err := k.checkpoint()
-		if err == nil && length > k.most {
+		most := k.most
+		if k.e.reserve.low.Load() {
+			most = min(most, 4*lowPages)
+		}
+		if err == nil && length > most {
 			// Most of the log is moved; the rest is short. With the writer
 			// stopped all of it can be, and its next commit starts the log anew.
-			err = k.finish(length > 2*k.most)
+			err = k.finish(length > 2*most)
 		}
 		if err != nil {
 			// The log keeps what was not moved; the next one tries again.

@@ -95,6 +95,9 @@ func acquire(dir string) (*lock, error) {
 		if err = f.Truncate(0); err == nil {
 			_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 		}
+		if noSpace(err) {
+			err = nil // the lock counts, and a full disk is no reason not to start
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, err), f.Close())

@@ -6,6 +6,7 @@
 // # The data directory
 //
 //	lock            held (flock) by the process that uses the directory; has its id
+//	reserve         occupies space that is given back for deleting when the disk is full
 //	postrider.db    the database; beside it -wal and -shm while it is open
 //	bodies/tmp/     bodies that are being written
 //	bodies/xx/      complete large bodies; xx is how their names begin
@@ -45,6 +46,14 @@
 // own included, and stops at each (see package faults and TestFaultsR11). A
 // write that fails is undone and the store goes on; after a sync that failed, a
 // checkpoint's included, nothing is written until the next start.
+//
+// # A full disk
+//
+// The file reserve occupies up to 64 MiB, a sixteenth of a small file system.
+// When there is little space beside it, what adds mail is refused (ErrFull) and
+// it is given back step by step for flags, moves, deletions and checkpoints; when
+// there is space for it, it is made whole and mail is taken again. Mail that goes
+// into the database is also taken while that has pages that deleting left unused.
 //
 // # Schema, version 2
 //

@@ -35,11 +35,12 @@ type Options struct {
 
 // Engine is an open data directory.
 type Engine struct {
-	dir   string
-	path  string // of the database
-	log   *slog.Logger
-	lock  *lock
-	files *files
+	dir     string
+	path    string // of the database
+	log     *slog.Logger
+	lock    *lock
+	files   *files
+	reserve *reserve
 
 	writer *conn
 	turn   sync.Mutex // held by a write transaction, or by a checkpoint that must finish
@@ -87,6 +88,9 @@ func Open(ctx context.Context, dir string, o Options) (*Engine, error) {
 // open opens what is in the directory.
 func (e *Engine) open() error {
 	var err error
+	if e.reserve, err = openReserve(e.dir, e.log); err != nil {
+		return err
+	}
 	if e.files, err = openFiles(e.dir); err != nil {
 		return err
 	}
@@ -164,7 +168,7 @@ func (e *Engine) Close() error {
 	if e.writer != nil { // the last: SQLite moves the log into the database
 		errs = append(errs, e.writer.close())
 	}
-	errs = append(errs, e.lock.release())
+	errs = append(errs, e.reserve.close(), e.lock.release())
 	return errors.Join(errs...)
 }
 
@@ -242,6 +246,7 @@ func (e *Engine) Begin() (mailstore.Writer, error) {
 		e.turn.Unlock()
 		return nil, *err
 	}
+	e.reserve.check()
 	if err := e.writer.run("BEGIN IMMEDIATE"); err != nil {
 		e.turn.Unlock()
 		return nil, err

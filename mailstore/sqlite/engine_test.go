@@ -133,7 +133,7 @@ func TestModes(t *testing.T) {
 		}
 		return nil
 	})
-	if err != nil || files != 5 { // database, -wal, -shm, lock, body
+	if err != nil || files != 6 { // database, -wal, -shm, lock, reserve, body
 		t.Errorf("%d files, %v", files, err)
 	}
 	closeStore(t, s)

@@ -98,6 +98,10 @@ func space(err error) error {
 
 // CreateFile begins a file for a large body.
 func (e *Engine) CreateFile() (mailstore.BodyFile, error) {
+	e.reserve.check()
+	if err := e.reserve.admit(); err != nil {
+		return nil, err
+	}
 	var random [nameLength / 2]byte
 	if _, err := rand.Read(random[:]); err != nil {
 		return nil, err
@@ -107,19 +111,23 @@ func (e *Engine) CreateFile() (mailstore.BodyFile, error) {
 	if err != nil {
 		return nil, space(err)
 	}
-	return &bodyFile{files: e.files, name: name, f: f}, nil
+	return &bodyFile{files: e.files, reserve: e.reserve, name: name, f: f}, nil
 }
 
 // bodyFile is a file in bodies/tmp that is being written.
 type bodyFile struct {
-	files *files
-	name  string
-	f     *os.File
+	files   *files
+	reserve *reserve
+	name    string
+	f       *os.File
 }
 
 func (b *bodyFile) Name() string { return b.name }
 
 func (b *bodyFile) Write(p []byte) (int, error) {
+	if err := b.reserve.admit(); err != nil {
+		return 0, err // what was given back is not for bodies in the making
+	}
 	n, err := writeFile(b.f, p)
 	return n, space(err)
 }
