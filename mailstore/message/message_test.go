@@ -63,6 +63,31 @@ func describe(t *testing.T, b []byte) string {
 		t.Fatal(err)
 	}
 	fmt.Fprintf(&w, "BODYSTRUCTURE %s\n", structureText(bs))
+	s, err := new(Describer).Describe(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(&w, "sent as ENVELOPE %s\n", oneLine(s.Envelope))
+	fmt.Fprintf(&w, "sent as BODYSTRUCTURE %s\n", oneLine(s.BodyStructure))
+	fmt.Fprintf(&w, "sent as BODY %s\n", oneLine(s.AppendBody(nil)))
+	fmt.Fprintf(&w, "thread %q id %q references", s.BaseSubject, s.MessageID)
+	for id := range s.References() {
+		fmt.Fprintf(&w, " %q", id)
+	}
+	fmt.Fprintf(&w, "\nsent %v headed %v\n", s.Sent().Format(time.RFC3339), s.Headed)
+	return w.String()
+}
+
+// oneLine shows what is no printable ASCII as escapes.
+func oneLine(b []byte) string {
+	var w strings.Builder
+	for _, c := range b {
+		if c < ' ' || c >= 0x7f {
+			fmt.Fprintf(&w, "\\x%02x", c)
+		} else {
+			w.WriteByte(c)
+		}
+	}
 	return w.String()
 }
 

@@ -283,3 +283,47 @@ func (v sexp) tail() (string, error) {
 	}
 	return fmt.Sprintf(" %s %q %q)", dispositionText(d), lang, v.list[2].text), nil
 }
+
+// plain makes of a BODYSTRUCTURE in wire form the BODY that belongs to it.
+func (v sexp) plain() string {
+	n := 0
+	s := "("
+	for ; n < len(v.list) && v.list[n].list != nil; n++ {
+		s += v.list[n].plain()
+	}
+	if n > 0 {
+		return s + " " + v.list[n].wire() + ")"
+	}
+	keep := len(v.list) - len("noon")
+	for i, item := range v.list[:keep] {
+		if i > 0 {
+			s += " "
+		}
+		if i == 8 { // of a message
+			s += item.plain()
+		} else {
+			s += item.wire()
+		}
+	}
+	return s + ")"
+}
+
+// wire is the value as it goes out.
+func (v sexp) wire() string {
+	switch {
+	case v.nil:
+		return "NIL"
+	case v.number:
+		return v.text
+	case v.list == nil:
+		return string(appendString(nil, v.text))
+	}
+	s := "("
+	for i, item := range v.list {
+		if i > 0 && (item.list == nil || v.list[0].list == nil) { // addresses stand close
+			s += " "
+		}
+		s += item.wire()
+	}
+	return s + ")"
+}
