@@ -7,11 +7,13 @@ type watchers struct {
 	mu       sync.Mutex
 	boxes    map[MailboxID]map[*Watcher]bool
 	accounts map[AccountID]map[*Watcher]bool
+	feeds    map[*Feed]bool
 }
 
 func (ws *watchers) init() {
 	ws.boxes = make(map[MailboxID]map[*Watcher]bool)
 	ws.accounts = make(map[AccountID]map[*Watcher]bool)
+	ws.feeds = make(map[*Feed]bool)
 }
 
 // wake wakes those who watch what a commit changed.
@@ -29,6 +31,9 @@ func (ws *watchers) wake(touched map[MailboxID]AccountID, lists map[AccountID]bo
 	}
 	for a := range lists {
 		wakeAll(ws.accounts[a])
+	}
+	for f := range ws.feeds {
+		f.addLocked(touched)
 	}
 }
 
@@ -91,4 +96,65 @@ func (w *Watcher) Close() {
 	} else {
 		unregister(w.ws.accounts, w.account, w)
 	}
+}
+
+// maxFed is how many mailboxes a feed remembers until it is asked.
+const maxFed = 10000
+
+// Feed is a subscription to the changes of all mailboxes.
+type Feed struct {
+	ws   *watchers
+	c    chan struct{}
+	lost bool // more than maxFed; guarded by ws.mu, as touched is
+
+	touched map[MailboxID]AccountID
+}
+
+// WatchAll wakes the caller after commits that changed any mailbox, and tells
+// which.
+func (s *Store) WatchAll() *Feed {
+	f := &Feed{ws: &s.watch, c: make(chan struct{}, 1), touched: make(map[MailboxID]AccountID)}
+	f.ws.mu.Lock()
+	defer f.ws.mu.Unlock()
+	f.ws.feeds[f] = true
+	return f
+}
+
+// addLocked notes what a commit touched.
+func (f *Feed) addLocked(touched map[MailboxID]AccountID) {
+	if len(touched) == 0 {
+		return
+	}
+	for m, a := range touched {
+		if len(f.touched) == maxFed {
+			f.lost = true
+			break
+		}
+		f.touched[m] = a
+	}
+	select {
+	case f.c <- struct{}{}:
+	default:
+	}
+}
+
+// C gets a value after a change; its capacity is 1.
+func (f *Feed) C() <-chan struct{} { return f.c }
+
+// Take gives the mailboxes that were changed or deleted since it was
+// last called. complete is false where there were too many to remember: any
+// may have changed then.
+func (f *Feed) Take() (touched map[MailboxID]AccountID, complete bool) {
+	f.ws.mu.Lock()
+	defer f.ws.mu.Unlock()
+	touched, complete = f.touched, !f.lost
+	f.touched, f.lost = make(map[MailboxID]AccountID), false
+	return touched, complete
+}
+
+// Close ends the subscription. It may be called again.
+func (f *Feed) Close() {
+	f.ws.mu.Lock()
+	defer f.ws.mu.Unlock()
+	delete(f.ws.feeds, f)
 }

@@ -28,7 +28,7 @@ func (x *Index) decoded(p *Part) (r io.Reader, ok bool) {
 // the octets come as they are.
 func (x *Index) Text(p *Part) io.Reader {
 	r, _ := x.decoded(p)
-	if p.Charset == "" || len(p.Charset) > maxCharset {
+	if p.Charset == "" || len(p.Charset) > maxCharset || strings.EqualFold(p.Charset, "utf-8") || strings.EqualFold(p.Charset, "us-ascii") {
 		return r
 	}
 	if u, err := charset.Reader(p.Charset, r); err == nil {

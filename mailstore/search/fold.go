@@ -1,0 +1,164 @@
+package search
+
+import (
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/text/encoding/charmap"
+	"golang.org/x/text/unicode/norm"
+)
+
+// Fold makes texts comparable by their octets, as i;unicode-casemap does (RFC
+// 5051): each character in title case and decomposed, diacritics kept as
+// characters of their own. It goes further in three ways, on both sides of each
+// comparison: what a decomposition gives is made title case in turn (so that a
+// ligature equals its letters), white space and control characters in a row are
+// one space (so that a text is found across the ends of its lines), and an
+// octet that is not UTF-8 counts as Windows-1252.
+func Fold(s string) string {
+	out, _ := appendFold(make([]byte, 0, len(s)+8), []byte(s), false)
+	return string(out)
+}
+
+// FoldFuzzy is Fold without the diacritics, for SEARCH=FUZZY (RFC 6203).
+func FoldFuzzy(s string) string {
+	folded := Fold(s)
+	out := make([]byte, 0, len(folded))
+	for _, r := range folded {
+		if r < utf8.RuneSelf || !unicode.Is(unicode.Mn, r) {
+			out = utf8.AppendRune(out, r)
+		}
+	}
+	return string(out)
+}
+
+// appendFold folds src behind dst. space tells whether what stands before ended
+// in a space, and then whether the result does.
+func appendFold(dst, src []byte, space bool) ([]byte, bool) {
+	for i := 0; i < len(src); {
+		if c := src[i]; c < utf8.RuneSelf {
+			i++
+			switch t := asciiFold[c]; {
+			case t != ' ':
+				dst, space = append(dst, t), false
+			case !space:
+				dst, space = append(dst, ' '), true
+			}
+			continue
+		}
+		r, n := utf8.DecodeRune(src[i:])
+		if r == utf8.RuneError && n == 1 {
+			r = charmap.Windows1252.DecodeByte(src[i])
+		}
+		i += n
+		dst, space = appendFoldRune(dst, r, space)
+	}
+	return dst, space
+}
+
+// asciiFold is the folding of one ASCII character.
+var asciiFold = func() (table [utf8.RuneSelf]byte) {
+	for c := range table {
+		table[c] = byte(unicode.ToTitle(rune(c)))
+		if c < ' ' || c == 0x7f {
+			table[c] = ' '
+		}
+	}
+	return table
+}()
+
+// commonRunes is how many characters have their folding in a table: those of
+// the Latin, Greek, Cyrillic, Hebrew and Arabic scripts.
+const commonRunes = 0x700
+
+var commonFold = func() (table [commonRunes]string) {
+	for r := range table {
+		table[r] = string(slowFoldRune(nil, rune(r)))
+	}
+	return table
+}()
+
+func appendFoldRune(dst []byte, r rune, space bool) ([]byte, bool) {
+	var room [64]byte
+	folded := room[:0]
+	if r < commonRunes {
+		folded = append(folded, commonFold[r]...)
+	} else {
+		folded = slowFoldRune(folded, r)
+	}
+	for _, c := range folded { // a decomposition may have spaces in it
+		if c == ' ' && space {
+			continue
+		}
+		dst, space = append(dst, c), c == ' '
+	}
+	return dst, space
+}
+
+// slowFoldRune appends the folding of one character.
+func slowFoldRune(dst []byte, r rune) []byte {
+	if unicode.IsSpace(r) || r < ' ' || r == 0x7f {
+		return append(dst, ' ')
+	}
+	r = unicode.ToTitle(r)
+	var one [utf8.UTFMax]byte
+	src := one[:utf8.EncodeRune(one[:], r)]
+	var room [64]byte
+	parts := norm.NFKD.Append(room[:0], src...)
+	if string(parts) == string(src) {
+		return append(dst, src...)
+	}
+	for _, part := range string(parts) {
+		dst = slowFoldRune(dst, part)
+	}
+	return dst
+}
+
+// folder folds a text that comes in pieces.
+type folder struct {
+	space bool
+	held  []byte // octets of a character that is not complete
+}
+
+func (f *folder) reset() { f.space, f.held = false, f.held[:0] }
+
+// append folds the next piece behind dst; with last, the text ends with it.
+func (f *folder) append(dst, src []byte, last bool) []byte {
+	for len(f.held) > 0 && len(src) > 0 && !utf8.FullRune(f.held) {
+		f.held = append(f.held, src[0])
+		src = src[1:]
+	}
+	if len(f.held) > 0 && (last || utf8.FullRune(f.held)) {
+		// What was held may turn out to be no character: all its octets but
+		// the last are then octets of their own, and that begins anew.
+		whole := completeRunes(f.held)
+		if last && len(src) == 0 {
+			whole = len(f.held)
+		}
+		dst, f.space = appendFold(dst, f.held[:whole], f.space)
+		f.held = append(f.held[:0], f.held[whole:]...)
+		if len(f.held) > 0 {
+			return f.append(dst, src, last)
+		}
+	}
+	whole := len(src)
+	if !last {
+		whole = completeRunes(src)
+	}
+	dst, f.space = appendFold(dst, src[:whole], f.space)
+	f.held = append(f.held, src[whole:]...)
+	return dst
+}
+
+// completeRunes is the length of b without an incomplete character at its end.
+func completeRunes(b []byte) int {
+	for i := len(b) - 1; i >= max(0, len(b)-utf8.UTFMax); i-- {
+		if utf8.RuneStart(b[i]) {
+			if !utf8.FullRune(b[i:]) {
+				return i
+			}
+			break
+		}
+	}
+	return len(b)
+}
