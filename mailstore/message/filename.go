@@ -13,6 +13,6 @@ func (h Header) Filename() string {
 	if !ok {
 		return ""
 	}
-	_, _, ps := parseMediaType(v)
+	_, _, ps := parseMediaType(v, nil)
 	return DecodeWords(ps.get("name"))
 }
