@@ -37,6 +37,9 @@ func (s *session) Append(name string, r imap.LiteralReader, options *imap.Append
 	if err != nil {
 		return nil, s.tryCreate("append", err)
 	}
+	if err := s.srv.o.Store.Room(s.ctx, s.account.ID, r.Size()); err != nil {
+		return nil, s.fault("append", err)
+	}
 	body, err := s.receive(r)
 	if errors.Is(err, errShort) { // nobody is there to hear it
 		s.log.Info("APPEND broke off", "err", err)

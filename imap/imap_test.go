@@ -225,6 +225,7 @@ func fixture(t testing.TB, name string) []byte {
 //	deliver NAME      fixture NAME arrives in bob's INBOX
 //	deliver N NAME    the same, N times
 //	shutdown          the server begins to shut down
+//	quota N M         bob may have N octets in M messages; 0 = no limit
 //	busy | free       logins meet a busy directory, or not
 func (w *world) do(line string) error {
 	f := strings.Fields(line)
@@ -237,6 +238,12 @@ func (w *world) do(line string) error {
 			return err
 		}
 		w.deliver("bob", "INBOX", fixture(w.t, f[2]), mailstore.Flags{}, n)
+	case len(f) == 3 && f[0] == "quota":
+		a := mailstore.Account{ID: w.directory.accounts["bob"].ID, Address: "bob@hamburger.edu"}
+		if _, err := fmt.Sscan(f[1]+" "+f[2], &a.Quota.Storage, &a.Quota.Messages); err != nil {
+			return err
+		}
+		return w.store.Update(context.Background(), func(tx *mailstore.Tx) error { return tx.UpdateAccount(a) })
 	case line == "shutdown":
 		go w.wire.Shutdown(context.Background())
 	case line == "busy":

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 
@@ -186,9 +187,28 @@ func bad(text string) error {
 	return &imap.Error{Type: imap.StatusResponseTypeBad, Code: imap.ResponseCodeClientBug, Text: text}
 }
 
+// overQuota refuses what the account has no room for (RFC 5530 section 3).
+func overQuota(full *mailstore.QuotaError) error {
+	left := full.Room()
+	text := "Your mailboxes are full: delete something first"
+	switch messages := full.Quota.Messages; {
+	case left > 0 && full.More.Messages > 1:
+		text = fmt.Sprintf("Your mailboxes have no room for these %d messages of %d octets: delete something first, or take fewer",
+			full.More.Messages, full.More.Storage)
+	case left > 0 && full.More.Storage > full.Quota.Storage:
+		text = fmt.Sprintf("The message is larger than all that your mailboxes may hold: %d octets", full.Quota.Storage)
+	case left > 0:
+		text = fmt.Sprintf("Your mailboxes have room for %d octets only: delete something first", left)
+	case messages > 0 && full.Usage.Messages >= messages:
+		text = fmt.Sprintf("Your mailboxes have all of the %d messages that they may hold: delete something first", messages)
+	}
+	return refuse(imap.ResponseCodeOverQuota, text)
+}
+
 // fault chooses what the client sees of an error of the store.
 func (s *session) fault(doing string, err error) error {
 	var chosen *imap.Error
+	var full *mailstore.QuotaError
 	switch {
 	case err == nil:
 		return nil
@@ -202,6 +222,8 @@ func (s *session) fault(doing string, err error) error {
 		return refuse(imap.ResponseCodeCannot, err.Error()) // these tell only what the client said
 	case errors.Is(err, mailstore.ErrLimit):
 		return refuse(imap.ResponseCodeLimit, "That exceeds a limit of this server")
+	case errors.As(err, &full):
+		return overQuota(full)
 	case errors.Is(err, mailstore.ErrFull):
 		s.log.Warn("no space", "doing", doing, "err", err)
 		return refuse(imap.ResponseCodeUnavailable, "The server has no space left, try again later")

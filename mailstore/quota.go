@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 )
 
@@ -86,8 +87,11 @@ func (e *QuotaError) Is(target error) bool { return target == ErrQuota }
 
 // Room is the size of the largest message that would fit; 0 = none does.
 func (e *QuotaError) Room() int64 {
-	if !fits(e.Usage.Messages, 1, e.Quota.Messages) {
+	switch {
+	case !fits(e.Usage.Messages, 1, e.Quota.Messages):
 		return 0
+	case e.Quota.Storage <= 0:
+		return math.MaxInt64
 	}
 	return max(0, e.Quota.Storage-e.Usage.Storage)
 }
