@@ -100,14 +100,21 @@ func (e *QuotaError) Room() int64 {
 // sees it.
 type quotas struct {
 	used   map[AccountID]Usage
-	dirty  map[AccountID]bool  // newer in used than in the engine
-	limits map[AccountID]Quota // without the store's default
+	dirty  map[AccountID]bool // newer in used than in the engine
+	limits map[AccountID]bound
+}
+
+// bound is the quota of an account, or of its domain; the store's default is
+// left out.
+type bound struct {
+	limit   Quota
+	address string
 }
 
 func (q *quotas) init() {
 	q.used = make(map[AccountID]Usage)
 	q.dirty = make(map[AccountID]bool)
-	q.limits = make(map[AccountID]Quota)
+	q.limits = make(map[AccountID]bound)
 }
 
 func (q *quotas) forget() {
@@ -178,28 +185,28 @@ func (tx *Tx) spend(a AccountID, more Usage) error {
 // limit is the account's quota in force.
 func (tx *Tx) limit(a AccountID) (Quota, error) {
 	st := &tx.b.s.state.quotas
-	q, ok := st.limits[a]
+	b, ok := st.limits[a]
 	if !ok {
 		var err error
-		if q, err = limitOf(tx.r, a); err != nil {
+		if b, err = boundOf(tx.r, a); err != nil {
 			return Quota{}, tx.fail(err)
 		}
-		st.limits[a] = q
+		st.limits[a] = b
 	}
-	return q.or(tx.b.s.defaultQuota()), nil
+	return b.limit.or(tx.b.s.defaultQuota()), nil
 }
 
-// limitOf reads the quota of an account, or its domain's.
-func limitOf(r Reader, a AccountID) (Quota, error) {
+// boundOf reads the quota of an account, or its domain's.
+func boundOf(r Reader, a AccountID) (bound, error) {
 	account, err := r.Account(a)
 	if err != nil {
-		return Quota{}, err
+		return bound{}, err
 	}
 	d, err := r.Domain(account.domain())
 	if err != nil && !errors.Is(err, ErrNotFound) {
-		return Quota{}, err
+		return bound{}, err
 	}
-	return account.Quota.or(d.Quota), nil
+	return bound{account.Quota.or(d.Quota), account.Address}, nil
 }
 
 // space is ErrFull while the engine keeps what space is left for deleting.
@@ -228,6 +235,9 @@ func (tx *Tx) admit(a AccountID, more Usage) error {
 	if limit.allows(used, more) {
 		return nil
 	}
+	if c := tx.b.s.count.Refused; c != nil {
+		c.Inc()
+	}
 	return &QuotaError{Account: a, Usage: used, Quota: limit, More: more}
 }
 
@@ -239,11 +249,11 @@ func (tx *Tx) touchLimits() {
 
 // Usage is what the account holds, and its quota in force.
 func (v *View) Usage(a AccountID) (Usage, Quota, error) {
-	limit, err := limitOf(v.r, a)
+	b, err := boundOf(v.r, a)
 	if err != nil {
 		return Usage{}, Quota{}, err
 	}
-	limit = limit.or(v.defaults)
+	limit := b.limit.or(v.defaults)
 	if v.tx != nil {
 		used, err := v.tx.used(a)
 		return used, limit, err
@@ -318,6 +328,14 @@ func (s *Store) Room(ctx context.Context, a AccountID, size int64) error {
 	return &QuotaError{Account: a, Usage: now.used, Quota: limit, More: more}
 }
 
+// NearlyFull counts the accounts that a commit since Open has filled to 90 % of
+// their quota or beyond, and none has emptied since.
+func (s *Store) NearlyFull() int {
+	s.room.mu.RLock()
+	defer s.room.mu.RUnlock()
+	return len(s.room.full)
+}
+
 // publish tells Room what a commit changed, and the log who is nearly full.
 func (s *Store) publish(spent map[AccountID]Usage, limits bool) {
 	r := &s.room
@@ -330,18 +348,18 @@ func (s *Store) publish(spent map[AccountID]Usage, limits bool) {
 		clear(r.full)
 	}
 	for a, used := range spent {
-		limit, ok := s.state.quotas.limits[a]
+		b, ok := s.state.quotas.limits[a]
 		if !ok { // it only lost messages
 			delete(r.accounts, a)
 			continue
 		}
-		r.accounts[a] = standing{used, limit}
-		limit = limit.or(r.defaults)
+		r.accounts[a] = standing{used, b.limit}
+		limit := b.limit.or(r.defaults)
 		if !limit.Nearly(used) {
 			delete(r.full, a)
 		} else if !r.full[a] {
 			r.full[a] = true
-			s.log.Warn("an account is nearly full", "account", a, "octets", used.Storage, "of", limit.Storage,
+			s.log.Warn("an account is nearly full", "account", b.address, "octets", used.Storage, "of", limit.Storage,
 				"messages", used.Messages, "most", limit.Messages)
 		}
 	}

@@ -35,6 +35,7 @@ type Metrics struct {
 	Commits  prometheus.Counter  // each for one Update or more
 	Failures prometheus.Counter  // commits that were not made
 	Seconds  prometheus.Observer // of each commit, from its first Update on
+	Refused  prometheus.Counter  // additions for which an account had no room
 }
 
 // committed counts one commit.

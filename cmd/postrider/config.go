@@ -185,6 +185,8 @@ func (c *config) keys() map[string]setter {
 		"limits.connections_per_address":  integer(&n.Limits.ConnectionsPerAddress, 0, math.MaxInt32),
 		"limits.messages_per_minute":      integer(&n.Limits.MessagesPerMinute, 0, math.MaxInt32),
 		"limits.failed_logins_per_minute": integer(&n.Limits.FailedLoginsPerMinute, 0, math.MaxInt32),
+		"limits.account_storage":          size(&n.Limits.AccountStorage),
+		"limits.account_messages":         integer(&n.Limits.AccountMessages, 0, math.MaxInt32),
 		"log.level": text(nil, func(s string) error {
 			if c.logLevel.UnmarshalText([]byte(s)) != nil {
 				return errors.New(`must be "debug", "info", "warn" or "error"`)
@@ -403,28 +405,40 @@ func parseDuration(s string) (time.Duration, error) {
 }
 
 func size(p *int64) setter {
-	units := []struct {
-		name   string
-		factor int64
-	}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"B", 1}, {"", 1}}
 	return func(v any) error {
 		if i, ok := v.(int64); ok && i >= 0 {
 			*p = i
 			return nil
 		}
 		s, _ := v.(string)
-		for _, u := range units {
-			if digits, ok := strings.CutSuffix(s, u.name); ok {
-				n, err := strconv.ParseInt(strings.TrimSpace(digits), 10, 64)
-				if err != nil || n < 0 || n > math.MaxInt64/u.factor {
-					break
-				}
-				*p = n * u.factor
-				return nil
-			}
+		n, err := parseSize(s)
+		if err == nil {
+			*p = n
 		}
-		return errors.New(`must be a size such as "50MiB", "100KiB" or 0`)
+		return err
 	}
+}
+
+// units are those of sizes; the last one that fits is how a size is shown.
+var units = [...]struct {
+	name   string
+	factor int64
+}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40}, {"B", 1}, {"", 1}}
+
+// parseSize reads a number of octets, with a unit or without.
+func parseSize(s string) (int64, error) {
+	for _, u := range units {
+		digits, ok := strings.CutSuffix(s, u.name)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseInt(strings.TrimSpace(digits), 10, 64)
+		if err != nil || n < 0 || n > math.MaxInt64/u.factor {
+			break
+		}
+		return n * u.factor, nil
+	}
+	return 0, errors.New(`must be a size such as "50MiB", "100KiB" or 0`)
 }
 
 func flatten(prefix string, tree map[string]any, out map[string]any) {

@@ -148,6 +148,8 @@ func TestConfigValues(t *testing.T) {
 	c, err := parseConfig("/etc/postrider/c.toml", []byte(`hostname = "Mail.BÜCHER.example"
 data_dir = "/srv/mail"
 limits.message_size = 0
+limits.account_storage = "2TiB"
+limits.account_messages = 1000
 [listen]
 smtp = [":25", "[::1]:2525"]
 lmtp = ["/run/lmtp.sock"]
@@ -165,6 +167,8 @@ retry = ["90s", "1d"]
 		{n.Hostname, "mail.xn--bcher-kva.example"},
 		{n.DataDir, "/srv/mail"},
 		{n.Limits.MessageSize, int64(0)},
+		{n.Limits.AccountStorage, int64(2 << 40)},
+		{n.Limits.AccountMessages, 1000},
 		{n.Listen.SMTP, []string{"[::]:25", "[::1]:2525"}},
 		{n.Listen.LMTP, []string{"/run/lmtp.sock"}},
 		{n.RelayNetworks[0].String(), "192.0.2.7/32"},

@@ -69,6 +69,7 @@ type cli struct {
 	Init    initCmd    `cmd:"" help:"Set up the data directory; safe to repeat."`
 	Domain  domainCmd  `cmd:"" help:"Domains that we accept mail for."`
 	User    userCmd    `cmd:"" help:"Accounts."`
+	Quota   quotaCmd   `cmd:"" help:"How much accounts may hold."`
 	Alias   aliasCmd   `cmd:"" help:"Addresses that stand for others."`
 	Queue   queueCmd   `cmd:"" help:"Mail that waits for delivery to other servers."`
 	Import  importCmd  `cmd:"" help:"Bring mail into an account: from mbox files, a Maildir, or another server by IMAP."`

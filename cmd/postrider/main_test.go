@@ -111,6 +111,39 @@ func TestAccounts(t *testing.T) {
 	p.want(exitFailed, "", "no such message", "", "queue", "show", "nothing")
 }
 
+func TestQuota(t *testing.T) {
+	p := newProgram(t)
+	p.want(exitDone, "", "", "", "init")
+	p.want(exitDone, "", "", "hungry\n", "user", "add", "bob@example.org", "--password-stdin")
+	p.want(exitDone, "example.org      -        none by default  -         none by default\n", "", "", "quota", "show", "example.org")
+	p.want(exitDone, "bob@example.org  0B       none by default  0         none by default\n", "", "", "quota", "show")
+	p.want(exitDone, "", "", "", "quota", "set", "example.org", "--storage", "1536KiB", "--messages", "2")
+	p.want(exitDone, "bob@example.org  0B       1.5MiB by default  0         2 by default\n", "", "", "quota", "show", "bob@example.org")
+	p.want(exitDone, "", "", "", "quota", "set", "Bob@example.org", "--messages", "1")
+	p.want(exitDone, "example.org      -        1.5MiB             -         2\n", "", "", "quota", "show")
+	p.want(exitDone, "", "", "Subject: x\n\nhello\n", "send", "bob@example.org")
+	p.want(exitDone, "1 (100 %)\n", "", "", "quota", "show", "bob@example.org")
+	p.want(exitDone, `"messages_limit": 1`, "", "", "user", "list", "--json")
+	p.want(exitDone, `"storage_limit": 1572864`, "", "", "user", "list", "--json")
+	p.want(exitDone, "452 4.2.2", "", "", "check", "address", "bob@example.org")
+	p.want(exitFailed, "", "The mailbox of bob@example.org is full", "Subject: x\n\nhello\n", "send", "bob@example.org")
+	p.want(exitDone, "", "", "", "quota", "set", "bob@example.org", "--messages", "none", "--storage", "none")
+	p.want(exitDone, "  none   1         none\n", "", "", "quota", "show", "bob@example.org")
+	p.want(exitDone, "", "", "Subject: x\n\nhello\n", "send", "bob@example.org")
+	p.want(exitDone, "", "", "", "quota", "set", "bob@example.org", "--messages", "default")
+	p.want(exitDone, "2 (100 %) by default\n", "", "", "quota", "show", "bob@example.org")
+	p.want(exitDone, "\"messages\": {\n      \"used\": 2,\n      \"limit\": 2,\n      \"set\": false\n    }", "", "", "quota", "show", "bob@example.org", "--json")
+	for _, args := range [][]string{
+		{}, {"--storage", "0"}, {"--storage=-1"}, {"--storage", "lots"}, {"--messages", "1KiB"}, {"--messages", "0"}, {"--storage", "99999999999GiB"},
+	} {
+		p.want(exitUsage, "", "quota set: ", "", append([]string{"quota", "set", "bob@example.org"}, args...)...)
+	}
+	p.want(exitFailed, "", "no such user", "", "quota", "set", "eve@example.org", "--storage", "1")
+	p.want(exitFailed, "", "not a domain of ours", "", "quota", "set", "example.net", "--storage", "1")
+	p.want(exitFailed, "", "no such user", "", "quota", "show", "eve@example.org")
+	p.want(exitFailed, "", "not a domain of ours", "", "quota", "show", "example.net")
+}
+
 // With no server running, send opens the data directory itself.
 func TestSend(t *testing.T) {
 	p := newProgram(t)

@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"postrider/internal/directory"
 	"postrider/mailstore"
 	"postrider/mta"
 	"postrider/mta/queue"
@@ -118,6 +119,9 @@ type User struct {
 	Created  time.Time `json:"created"`
 	Messages int64     `json:"messages"`
 	Size     int64     `json:"size"` // octets
+	// Limits in force; 0 = none.
+	StorageLimit  int64 `json:"storage_limit,omitempty"` // octets
+	MessagesLimit int64 `json:"messages_limit,omitempty"`
 }
 
 // UserList lists the accounts.
@@ -131,19 +135,61 @@ func (a *Admin) UserList(_ None, reply *[]User) (err error) {
 		}
 		*reply = []User{}
 		for _, acct := range accounts {
-			u := User{Address: acct.Address, Created: acct.Created}
-			boxes, err := v.Mailboxes(acct.ID)
+			used, limit, err := v.Usage(acct.ID)
 			if err != nil {
 				return err
 			}
-			for _, m := range boxes {
-				u.Messages += int64(m.Messages)
-				u.Size += m.Size
-			}
-			*reply = append(*reply, u)
+			*reply = append(*reply, User{Address: acct.Address, Created: acct.Created, Messages: used.Messages, Size: used.Storage,
+				StorageLimit: max(limit.Storage, 0), MessagesLimit: max(limit.Messages, 0)})
 		}
 		return nil
 	})
+}
+
+// QuotaArgs names an account or a domain and what to change of its quota; nil
+// leaves a limit as it is, 0 is the default, -1 none.
+type QuotaArgs struct {
+	Name              string
+	Storage, Messages *int64
+}
+
+// QuotaSet changes the quota of an account or a domain.
+func (a *Admin) QuotaSet(args QuotaArgs, _ *None) (err error) {
+	ctx, end := a.command(&err)
+	defer end()
+	return a.n.Directory.SetQuota(ctx, args.Name, directory.QuotaChange{Storage: args.Storage, Messages: args.Messages})
+}
+
+// Quota is one line of `quota show`.
+type Quota struct {
+	Name     string `json:"name"` // an account's address, or a domain
+	Storage  Share  `json:"storage"`
+	Messages Share  `json:"messages"`
+}
+
+// Share is what is used of one limit.
+type Share struct {
+	Used  int64 `json:"used"`  // of an account; octets or messages
+	Limit int64 `json:"limit"` // in force; 0 = none
+	// Set: the limit, or that there is none, was given to this account or domain
+	// itself.
+	Set bool `json:"set"`
+}
+
+func share(used, limit, own int64) Share { return Share{used, max(limit, 0), own != 0} }
+
+// QuotaShow tells the quota of an account, or of a domain and its accounts; of
+// all when name is "".
+func (a *Admin) QuotaShow(name string, reply *[]Quota) (err error) {
+	ctx, end := a.command(&err)
+	defer end()
+	list, err := a.n.Directory.Quotas(ctx, name)
+	*reply = []Quota{}
+	for _, q := range list {
+		*reply = append(*reply, Quota{q.Name, share(q.Used.Storage, q.Limit.Storage, q.Own.Storage),
+			share(q.Used.Messages, q.Limit.Messages, q.Own.Messages)})
+	}
+	return err
 }
 
 // AliasArgs names an alias and targets.

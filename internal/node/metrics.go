@@ -49,6 +49,8 @@ func newMetrics(n *Node) *metrics {
 		func() float64 { return float64(n.gate.Connections()) })
 	m.gauge("store_waiting", "Changes that wait for the writer of the store.",
 		func() float64 { return float64(n.Store.Waiting()) })
+	m.gauge("accounts_nearly_full", "Accounts that filled up to 90 % of their quota since the start and are still so.",
+		func() float64 { return float64(n.Store.NearlyFull()) })
 	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "postrider_panics_total", Help: "Sessions and commands that ended in a fault of the program.",
 	}, func() float64 { return float64(n.server.Panics() + n.panics.Load()) }))
@@ -126,6 +128,7 @@ func (m *metrics) store() mailstore.Metrics {
 		Updates:  m.counter("store_updates_total", "Changes that are on disk."),
 		Commits:  m.counter("store_commits_total", "Commits, each of one change or more."),
 		Failures: m.counter("store_failed_commits_total", "Commits that failed."),
+		Refused:  m.counter("store_overquota_total", "Additions that were refused since an account had no room for them."),
 		Seconds:  seconds,
 	}
 }

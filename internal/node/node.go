@@ -119,7 +119,7 @@ func (n *Node) openStore(ctx context.Context) error {
 		return 0
 	})
 	n.Store, err = mailstore.Open(ctx, engine, mailstore.Options{Clock: n.options.Clock, Log: n.log,
-		Metrics: n.metrics.store()})
+		Metrics: n.metrics.store(), Quota: n.options.Limits.quota()})
 	if err != nil {
 		return err
 	}
@@ -277,6 +277,7 @@ func (n *Node) Reload(o Options) error {
 	}
 	n.maxSize.Store(o.Limits.MessageSize)
 	n.Directory.SetFailedLoginsPerMinute(o.Limits.FailedLoginsPerMinute)
+	n.Store.SetQuota(o.Limits.quota())
 	if n.ls == nil {
 		return nil
 	}

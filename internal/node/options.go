@@ -8,6 +8,7 @@ import (
 
 	"postrider/internal/clock"
 	"postrider/internal/directory"
+	"postrider/mailstore"
 	"postrider/mta"
 )
 
@@ -78,6 +79,13 @@ type Limits struct {
 	ConnectionsPerAddress int
 	MessagesPerMinute     int // of one address or account
 	FailedLoginsPerMinute int // of one address or account
+	// Of one account, where neither it nor its domain has a quota.
+	AccountStorage  int64 // octets
+	AccountMessages int
+}
+
+func (l *Limits) quota() mailstore.Quota {
+	return mailstore.Quota{Storage: l.AccountStorage, Messages: int64(l.AccountMessages)}
 }
 
 // Smarthost takes all remote mail when Host is set.
