@@ -70,6 +70,8 @@ func (s *Server) Serve(ctx context.Context, conn io.ReadWriter) {
 // sayable is an error for the person at the other side.
 func sayable(err error) string {
 	switch {
+	case errors.Is(err, mailstore.ErrQuota):
+		return "the account has no room for more: raise its limit (postrider quota set ADDRESS --storage SIZE --messages N), or delete mail, and give the command again: it goes on where it ended"
 	case errors.Is(err, mailstore.ErrFull):
 		return "the disk is full; make room and give the command again: it goes on where it ended"
 	case errors.Is(err, mailstore.ErrFailed), errors.Is(err, mailstore.ErrClosed), errors.Is(err, context.Canceled):
