@@ -40,7 +40,7 @@ type metrics struct {
 func newMetrics(n *Node) *metrics {
 	m := &metrics{registry: prometheus.NewRegistry(), n: n}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	m.gauge("queue_recipients", "Recipients that wait for delivery to other servers.", m.queueLength)
+	m.gauge("queue_recipients", "Recipients that wait for delivery to other servers, or for room in a mailbox.", m.queueLength)
 	m.gauge("queue_attempts", "Attempts to deliver that are under way.",
 		func() float64 { return float64(n.queue.Stats().Attempts) })
 	m.gauge("queue_suspended_domains", "Domains none of whose servers answered when they were tried last.",

@@ -232,7 +232,7 @@ type sorter struct {
 }
 
 func (q *Queue) sorter(l *letter, now time.Time, full overQuota) *sorter {
-	again := now.Add(q.plan.wait(1)).Truncate(time.Millisecond)
+	again := now.Add(q.planHere.wait(1)).Truncate(time.Millisecond)
 	return &sorter{l: l, now: now, again: again, wall: q.o.Clock.Now(), full: full}
 }
 

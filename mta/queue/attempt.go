@@ -185,7 +185,7 @@ func (t *transaction) giveBack(ending bool) {
 			t.q.leave(e)
 			t.q.reread()
 		default:
-			e.row.Next = now.Add(t.q.plan.wait(1))
+			e.row.Next = now.Add(t.q.planOf(e.row.Domain).wait(1))
 			t.q.place(e, now)
 		}
 	}
@@ -308,10 +308,11 @@ func (q *Queue) decide(r result, now time.Time) verdict {
 	}
 	row.Last = told.last.Round(0).Truncate(time.Millisecond)
 	row.Reply, row.Host = oneLine(reply.Error(), maxReplyText), r.outcome.Host
-	over := q.plan.expired(now, item.Expires, row.Attempts)
+	plan := q.planOf(row.Domain)
+	over := plan.expired(now, item.Expires, row.Attempts)
 	if r.suspended && over && r.failed.Before(item.Expires) {
 		// Wait for an attempt that is made after the time was over.
-		r.probe = now.Add(q.plan.wait(1)).Truncate(time.Millisecond)
+		r.probe = now.Add(plan.wait(1)).Truncate(time.Millisecond)
 	}
 	if !r.probe.IsZero() {
 		row.Attempts--
@@ -329,12 +330,12 @@ func (q *Queue) decide(r result, now time.Time) verdict {
 		return v
 	}
 	mayTell := !row.Delayed && wants(row.Notify, delayed) && item.From != ""
-	if mayTell && q.plan.late(now, item.Accepted, row.Attempts) {
+	if mayTell && plan.late(now, item.Accepted, row.Attempts) {
 		told.action, told.until = delayed, q.time.shown(item.Expires)
 		v.report = told
 		row.Delayed, mayTell = true, false
 	}
-	row.Next = q.plan.next(now, item, row.Attempts, mayTell)
+	row.Next = plan.next(now, item, row.Attempts, mayTell)
 	return v
 }
 
@@ -473,7 +474,7 @@ func (q *Queue) postpone(v *verdict, now time.Time) {
 	case v.report == nil:
 	case v.final:
 		v.fate, v.final = kept, false
-		v.row.Next = now.Add(q.plan.wait(v.row.Attempts)).Truncate(time.Millisecond)
+		v.row.Next = now.Add(q.planOf(v.row.Domain).wait(v.row.Attempts)).Truncate(time.Millisecond)
 	case v.report.action == delayed:
 		v.row.Delayed = false
 	}

@@ -11,11 +11,11 @@
 //
 // An account that has no room for the message (it filled up since RCPT) gets a
 // row of the queue too, and the others their copies: each full account is a
-// destination of its own, tried by the retry list. A delivery into it is one
-// commit that takes the row away and puts the message into the INBOX. When the
-// time is over, the sender hears 552 5.2.2. This holds for reports and for the
-// postmaster's mail as well: a full mailbox refuses them at no time, and lets
-// them wait.
+// destination of its own, tried by the retry list but every 15 minutes at least.
+// A delivery into it is one commit that takes the row away and puts the message
+// into the INBOX. When the time is over, the sender hears 552 5.2.2. This holds
+// for reports and for the postmaster's mail as well: a full mailbox refuses them
+// at no time, and lets them wait.
 //
 // # Schedule
 //

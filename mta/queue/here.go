@@ -33,6 +33,27 @@ func fullReply(account mta.Address) *mta.Reply {
 	return mta.Errorf(452, "4.2.2", "The mailbox of %s has no room for the message", account)
 }
 
+// maxFullWait bounds the time between tries for a full account, which cost
+// little: who has made room should not wait for hours.
+const maxFullWait = 15 * time.Minute
+
+// waits are the retry list for full accounts.
+func waits(retry []time.Duration) []time.Duration {
+	list := slices.Clone(retry)
+	for i := range list {
+		list[i] = min(list[i], maxFullWait)
+	}
+	return list
+}
+
+// planOf is the schedule of a recipient.
+func (q *Queue) planOf(domain string) *schedule {
+	if here(domain) {
+		return &q.planHere
+	}
+	return &q.plan
+}
+
 // given is the last word of a recipient that was given up: it is final now.
 func given(reply *mta.Reply) *mta.Reply {
 	if reply.Code == 452 && reply.Status == "4.2.2" {

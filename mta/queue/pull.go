@@ -61,7 +61,7 @@ func (q *Queue) pulling(r *runner, now time.Time) bool {
 func (p *pull) target(q *Queue, r *mailstore.QueueRecipient, now time.Time) time.Time {
 	var longest time.Duration
 	if r.Attempts > 0 {
-		longest = q.plan.wait(r.Attempts)
+		longest = q.planOf(r.Domain).wait(r.Attempts)
 	}
 	switch wait := r.Next.Sub(now); {
 	case p.domains == nil && wait > longest+pullSlack:

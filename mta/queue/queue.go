@@ -89,11 +89,13 @@ const (
 
 // Queue is the queue. It is safe for concurrent use.
 type Queue struct {
-	o     Options
-	plan  schedule
-	time  *timeline
-	wake  chan struct{} // capacity 1: Run looks again
-	write writer        // of reports
+	o    Options
+	plan schedule
+	// planHere is for accounts that are full.
+	planHere schedule
+	time     *timeline
+	wake     chan struct{} // capacity 1: Run looks again
+	write    writer        // of reports
 
 	attempts sync.WaitGroup // running attempts; Run waits for them
 
@@ -123,11 +125,12 @@ func New(o Options) (*Queue, error) {
 	}
 	o.fill()
 	q := &Queue{
-		o:     o,
-		plan:  schedule{retry: o.Retry, expire: o.Expire, notice: o.DelayNotice},
-		time:  newTimeline(o.Clock),
-		wake:  make(chan struct{}, 1),
-		write: writer{hostname: o.Hostname, postmaster: o.Postmaster},
+		o:        o,
+		plan:     schedule{retry: o.Retry, expire: o.Expire, notice: o.DelayNotice},
+		planHere: schedule{retry: waits(o.Retry), expire: o.Expire, notice: o.DelayNotice},
+		time:     newTimeline(o.Clock),
+		wake:     make(chan struct{}, 1),
+		write:    writer{hostname: o.Hostname, postmaster: o.Postmaster},
 	}
 	q.active.init(&q.o)
 	return q, nil
