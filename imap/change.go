@@ -77,7 +77,15 @@ func (s *session) receive(r imap.LiteralReader) (*mailstore.Body, error) {
 	if n != r.Size() {
 		return nil, fmt.Errorf("%w: %d of %d octets", errShort, n, r.Size())
 	}
-	return w.Commit()
+	body, err := w.Commit()
+	if err != nil {
+		return nil, err
+	}
+	if err := body.Describe(); err != nil {
+		body.Release()
+		return nil, err
+	}
+	return body, nil
 }
 
 // tryCreate tells the client that it could create the target (RFC 9051 section

@@ -171,6 +171,7 @@ type Body struct {
 	file    string  // where it is large
 	content Content // of file
 	unended bool    // see Message.Unended
+	record  []byte  // see Describe
 
 	id       BodyID // of its row; belongs to the writer
 	stored   bool   // came from the store: there is nothing to make a row of
@@ -295,6 +296,12 @@ func (s *Store) openIn(ctx context.Context, which func(Snapshot) (BodyID, string
 	if err != nil {
 		return nil, err
 	}
+	return s.content(ctx, row, prefix)
+}
+
+// content opens the body of a row.
+func (s *Store) content(ctx context.Context, row BodyRow, prefix string) (Content, error) {
+	id := row.ID
 	if int64(len(row.Sums)) != (row.Size+ChunkSize-1)/ChunkSize*4 {
 		return nil, fmt.Errorf("body %d: %w", id, ErrDamaged)
 	}

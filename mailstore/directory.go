@@ -102,9 +102,17 @@ func (tx *Tx) DeleteAccount(id AccountID) error {
 			return err
 		}
 	}
+	if err := tx.unhold(id); err != nil {
+		return err
+	}
 	tx.touchList(id)
 	tx.touchLimits()
-	return tx.do(func(w Writer) error { return w.DeleteAccount(id) })
+	return tx.do(func(w Writer) error {
+		if err := w.DeleteThreads(id); err != nil {
+			return err
+		}
+		return w.DeleteAccount(id)
+	})
 }
 
 // CreateDomain adds a domain (A-labels, lower case).

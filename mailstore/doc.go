@@ -1,7 +1,7 @@
 // Package mailstore keeps accounts, mailboxes, messages and the queue. It owns
 // the database and its only transaction type: whoever accepts, delivers, moves
 // or deletes mail does it in one Update, which is durable when it returns nil.
-// It never looks inside a message.
+// Of what is inside a message it keeps a record for lists (package message).
 //
 // # What is decided here
 //
@@ -19,6 +19,11 @@
 // before anything of it is written; what only moves within the account never is.
 // Room tells sessions the same beforehand, without reading the database for
 // accounts that changed lately.
+//
+// Messages are packed, about a thousand to a row (BlockRow). A mailbox's blocks make
+// its index, a value that never changes: a commit makes a new one, readers of the
+// old state keep theirs. What is expunged is held for Options.Keep, with its
+// bodies and outside the quota, and let go of behind what else the store does.
 //
 // # Concurrency
 //

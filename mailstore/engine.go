@@ -132,8 +132,17 @@ type Reader interface {
 	Body(id BodyID, data bool) (BodyRow, error)
 	// Bodies lists the rows without their Data.
 	Bodies(after BodyID, fn func(BodyRow) bool) error // by ID
+	// Content reads the record that is kept beside a body.
+	Content(id BodyID) ([]byte, error)
+	// Contents lists the records of bodies with from <= ID <= to, by ID.
+	Contents(from, to BodyID, fn func(id BodyID, record []byte) bool) error
 	// BodyOfFile finds the body that is kept in a file.
 	BodyOfFile(name string) (BodyID, error)
+
+	Thread(a AccountID, key int64) (ThreadID, error)
+	HeldRow(id HeldID) (*HeldRow, error)
+	// Held lists the rows of an account, or of all with account 0, by ID.
+	Held(a AccountID, fn func(*HeldRow) bool) error
 
 	QueueItem(id QueueID) (QueueRow, error)
 	QueueItems(after QueueID, fn func(QueueRow) bool) error                         // by ID
@@ -180,11 +189,18 @@ type Writer interface {
 	DeleteExpunges(m MailboxID, upTo ModSeq) error
 
 	InsertBody(b *BodyRow) error
+	// PutContent keeps a record beside a body, with which it goes.
+	PutContent(id BodyID, record []byte) error
 	// AddRefs adds n > 0 references to a body that is there.
 	AddRefs(id BodyID, n int) error
 	// DropRefs takes n > 0 references from a body, and deletes it when none are
 	// left. It returns how many are, and the file of a body that it deleted.
 	DropRefs(id BodyID, n int) (left int, file string, err error)
+
+	PutThread(a AccountID, key int64, t ThreadID) error
+	DeleteThreads(a AccountID) error
+	PutHeld(h *HeldRow) error
+	DeleteHeld(id HeldID) error
 
 	PutQueueItem(q QueueRow) error
 	DeleteQueueItem(id QueueID) error

@@ -156,11 +156,15 @@ func (tx *Tx) dropMailbox(m MailboxID) error {
 	if err != nil {
 		return err
 	}
-	err = x.between(tx.r, 1, math.MaxUint32, func(r *MessageRow) bool {
-		tx.addRef(r.Body, -1)
-		return true
-	})
-	if err != nil {
+	taken := make([]*BlockRow, len(x.blocks))
+	for i, b := range x.blocks {
+		whole := *b
+		if whole.Data, err = data(tx.r, b); err != nil {
+			return err
+		}
+		taken[i] = &whole
+	}
+	if err := tx.hold(&box, taken); err != nil {
 		return err
 	}
 	err = tx.do(func(w Writer) error {

@@ -43,12 +43,16 @@ func (tx *Tx) Append(m MailboxID, n NewMessage) (UID, error) {
 	if err != nil {
 		return 0, err
 	}
+	thread, err := tx.describe(to.Account, id, n.Body)
+	if err != nil {
+		return 0, err
+	}
 	now := tx.now()
 	if n.Internal.IsZero() {
 		n.Internal = now
 	}
 	rows := []MessageRow{{Message: Message{
-		Flags: flags, Internal: second(n.Internal), Saved: second(now), Body: id, Thread: ThreadID(id),
+		Flags: flags, Internal: second(n.Internal), Saved: second(now), Body: id, Thread: thread,
 		Prefix: n.Prefix, Size: more.Storage, Unended: n.Body.unended,
 	}}}
 	if err := tx.insert(m, rows); err != nil {
@@ -193,16 +197,15 @@ func (tx *Tx) Expunge(m MailboxID, uids []UID) ([]UID, error) {
 	}
 	var gone []UID
 	for _, b := range taken {
-		o, err := open(tx.r, b)
-		if err != nil {
+		if gone, err = b.appendUIDs(gone); err != nil {
 			return nil, err
 		}
-		gone = append(gone, o.marks.uids...)
-		for _, id := range o.facts.bodies {
-			tx.addRef(id, -1)
-		}
 	}
-	return gone, nil
+	row, err := tx.box(m)
+	if err != nil {
+		return nil, err
+	}
+	return gone, tx.hold(row, taken)
 }
 
 // take removes the messages in runs, records it, and returns them, packed.
@@ -300,10 +303,17 @@ func (tx *Tx) transfer(from MailboxID, runs []run, to MailboxID, move bool) (src
 	if err := tx.charge(from, to, rows, move); err != nil {
 		return nil, nil, err
 	}
+	other, err := tx.otherAccount(from, to)
+	if err != nil {
+		return nil, nil, err
+	}
 	now := second(tx.now())
 	src, dst = make([]UID, len(rows)), make([]UID, len(rows))
 	for i := range rows {
 		src[i], rows[i].Saved = rows[i].UID, now
+		if other {
+			rows[i].Thread = ThreadID(rows[i].Body) // threads are within an account
+		}
 		if !move {
 			tx.addRef(rows[i].Body, 1)
 		}
@@ -318,6 +328,19 @@ func (tx *Tx) transfer(from MailboxID, runs []run, to MailboxID, move bool) (src
 		_, err = tx.take(from, runsOf(src))
 	}
 	return src, dst, err
+}
+
+// otherAccount tells whether two mailboxes are of different accounts.
+func (tx *Tx) otherAccount(a, b MailboxID) (bool, error) {
+	one, err := tx.box(a)
+	if err != nil {
+		return false, err
+	}
+	two, err := tx.box(b)
+	if err != nil {
+		return false, err
+	}
+	return one.Account != two.Account, nil
 }
 
 // charge counts what is transferred for the account of to, where there is room.

@@ -106,3 +106,65 @@ func TestInboxRemembered(t *testing.T) {
 	want(carol, 0, mailstore.ErrNotFound)
 	f.must(f.store.Close())
 }
+
+// What was expunged is let go of when its time is over, not before.
+func TestHeldForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const keep = 14 * 24 * time.Hour
+		s, err := mailstore.Open(t.Context(), storetest.NewEngine(), mailstore.Options{Keep: keep})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var account mailstore.AccountID
+		held := func() (n int) {
+			err := s.View(t.Context(), func(v *mailstore.View) error {
+				list, err := v.Held(account)
+				n = len(list)
+				return err
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			return n
+		}
+		w := s.NewBody()
+		body, err := w.Commit()
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = s.Update(t.Context(), func(tx *mailstore.Tx) error {
+			if account, err = tx.CreateAccount(mailstore.Account{Address: "bob@example.org"}); err != nil {
+				return err
+			}
+			box, err := tx.CreateMailbox(account, "INBOX", "")
+			if err != nil {
+				return err
+			}
+			for range 40 { // more than go in one Update
+				uid, err := tx.Append(box.ID, mailstore.NewMessage{Body: body})
+				if err != nil {
+					return err
+				}
+				if _, err := tx.Expunge(box.ID, []mailstore.UID{uid}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(keep - time.Second)
+		if n := held(); n != 40 {
+			t.Errorf("%d are held before their time is over", n)
+		}
+		<-time.After(time.Hour)
+		if n := held(); n != 0 {
+			t.Errorf("%d are held after their time", n)
+		}
+		body.Release()
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -27,6 +28,8 @@ type Options struct {
 	Metrics Metrics
 	Quota   Quota // of accounts and domains that set none; see Store.SetQuota
 	Blocks  BlockSizes
+	// Keep is how long expunged messages can be brought back; 0 = not at all.
+	Keep time.Duration
 }
 
 // Metrics is what a Store counts; a nil field is not counted.
@@ -58,6 +61,7 @@ type Store struct {
 	log    *slog.Logger
 	count  Metrics
 	blocks BlockSizes
+	keep   time.Duration
 
 	queue   chan *waiter
 	stop    chan struct{} // closed by Close: nothing more is let in
@@ -68,11 +72,12 @@ type Store struct {
 	tasks   sync.WaitGroup // the janitor
 	views   gate
 
-	state   writerState
-	indexes indexCache
-	watch   watchers
-	janitor janitor
-	room    room
+	state      writerState
+	indexes    indexCache
+	describers describers
+	watch      watchers
+	janitor    janitor
+	room       room
 }
 
 // Open returns the store kept in engine, which it then owns, also when it fails.
@@ -92,6 +97,7 @@ func Open(ctx context.Context, engine Engine, o Options) (*Store, error) {
 		log:     o.Log,
 		count:   o.Metrics,
 		blocks:  o.Blocks.normal(),
+		keep:    o.Keep,
 		queue:   make(chan *waiter, maxWaiting),
 		stop:    make(chan struct{}),
 		stopped: make(chan struct{}),
@@ -106,6 +112,10 @@ func Open(ctx context.Context, engine Engine, o Options) (*Store, error) {
 	go s.writeLoop()
 	s.tasks.Add(1)
 	go s.clean()
+	if s.keep > 0 {
+		s.tasks.Add(1)
+		go s.reap()
+	}
 	return s, nil
 }
 

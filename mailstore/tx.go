@@ -285,7 +285,13 @@ func (tx *Tx) flush() error {
 		}
 		row := body.row()
 		row.Refs = n
-		if err := tx.do(func(w Writer) error { return w.InsertBody(&row) }); err != nil {
+		err := tx.do(func(w Writer) error {
+			if err := w.InsertBody(&row); err != nil || body.record == nil {
+				return err
+			}
+			return w.PutContent(row.ID, body.record)
+		})
+		if err != nil {
 			return err
 		}
 		tx.bytes += int64(len(row.Data))

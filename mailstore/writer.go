@@ -460,9 +460,10 @@ const (
 	mailboxIDs
 	bodyIDs
 	queueIDs
+	heldIDs
 )
 
-var idCounters = [...]string{"account", "mailbox", "body", "queue"}
+var idCounters = [...]string{"account", "mailbox", "body", "queue", "held"}
 
 const (
 	queueCounter    = "queue length"

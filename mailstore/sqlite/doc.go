@@ -80,6 +80,11 @@
 //	block(id, last, count, unseen,   a run of a mailbox's messages, packed: see
 //	      size, stamp, head)         mailstore.BlockRow; id is mailbox << 32 | first UID
 //	block_data(id, data)             its other half, which a change of flags leaves alone
+//	content(body, record)            what lists tell of a message: see message.Stored
+//	thread(account, key, thread)     which conversation a message id leads to, with a base
+//	                                 subject; key is a part of their hash
+//	held(id, account, name,          what was expunged and can be brought back, the oldest
+//	     expunged, mailbox, ...)     first; the rest as in block and block_data
 //	expunge(mailbox, modseq, first, last)
 //	body(id, size, hash, sums, file, data)  file or data is NULL
 //	body_share(body, extra)          references beyond the first, where there are any
@@ -96,6 +101,6 @@
 // Invariants: blocks of a mailbox do not overlap, and their rows tell the truth of
 // what is packed in them; a mailbox's counters are those of its messages; uidnext
 // is above every uid, modseq not below any; an account's usage is the sum over its
-// mailboxes; body references (1 + extra) equal the packed messages and the rows of
-// queue_item that name it; the length of the queue is the number of recipients.
+// mailboxes; body references (1 + extra) equal the packed messages, held ones
+// included, and the rows of queue_item that name it; no content without its body; the length of the queue is the number of recipients.
 package sqlite

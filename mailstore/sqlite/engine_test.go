@@ -366,7 +366,8 @@ func TestQueryPlans(t *testing.T) {
 	e := open(t, filepath.Join(t.TempDir(), "data"))
 	defer e.Close()
 	for _, q := range []string{
-		selectBlocks, selectBlockData, selectExpunges, selectDue, selectBodyOfFile, selectBody + bodyByID,
+		selectBlocks, selectBlockData, selectContent, selectContents, selectThread, selectExpunges,
+		selectHeld + " WHERE id = ?", selectHeld + " WHERE account = ? ORDER BY id", selectDue, selectBodyOfFile, selectBody + bodyByID,
 		selectAccount + " WHERE address = ?", selectAccount + " WHERE id = ?",
 		selectMailbox + " WHERE account = ? AND name = ?",
 		selectMailbox + " WHERE account = ? ORDER BY id",

@@ -226,6 +226,57 @@ func (r reader) BodyOfFile(name string) (mailstore.BodyID, error) {
 	return id, err
 }
 
+const (
+	selectContent  = "SELECT record FROM content WHERE body = ?"
+	selectContents = "SELECT body, record FROM content WHERE body BETWEEN ? AND ? ORDER BY body"
+	selectThread   = "SELECT thread FROM thread WHERE account = ? AND key = ?"
+)
+
+func (r reader) Content(id mailstore.BodyID) ([]byte, error) {
+	var record []byte
+	err := r.c.one(selectContent, vals(int64(id)), func(row row) { record = row.blob(0) })
+	return record, err
+}
+
+func (r reader) Contents(from, to mailstore.BodyID, fn func(mailstore.BodyID, []byte) bool) error {
+	return r.c.query(selectContents, vals(int64(from), int64(to)),
+		func(row row) bool { return fn(mailstore.BodyID(row.int(0)), row.blob(1)) })
+}
+
+func (r reader) Thread(a mailstore.AccountID, key int64) (mailstore.ThreadID, error) {
+	var t mailstore.ThreadID
+	err := r.c.one(selectThread, vals(int64(a), key), func(row row) { t = mailstore.ThreadID(row.int(0)) })
+	return t, err
+}
+
+const selectHeld = "SELECT id, account, name, expunged, mailbox, first, last, count, unseen, size, stamp, head, data FROM held"
+
+func heldOf(r row) *mailstore.HeldRow {
+	return &mailstore.HeldRow{
+		ID: mailstore.HeldID(r.int(0)), Account: mailstore.AccountID(r.int(1)), Name: r.str(2),
+		Expunged: time.Unix(r.int(3), 0).UTC(),
+		BlockRow: mailstore.BlockRow{
+			Mailbox: mailstore.MailboxID(r.int(4)), First: mailstore.UID(r.int(5)), Last: mailstore.UID(r.int(6)),
+			Count: int(r.int(7)), Unseen: int(r.int(8)), Size: r.int(9), Stamp: mailstore.ModSeq(r.int(10)),
+			Head: r.blob(11), Data: r.blob(12),
+		},
+	}
+}
+
+func (r reader) HeldRow(id mailstore.HeldID) (*mailstore.HeldRow, error) {
+	var h *mailstore.HeldRow
+	err := r.c.one(selectHeld+" WHERE id = ?", vals(int64(id)), func(row row) { h = heldOf(row) })
+	return h, err
+}
+
+func (r reader) Held(a mailstore.AccountID, fn func(*mailstore.HeldRow) bool) error {
+	query, args := selectHeld+" ORDER BY id", vals()
+	if a != 0 {
+		query, args = selectHeld+" WHERE account = ? ORDER BY id", vals(int64(a))
+	}
+	return r.c.query(query, args, func(row row) bool { return fn(heldOf(row)) })
+}
+
 const selectItem = "SELECT id, pending, envelope, sender, body_type, utf8, ret, envid, login, body, size, accepted, expires FROM queue_item"
 
 func itemOf(r row) mailstore.QueueRow {

@@ -114,7 +114,8 @@ CREATE TABLE queue_recipient(
 CREATE INDEX queue_due ON queue_recipient(next) WHERE held = 0;
 `
 
-// schema2 adds quotas and what accounts use of them, and packed messages.
+// schema2 adds quotas and what accounts use of them, packed messages, the records
+// of messages, conversations, and what is held of expunged messages.
 const schema2 = `
 ALTER TABLE domain ADD COLUMN quota_storage INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE domain ADD COLUMN quota_messages INTEGER NOT NULL DEFAULT 0;
@@ -133,6 +134,29 @@ CREATE TABLE block(
 	head BLOB NOT NULL
 );
 CREATE TABLE block_data(id INTEGER PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE content(body INTEGER PRIMARY KEY, record BLOB NOT NULL);
+CREATE TABLE thread(
+	account INTEGER NOT NULL,
+	key INTEGER NOT NULL,
+	thread INTEGER NOT NULL,
+	PRIMARY KEY(account, key)
+) WITHOUT ROWID;
+CREATE TABLE held(
+	id INTEGER PRIMARY KEY,
+	account INTEGER NOT NULL,
+	name TEXT NOT NULL,
+	expunged INTEGER NOT NULL,
+	mailbox INTEGER NOT NULL,
+	first INTEGER NOT NULL,
+	last INTEGER NOT NULL,
+	count INTEGER NOT NULL,
+	unseen INTEGER NOT NULL,
+	size INTEGER NOT NULL,
+	stamp INTEGER NOT NULL,
+	head BLOB NOT NULL,
+	data BLOB NOT NULL
+);
+CREATE INDEX held_account ON held(account);
 `
 
 const dropSchema1 = `DROP TABLE message`

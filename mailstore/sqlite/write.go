@@ -155,6 +155,32 @@ func (w *writer) InsertBody(b *mailstore.BodyRow) error {
 	return w.share(b.ID, b.Refs-1)
 }
 
+func (w *writer) PutContent(id mailstore.BodyID, record []byte) error {
+	w.pages += len(record) / 4096
+	return w.exec("INSERT OR REPLACE INTO content VALUES(?, ?)", int64(id), record)
+}
+
+func (w *writer) PutThread(a mailstore.AccountID, key int64, t mailstore.ThreadID) error {
+	return w.exec("INSERT OR REPLACE INTO thread VALUES(?, ?, ?)", int64(a), key, int64(t))
+}
+
+func (w *writer) DeleteThreads(a mailstore.AccountID) error {
+	n, err := w.c.exec("DELETE FROM thread WHERE account = ?", int64(a))
+	w.pages += 1 + int(n)/64
+	return err
+}
+
+func (w *writer) PutHeld(h *mailstore.HeldRow) error {
+	w.pages += (len(h.Head) + len(h.Data)) / 4096
+	return w.exec("INSERT OR REPLACE INTO held VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		int64(h.ID), int64(h.Account), h.Name, h.Expunged.Unix(), int64(h.Mailbox), int64(h.First), int64(h.Last),
+		int64(h.Count), int64(h.Unseen), h.Size, int64(h.Stamp), h.Head, h.Data)
+}
+
+func (w *writer) DeleteHeld(id mailstore.HeldID) error {
+	return w.exec("DELETE FROM held WHERE id = ?", int64(id))
+}
+
 // notNil is a blob that is not NULL.
 func notNil(b []byte) []byte {
 	if b == nil {
@@ -193,7 +219,10 @@ func (w *writer) DropRefs(id mailstore.BodyID, n int) (left int, file string, er
 func (w *writer) deleteBody(id mailstore.BodyID, extra int, file *string) error {
 	w.pages++
 	err := w.c.one("DELETE FROM body WHERE id = ? RETURNING file", vals(int64(id)), func(r row) { *file = r.str(0) })
-	if err != nil || extra == 0 {
+	if err != nil {
+		return err
+	}
+	if err := w.exec("DELETE FROM content WHERE body = ?", int64(id)); err != nil || extra == 0 {
 		return err
 	}
 	return w.exec("DELETE FROM body_share WHERE body = ?", int64(id))

@@ -220,6 +220,10 @@ type (
 		modSeq  mailstore.ModSeq
 		first   mailstore.UID
 	}
+	threadKey struct {
+		account mailstore.AccountID
+		key     int64
+	}
 	recipientKey struct {
 		item  mailstore.QueueID
 		index int
@@ -240,6 +244,10 @@ func (a blockKey) compare(b blockKey) int {
 
 func (a expungeKey) compare(b expungeKey) int {
 	return cmp.Or(cmp.Compare(a.mailbox, b.mailbox), cmp.Compare(a.modSeq, b.modSeq), cmp.Compare(a.first, b.first))
+}
+
+func (a threadKey) compare(b threadKey) int {
+	return cmp.Or(cmp.Compare(a.account, b.account), cmp.Compare(a.key, b.key))
 }
 
 func (a recipientKey) compare(b recipientKey) int {
@@ -264,6 +272,9 @@ type rows struct {
 	blocks        tree[blockKey, mailstore.BlockRow]
 	expunges      tree[expungeKey, mailstore.ExpungeRow]
 	bodies        tree[mailstore.BodyID, mailstore.BodyRow]
+	contents      tree[mailstore.BodyID, []byte]
+	threads       tree[threadKey, mailstore.ThreadID]
+	held          tree[mailstore.HeldID, mailstore.HeldRow]
 	items         tree[mailstore.QueueID, mailstore.QueueRow]
 	recipients    tree[recipientKey, mailstore.QueueRecipient]
 	due           tree[dueKey, bool]
@@ -282,6 +293,9 @@ func newRows() rows {
 		blocks:        tree[blockKey, mailstore.BlockRow]{compare: blockKey.compare},
 		expunges:      tree[expungeKey, mailstore.ExpungeRow]{compare: expungeKey.compare},
 		bodies:        tree[mailstore.BodyID, mailstore.BodyRow]{compare: cmp.Compare[mailstore.BodyID]},
+		contents:      tree[mailstore.BodyID, []byte]{compare: cmp.Compare[mailstore.BodyID]},
+		threads:       tree[threadKey, mailstore.ThreadID]{compare: threadKey.compare},
+		held:          tree[mailstore.HeldID, mailstore.HeldRow]{compare: cmp.Compare[mailstore.HeldID]},
 		items:         tree[mailstore.QueueID, mailstore.QueueRow]{compare: cmp.Compare[mailstore.QueueID]},
 		recipients:    tree[recipientKey, mailstore.QueueRecipient]{compare: recipientKey.compare},
 		due:           tree[dueKey, bool]{compare: dueKey.compare},
@@ -431,6 +445,29 @@ func (r *rows) Bodies(after mailstore.BodyID, fn func(mailstore.BodyRow) bool) e
 func (r *rows) BodyOfFile(name string) (mailstore.BodyID, error) {
 	b, err := first(r.bodies, 0, func(b mailstore.BodyRow) bool { return b.File == name })
 	return b.ID, err
+}
+
+func (r *rows) Content(id mailstore.BodyID) ([]byte, error) { return found(r.contents.get(id)) }
+
+func (r *rows) Contents(from, to mailstore.BodyID, fn func(mailstore.BodyID, []byte) bool) error {
+	r.contents.from(from, func(id mailstore.BodyID, record []byte) bool { return id <= to && fn(id, record) })
+	return nil
+}
+
+func (r *rows) Thread(a mailstore.AccountID, key int64) (mailstore.ThreadID, error) {
+	return found(r.threads.get(threadKey{a, key}))
+}
+
+func (r *rows) HeldRow(id mailstore.HeldID) (*mailstore.HeldRow, error) {
+	h, err := found(r.held.get(id))
+	return &h, err
+}
+
+func (r *rows) Held(a mailstore.AccountID, fn func(*mailstore.HeldRow) bool) error {
+	r.held.from(0, func(_ mailstore.HeldID, h mailstore.HeldRow) bool {
+		return a != 0 && h.Account != a || fn(&h)
+	})
+	return nil
 }
 
 func (r *rows) QueueItem(id mailstore.QueueID) (mailstore.QueueRow, error) {

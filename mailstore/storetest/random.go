@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -102,7 +103,7 @@ func runRandom(t *testing.T, open func(t *testing.T, dir string) mailstore.Engin
 		n++
 		r := &random{
 			suite: &suite{T: t, dir: filepath.Join(dir, fmt.Sprint(n)), engine: open,
-				blocks: mailstore.BlockSizes{Full: 8, Open: 2}}, t: rt,
+				options: mailstore.Options{Blocks: mailstore.BlockSizes{Full: 8, Open: 2}, Keep: time.Hour}}, t: rt,
 			want: &reference{
 				boxes: make(map[string]*refBox), queue: make(map[mailstore.QueueID]map[int]string),
 			},

@@ -63,6 +63,12 @@ func cases() []testCase {
 		{"quota by default", (*suite).quotaByDefault},
 		{"quota undone", (*suite).quotaUndone},
 		{"room", (*suite).room},
+		{"expunged and brought back", (*suite).undelete},
+		{"expunged and let go", (*suite).reclaim},
+		{"nothing held", (*suite).holdNothing},
+		{"records", (*suite).records},
+		{"threads", (*suite).threads},
+		{"select", (*suite).selected},
 		{"queue", (*suite).queue},
 		{"due", (*suite).due},
 		{"rollback", (*suite).rollback},
@@ -82,15 +88,15 @@ func cases() []testCase {
 // suite is one test of one store.
 type suite struct {
 	*testing.T
-	dir    string
-	engine func(t *testing.T, dir string) mailstore.Engine
-	store  *mailstore.Store
-	blocks mailstore.BlockSizes
+	dir     string
+	engine  func(t *testing.T, dir string) mailstore.Engine
+	store   *mailstore.Store
+	options mailstore.Options
 }
 
 func (s *suite) open() {
 	s.Helper()
-	store, err := mailstore.Open(context.Background(), s.engine(s.T, s.dir), mailstore.Options{Blocks: s.blocks})
+	store, err := mailstore.Open(context.Background(), s.engine(s.T, s.dir), s.options)
 	s.ok(err)
 	s.store = store
 }

@@ -1,6 +1,8 @@
 package storetest
 
 import (
+	"math"
+
 	"errors"
 
 	"postrider/mailstore"
@@ -189,6 +191,49 @@ func (t *transaction) InsertBody(b *mailstore.BodyRow) error {
 	return nil
 }
 
+func (t *transaction) PutContent(id mailstore.BodyID, record []byte) error {
+	if err := t.disk.failed(OpWrite); err != nil {
+		return err
+	}
+	t.contents = t.contents.put(id, record)
+	return nil
+}
+
+func (t *transaction) PutThread(a mailstore.AccountID, key int64, thread mailstore.ThreadID) error {
+	if err := t.disk.failed(OpWrite); err != nil {
+		return err
+	}
+	t.threads = t.threads.put(threadKey{a, key}, thread)
+	return nil
+}
+
+func (t *transaction) DeleteThreads(a mailstore.AccountID) error {
+	t.threads.from(threadKey{account: a, key: math.MinInt64}, func(k threadKey, _ mailstore.ThreadID) bool {
+		if k.account != a {
+			return false
+		}
+		t.threads = t.threads.remove(k)
+		return true
+	})
+	return nil
+}
+
+func (t *transaction) PutHeld(h *mailstore.HeldRow) error {
+	if err := t.disk.failed(OpWrite); err != nil {
+		return err
+	}
+	t.held = t.held.put(h.ID, *h)
+	return nil
+}
+
+func (t *transaction) DeleteHeld(id mailstore.HeldID) error {
+	if err := t.disk.failed(OpWrite); err != nil {
+		return err
+	}
+	t.held = t.held.remove(id)
+	return nil
+}
+
 func (t *transaction) AddRefs(id mailstore.BodyID, n int) error {
 	b, ok := t.bodies.get(id)
 	if !ok {
@@ -205,7 +250,7 @@ func (t *transaction) DropRefs(id mailstore.BodyID, n int) (left int, file strin
 		return 0, "", mailstore.ErrNotFound
 	}
 	if b.Refs -= n; b.Refs <= 0 {
-		t.bodies = t.bodies.remove(id)
+		t.bodies, t.contents = t.bodies.remove(id), t.contents.remove(id)
 		return 0, b.File, nil
 	}
 	t.bodies = t.bodies.put(id, b)

@@ -15,7 +15,7 @@ import (
 // bytes of its bodies. It needs an engine that no store uses.
 func Verify(e mailstore.Engine, r mailstore.Reader) error {
 	v := &verifier{e: e, r: r, refs: make(map[mailstore.BodyID]int), sizes: make(map[mailstore.BodyID]int64)}
-	err := errors.Join(v.bodies(), v.mailboxes(), v.queue())
+	err := errors.Join(v.bodies(), v.mailboxes(), v.held(), v.queue())
 	for id, n := range v.refs {
 		if n != 0 {
 			err = errors.Join(err, fmt.Errorf("body %d: %d references more than counted", id, n))
@@ -178,6 +178,30 @@ func (v *verifier) blocks(m mailstore.MailboxRow, fn func(*mailstore.MessageRow)
 		}
 	}
 	return err
+}
+
+// held counts the references of what is held.
+func (v *verifier) held() error {
+	var errs []error
+	err := v.r.Held(0, func(h *mailstore.HeldRow) bool {
+		rows, err := mailstore.Unpack(&h.BlockRow)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("held %d: %w", h.ID, err))
+		}
+		size := int64(0)
+		for i := range rows {
+			v.refs[rows[i].Body]++
+			size += rows[i].Size
+		}
+		if _, err := v.r.Account(h.Account); err != nil {
+			errs = append(errs, fmt.Errorf("held %d: account %d: %w", h.ID, h.Account, err))
+		}
+		if h.Count != len(rows) || h.Size != size {
+			errs = append(errs, fmt.Errorf("held %d: its row is not of its messages", h.ID))
+		}
+		return true
+	})
+	return errors.Join(append(errs, err)...)
 }
 
 func (v *verifier) queue() error {

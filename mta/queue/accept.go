@@ -129,6 +129,11 @@ func (a *acceptance) commit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if len(l.inboxes) > 0 {
+		if err := l.body.Describe(); err != nil {
+			return err
+		}
+	}
 	letters := []*letter{l}
 	if len(l.inboxes) == 0 && len(l.rows) == 0 {
 		letters = nil

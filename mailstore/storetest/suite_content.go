@@ -1,0 +1,245 @@
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"postrider/mailstore"
+)
+
+// held lists what is held of an account as "mailbox messages".
+func (s *suite) held(a mailstore.AccountID) (list []mailstore.Held, text string) {
+	s.Helper()
+	s.view(func(v *mailstore.View) (err error) {
+		list, err = v.Held(a)
+		return err
+	})
+	var words []string
+	for _, h := range list {
+		words = append(words, fmt.Sprint(h.Mailbox, " ", h.Messages))
+	}
+	return list, strings.Join(words, ", ")
+}
+
+func (s *suite) expungeAll(m mailstore.MailboxID, uids ...mailstore.UID) {
+	s.Helper()
+	s.update(func(tx *mailstore.Tx) error {
+		_, err := tx.Expunge(m, uids)
+		return err
+	})
+}
+
+// undelete: what is expunged stays as it is for a while, outside the mailbox and
+// the quota, and comes back with new UIDs.
+func (s *suite) undelete() {
+	s.close()
+	s.options.Keep = time.Hour
+	s.open()
+	a, inbox := s.account("alice@example.org")
+	other, _ := s.account("bob@example.org")
+	large := strings.Repeat("large\r\n", 20000)
+	s.append(inbox, "one\r\n", large, "three\r\n", "four\r\n")
+	s.update(func(tx *mailstore.Tx) error {
+		_, _, err := tx.SetFlags(inbox, []mailstore.UID{2, 3}, mailstore.AddFlags,
+			mailstore.Flags{System: mailstore.Deleted | mailstore.Seen, Keywords: []string{"work"}}, 0)
+		return err
+	})
+	s.expungeAll(inbox, 2, 3)
+	s.expungeAll(inbox, 1)
+	box := s.create(a, "Old")
+	s.update(func(tx *mailstore.Tx) error {
+		_, _, err := tx.Move(inbox, []mailstore.UID{4}, box.ID) // a move holds nothing
+		return err
+	})
+	s.update(func(tx *mailstore.Tx) error { return tx.DeleteMailbox(box.ID) })
+	list, text := s.held(a)
+	s.equal(text, "INBOX 2, INBOX 1, Old 1")
+	_, text = s.held(other)
+	s.equal(text, "")
+	s.view(func(v *mailstore.View) error {
+		used, _, err := v.Usage(a)
+		s.equal(used, mailstore.Usage{})
+		return err
+	})
+	s.reopened()
+	s.is(s.store.Update(context.Background(), func(tx *mailstore.Tx) error {
+		_, _, err := tx.Undelete(other, list[0].ID)
+		return err
+	}), mailstore.ErrNotFound)
+	for i, want := range []string{"INBOX [5 6]", "INBOX [7]", "Old [1]"} {
+		s.update(func(tx *mailstore.Tx) error {
+			name, uids, err := tx.Undelete(a, list[i].ID)
+			s.equal(fmt.Sprint(name, " ", uids), want)
+			return err
+		})
+	}
+	s.is(s.store.Update(context.Background(), func(tx *mailstore.Tx) error {
+		_, _, err := tx.Undelete(a, list[0].ID)
+		return err
+	}), mailstore.ErrNotFound)
+	msgs := s.messages(inbox)
+	s.equal(msgs[0].Flags, mailstore.Flags{System: mailstore.Seen, Keywords: []string{"work"}})
+	s.equal(s.texts(inbox), []string{large, "three\r\n", "one\r\n"})
+	s.view(func(v *mailstore.View) error {
+		used, _, err := v.Usage(a)
+		s.equal(used, mailstore.Usage{Storage: int64(len(large)) + 18, Messages: 4})
+		return err
+	})
+	_, text = s.held(a)
+	s.equal(text, "")
+	s.close()
+	s.verify()
+}
+
+// reclaim: the oldest of what is held goes first, and its bodies with it.
+func (s *suite) reclaim() {
+	s.close()
+	s.options.Keep = time.Hour
+	s.open()
+	a, inbox := s.account("alice@example.org")
+	large := strings.Repeat("large\r\n", 20000)
+	s.append(inbox, large, "two\r\n", "three\r\n")
+	for uid := range mailstore.UID(3) {
+		s.expungeAll(inbox, uid+1)
+	}
+	_, text := s.held(a)
+	s.equal(text, "INBOX 1, INBOX 1, INBOX 1")
+	s.equal(s.files(), 1)
+	freed, err := s.store.Reclaim(context.Background(), 1)
+	s.ok(err)
+	if freed < int64(len(large)) {
+		s.Errorf("freed %d octets", freed)
+	}
+	_, err = s.store.Reclaim(context.Background(), 1<<40)
+	s.ok(err)
+	_, text = s.held(a)
+	s.equal(text, "")
+	s.update(func(tx *mailstore.Tx) error { return nil })
+	s.reopened() // the janitor is done with the file
+	s.equal(s.files(), 0)
+	s.append(inbox, "four\r\n")
+	s.expungeAll(inbox, 4)
+	s.update(func(tx *mailstore.Tx) error { return tx.DeleteAccount(a) })
+	s.view(func(v *mailstore.View) error {
+		list, err := v.Held(a)
+		s.equal(len(list), 0)
+		return err
+	})
+	s.close()
+	s.verify()
+}
+
+// holdNothing: without a time to keep it, what is expunged is gone.
+func (s *suite) holdNothing() {
+	a, inbox := s.account("alice@example.org")
+	s.append(inbox, "one\r\n", "two\r\n")
+	s.expungeAll(inbox, 1)
+	_, text := s.held(a)
+	s.equal(text, "")
+	s.close()
+	s.verify()
+}
+
+// records: lists tell of messages without reading them, of copies too.
+func (s *suite) records() {
+	a, inbox := s.account("alice@example.org")
+	letter := func(n int) string {
+		return fmt.Sprintf("From: a@example.org\r\nSubject: number %d\r\nMessage-ID: <%d@x>\r\n\r\ntext\r\n", n, n)
+	}
+	s.append(inbox, letter(1), letter(2), letter(3), "")
+	box := s.create(a, "Copies")
+	s.update(func(tx *mailstore.Tx) error {
+		_, _, err := tx.Copy(inbox, []mailstore.UID{3, 1}, box.ID)
+		return err
+	})
+	subjects := func(m mailstore.MailboxID, from, to mailstore.UID) string {
+		var list []string
+		s.view(func(v *mailstore.View) error {
+			return v.Describe(m, from, to, func(d *mailstore.Described) bool {
+				list = append(list, fmt.Sprintf("%d %s %s", d.UID, d.Record.MessageID, d.Record.BaseSubject))
+				return true
+			})
+		})
+		return strings.Join(list, ", ")
+	}
+	s.equal(subjects(inbox, 1, 0), "1 1@x number 1, 2 2@x number 2, 3 3@x number 3, 4  ")
+	s.equal(subjects(inbox, 2, 3), "2 2@x number 2, 3 3@x number 3")
+	s.equal(subjects(box.ID, 1, 0), "1 1@x number 1, 2 3@x number 3")
+	s.equal(subjects(inbox, 9, 0), "")
+	s.equal(subjects(99, 1, 0), "")
+}
+
+// threads: an answer is in the conversation of what it answers, within an
+// account and while the subject stays.
+func (s *suite) threads() {
+	a, inbox := s.account("alice@example.org")
+	_, elsewhere := s.account("bob@example.org")
+	letter := func(subject, id, refers string) string {
+		return "Subject: " + subject + "\r\nMessage-ID: <" + id + "@x>\r\nReferences: " + refers + "\r\n\r\n"
+	}
+	s.append(elsewhere, letter("plan", "0", ""))
+	s.append(inbox,
+		letter("plan", "1", ""),
+		letter("Re: Plan", "2", "<1@x>"),
+		letter("other", "3", "<1@x>"),     // another subject
+		letter("Re: plan", "4", "<9@x>"),  // of an unknown message
+		letter("Fwd: plan", "5", "<9@x>"), // that both refer to
+		letter("Re: plan", "0", "<zz@x>"), // known in another account only
+		"Subject: plan\r\n\r\n")           // without any id
+	box := s.create(a, "Box")
+	s.update(func(tx *mailstore.Tx) error {
+		_, _, err := tx.Copy(inbox, []mailstore.UID{2}, box.ID)
+		return err
+	})
+	msgs := append(s.messages(inbox), s.messages(box.ID)...)
+	first := make(map[mailstore.ThreadID]int)
+	var got []int
+	for i, m := range msgs {
+		if _, ok := first[m.Thread]; !ok {
+			first[m.Thread] = i + 1
+			s.equal(m.Thread, mailstore.ThreadID(m.Body))
+		}
+		got = append(got, first[m.Thread])
+	}
+	s.equal(got, []int{1, 1, 3, 4, 4, 6, 7, 1})
+	s.reopened()
+	s.append(inbox, letter("plan", "10", "<5@x>"))
+	msgs = s.messages(inbox)
+	s.equal(msgs[7].Thread, msgs[3].Thread)
+	s.close()
+	s.verify()
+}
+
+// selected: what SELECT tells, and that its list of UIDs stays what it was.
+func (s *suite) selected() {
+	_, inbox := s.account("alice@example.org")
+	look := func() (box mailstore.Selected) {
+		s.view(func(v *mailstore.View) (err error) {
+			box, err = v.Select(inbox)
+			return err
+		})
+		return box
+	}
+	empty := look()
+	s.equal(len(empty.UIDs), 0)
+	s.append(inbox, "one", "two", "three")
+	before := look()
+	s.update(func(tx *mailstore.Tx) error {
+		_, _, err := tx.SetFlags(inbox, []mailstore.UID{1}, mailstore.AddFlags, mailstore.Flags{System: mailstore.Seen, Keywords: []string{"a"}}, 0)
+		return err
+	})
+	s.append(inbox, "four")
+	now := look()
+	s.equal(fmt.Sprint(before.UIDs, before.FirstUnseen, before.Keywords), "[1 2 3] 1 []")
+	s.equal(fmt.Sprint(now.UIDs, now.FirstUnseen, now.Keywords, now.Messages), "[1 2 3 4] 2 [a] 4")
+	s.expungeAll(inbox, 2, 3)
+	s.append(inbox, "five")
+	s.equal(fmt.Sprint(now.UIDs), "[1 2 3 4]")
+	s.equal(fmt.Sprint(look().UIDs, look().FirstUnseen), "[1 4 5] 2")
+	s.is(s.store.View(context.Background(), func(v *mailstore.View) error {
+		_, err := v.Select(99)
+		return err
+	}), mailstore.ErrNotFound)
+}
