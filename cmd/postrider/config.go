@@ -193,8 +193,9 @@ func (c *config) keys() map[string]setter {
 			}
 			return nil
 		}),
-		"log.format":     oneOf(&c.logFormat, "text", "json"),
-		"storage.engine": oneOf(new(string), "sqlite"),
+		"log.format":       oneOf(&c.logFormat, "text", "json"),
+		"storage.engine":   oneOf(new(string), "sqlite"),
+		"storage.undelete": orOff(&n.Undelete),
 	}
 	for name, addrs := range n.Listen.ByName() {
 		keys["listen."+name] = list(addrs, listenAddress(name))
@@ -387,6 +388,20 @@ func duration(p *time.Duration) setter {
 			return err
 		}
 		*p = d
+		return nil
+	}
+}
+
+// orOff is a duration, or "0".
+func orOff(p *time.Duration) setter {
+	return func(v any) error {
+		if v == "0" {
+			*p = 0
+			return nil
+		}
+		if err := duration(p)(v); err != nil {
+			return fmt.Errorf(`%w, or "0"`, err)
+		}
 		return nil
 	}
 }

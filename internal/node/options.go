@@ -38,6 +38,8 @@ type Options struct {
 	Retry           []time.Duration
 	Expire          time.Duration
 
+	Undelete time.Duration // how long expunged messages are kept; 0 = not
+
 	Limits Limits
 
 	PortOffset int // added to every listening port
@@ -108,7 +110,8 @@ func DefaultOptions() Options {
 		PrivateNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
 		Retry: []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute,
 			time.Hour, 2 * time.Hour, 4 * time.Hour},
-		Expire: 5 * 24 * time.Hour,
+		Expire:   5 * 24 * time.Hour,
+		Undelete: 14 * 24 * time.Hour,
 		Limits: Limits{
 			MessageSize:           50 << 20,
 			Recipients:            1000,
