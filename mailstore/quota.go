@@ -61,12 +61,9 @@ func fits(used, more, limit int64) bool {
 	return limit <= 0 || more <= 0 || used <= limit && more <= limit-used
 }
 
-// nearly is the part of a limit, in percent, from which on an account is nearly full.
-const nearly = 90
-
 // Nearly tells whether u has reached 90 % of a limit.
 func (q Quota) Nearly(u Usage) bool {
-	high := func(used, limit int64) bool { return limit > 0 && used >= limit-limit/100*(100-nearly) }
+	high := func(used, limit int64) bool { return limit > 0 && used >= limit-limit/10 }
 	return high(u.Storage, q.Storage) || high(u.Messages, q.Messages)
 }
 
