@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -138,9 +139,19 @@ type crashLoop struct {
 	rng   *rand.Rand
 	book  *book
 	boxes []string // "user/mailbox" to verify
+	// blackout is what comes before the kill, where it is more than that: from
+	// then on the server may refuse.
+	blackout func()
+	remount  func() // after the kill
 }
 
 func newCrashLoop(t *testing.T, config string, boxes ...string) *crashLoop {
+	t.Helper()
+	return crashLoopOn(t, prepare(t, options{plain: true, quiet: true, config: config}), boxes...)
+}
+
+// crashLoopOn is newCrashLoop for a server whose data directory is prepared.
+func crashLoopOn(t *testing.T, s *server, boxes ...string) *crashLoop {
 	t.Helper()
 	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv("SEED"); text != "" {
@@ -150,7 +161,6 @@ func newCrashLoop(t *testing.T, config string, boxes ...string) *crashLoop {
 		}
 	}
 	t.Logf("SEED=%d", seed)
-	s := prepare(t, options{plain: true, quiet: true, config: config})
 	s.init()
 	s.mustWith(password+"\n", "user", "add", "carol@"+hostname, "--password-stdin")
 	return &crashLoop{t: t, s: s, rng: rand.New(rand.NewPCG(seed, 1)), book: newBook(), boxes: boxes}
@@ -169,9 +179,16 @@ func (c *crashLoop) round(workers []worker) {
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	errs := make(chan error, len(workers))
+	var dark atomic.Bool
 	for _, w := range workers {
 		rng := rand.New(rand.NewPCG(c.rng.Uint64(), 2))
-		wg.Go(func() { errs <- w(c, rng, stop) })
+		wg.Go(func() {
+			err := w(c, rng, stop)
+			if dark.Load() {
+				err = nil
+			}
+			errs <- err
+		})
 	}
 	// The workers log in first, which takes about this long.
 	life := 100*time.Millisecond + time.Duration(c.rng.IntN(500))*time.Millisecond
@@ -180,7 +197,14 @@ func (c *crashLoop) round(workers []worker) {
 	case <-c.s.done:
 		c.t.Errorf("the server ended by itself: %v\n%s", c.s.end, c.s.err)
 	}
+	if c.blackout != nil {
+		dark.Store(true)
+		c.blackout()
+	}
 	c.s.kill()
+	if c.remount != nil {
+		c.remount()
+	}
 	close(stop)
 	wg.Wait()
 	close(errs)

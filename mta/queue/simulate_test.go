@@ -217,16 +217,19 @@ func simulate(t *testing.T, seed uint64, log *slog.Logger, sum *tally) []string 
 // again is the end of the process, however it came, and a new start.
 func (s *sim) again(dies bool) {
 	s.swap(func() {
+		if dies {
+			s.e.kill()
+		}
+		old := s.store
+		s.fixture.close()
 		select {
-		case <-s.store.Failed(): // it was dying already
+		case <-old.Failed(): // before, or in its end
 			dies = true
 		default:
 		}
 		if dies {
 			s.deaths++
-			s.e.kill()
 		}
-		s.fixture.close()
 		s.open()
 		s.fixture.run()
 		s.carol.compare()
