@@ -150,8 +150,8 @@ func newCrashLoop(t *testing.T, config string, boxes ...string) *crashLoop {
 	return crashLoopOn(t, prepare(t, options{plain: true, quiet: true, config: config}), boxes...)
 }
 
-// crashLoopOn is newCrashLoop for a server whose data directory is prepared.
-func crashLoopOn(t *testing.T, s *server, boxes ...string) *crashLoop {
+// seeded is a source of chance whose seed is in the log, or in the environment.
+func seeded(t *testing.T) *rand.Rand {
 	t.Helper()
 	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv("SEED"); text != "" {
@@ -161,9 +161,15 @@ func crashLoopOn(t *testing.T, s *server, boxes ...string) *crashLoop {
 		}
 	}
 	t.Logf("SEED=%d", seed)
+	return rand.New(rand.NewPCG(seed, 1))
+}
+
+// crashLoopOn is newCrashLoop for a server whose data directory is prepared.
+func crashLoopOn(t *testing.T, s *server, boxes ...string) *crashLoop {
+	t.Helper()
 	s.init()
 	s.mustWith(password+"\n", "user", "add", "carol@"+hostname, "--password-stdin")
-	return &crashLoop{t: t, s: s, rng: rand.New(rand.NewPCG(seed, 1)), book: newBook(), boxes: boxes}
+	return &crashLoop{t: t, s: s, rng: seeded(t), book: newBook(), boxes: boxes}
 }
 
 // crashConfig takes limits away that would slow the workers.

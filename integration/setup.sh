@@ -23,8 +23,6 @@ need Xvfb xvfb
 need thunderbird thunderbird
 need python3 python3
 need git git
-need mkfs.ext4 e2fsprogs
-need mount mount
 # swaks speaks TLS with this module.
 if command -v swaks >/dev/null 2>&1; then
 	perl -MNet::SSLeay -e 1 2>/dev/null || missing="$missing libnet-ssleay-perl"
