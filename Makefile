@@ -55,10 +55,11 @@ fuzz: ## every fuzz target for FUZZTIME each
 	done
 
 torture: deps ## one gate of the reliability rules in full: make torture GATE=R1
-	@case "$(GATE)" in R1|R2|R3|R4|R5|R6|R7|R8|R9|R10|R11|S1|S4|S7) ;; *) \
-	  echo "name the gate: make torture GATE=R1 (R1 to R11, S1, S4, S7)"; exit 2;; esac
+	@case "$(GATE)" in R1|R2|R3|R4|R5|R6|R7|R8|R9|R10|R11|S1|S4|S5|S7) ;; *) \
+	  echo "name the gate: make torture GATE=R1 (R1 to R11, S1, S4, S5, S7)"; exit 2;; esac
 	@case "$(GATE)" in \
 	  S1) $(MAKE) fuzz FUZZTIME=1h;; \
+	  S5) $(TORTURE) $(GOFLAGS_) ./mailstore/message -run '$(GATE)$$';; \
 	  R5|R6) $(TORTURE) $(GOFLAGS_) ./integration -run 'R5$$';; \
 	  R10) $(TORTURE) $(GOFLAGS_) ./mta/queue -run '$(GATE)$$';; \
 	  R11) $(TORTURE) -tags '$(TAGS) faults' ./mailstore/sqlite -run '$(GATE)$$';; \

@@ -6,8 +6,11 @@ import (
 	"github.com/emersion/go-imap/v2"
 )
 
-// MaxAddresses bounds one envelope; the addresses after it are left out.
-const MaxAddresses = 10000
+// Limits of address lists; what goes beyond them is left out.
+const (
+	MaxAddresses    = 10000 // of one envelope
+	maxAddressWords = 1000  // atoms, quoted strings and at signs of one address
+)
 
 // What stands in an envelope where an address lacks a part. IMAP cannot say
 // "no host": NIL there begins or ends a group (RFC 9051 section 7.5.2).
@@ -131,6 +134,9 @@ func endsWord(c byte) bool {
 }
 
 func (w *words) add(s string, tight bool) {
+	if len(w.text) == maxAddressWords {
+		return
+	}
 	w.text = append(w.text, s)
 	w.tight = append(w.tight, tight)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"mime"
+	"slices"
 	"strings"
 
 	"github.com/emersion/go-message/charset"
@@ -161,8 +162,34 @@ type quotedPrintable struct {
 }
 
 func (d *quotedPrintable) decode(dst, src []byte, last bool) []byte {
-	for _, c := range src {
+	dst = slices.Grow(dst, len(d.held)+len(src))
+	for i := 0; i < len(src); {
+		c := src[i]
+		switch {
+		case isEscape(d.held):
+			var used bool
+			if dst, used = d.escape(dst, c); used {
+				i++
+			}
+			continue
+		case len(d.held) > 0:
+		case c > ' ' && c != '=':
+			n := i + 1
+			for n < len(src) && (src[n] > ' ' && src[n] != '=' || src[n] == ' ' && n+1 < len(src) && src[n+1] > ' ') {
+				n++
+			}
+			dst = append(dst, src[i:n]...)
+			i = n
+			continue
+		case c == '=' || c == '\r':
+			var n int
+			if dst, n = wholeEscape(dst, src[i:]); n > 0 {
+				i += n
+				continue
+			}
+		}
 		dst = d.octet(dst, c)
+		i++
 	}
 	if !last {
 		return dst
@@ -174,12 +201,40 @@ func (d *quotedPrintable) decode(dst, src []byte, last bool) []byte {
 	return dst
 }
 
+// wholeEscape decodes an escape or a line end of which all is at the start of
+// src, and returns its length, else 0. It does nothing that octet and escape
+// would not do.
+func wholeEscape(dst, src []byte) ([]byte, int) {
+	switch {
+	case len(src) >= 2 && src[0] == '\r' && src[1] == '\n':
+		return append(dst, '\r', '\n'), 2
+	case len(src) < 3 || src[0] != '=':
+		return dst, 0
+	}
+	second, third := src[1], src[2]
+	switch {
+	case second == '\r' && third == '\n':
+		return dst, 3
+	case second == '\r' && third > ' ':
+		return append(dst, '=', '\r'), 2
+	case second == '=':
+		return append(dst, '='), 1
+	}
+	high, low := unhex(second), unhex(third)
+	switch {
+	case high >= 0 && low >= 0:
+		return append(dst, byte(high<<4|low)), 3
+	case high >= 0:
+		return append(dst, '=', second), 2
+	case second > ' ':
+		return append(dst, '='), 1
+	}
+	return dst, 0
+}
+
 func isEscape(held []byte) bool { return len(held) > 0 && held[0] == '=' }
 
 func (d *quotedPrintable) octet(dst []byte, c byte) []byte {
-	if isEscape(d.held) {
-		return d.escape(dst, c)
-	}
 	switch {
 	case c == '\n':
 		// White space before a line end is padding; the CR was held with it.
@@ -210,25 +265,25 @@ func (d *quotedPrintable) release(dst []byte) []byte {
 	return dst
 }
 
-// escape reads the octet c after "=" and what is held.
-func (d *quotedPrintable) escape(dst []byte, c byte) []byte {
+// escape reads the octet c after "=" and what is held. used tells whether it
+// belongs to them; else it is to be read again.
+func (d *quotedPrintable) escape(dst []byte, c byte) (_ []byte, used bool) {
 	second := d.held[len(d.held)-1]
 	switch {
 	case c == '\n' && (len(d.held) == 1 || !isHex(second)):
 		d.held = d.held[:0] // a soft line break, white space before it ignored
-		return dst
+		return dst, true
 	case isHex(c) && len(d.held) == 1:
 		d.held = append(d.held, c)
-		return dst
+		return dst, true
 	case isHex(c) && len(d.held) == 2 && isHex(second):
 		d.held = d.held[:0]
-		return append(dst, byte(unhex(second)<<4|unhex(c)))
+		return append(dst, byte(unhex(second)<<4|unhex(c))), true
 	case (c == ' ' || c == '\t' || c == '\r') && (len(d.held) == 1 || !isHex(second)) && len(d.held) < maxPadding:
 		d.held = append(d.held, c)
-		return dst
+		return dst, true
 	}
-	dst = d.release(dst)
-	return d.octet(dst, c)
+	return d.release(dst), false
 }
 
 func isHex(c byte) bool { return unhex(c) >= 0 }

@@ -7,16 +7,24 @@ import (
 	"mime/quotedprintable"
 	"strings"
 	"testing"
+	"testing/iotest"
 )
 
-// FuzzDecode: what was encoded by the book comes back, and nothing grows.
+// FuzzDecode: what was encoded by the book comes back, nothing grows, and it
+// makes no difference in which pieces the octets come.
 func FuzzDecode(f *testing.F) {
-	f.Add([]byte("hello\r\n= \t\r\n=3D\x00\xff"))
+	for _, s := range []string{"hello\r\n= \t\r\n=3D\x00\xff", "==4=\r=\r\n=4=\r =\n", "a \r\n\r\r\n=3=3D=\t="} {
+		f.Add([]byte(s))
+	}
 	f.Fuzz(func(t *testing.T, in []byte) {
-		for _, tr := range []transfer{&base64Decoder{}, &quotedPrintable{}} {
-			out, err := io.ReadAll(newDecoder(bytes.NewReader(in), tr))
+		for _, tr := range []func() transfer{newBase64, newQuoted} {
+			out, err := io.ReadAll(newDecoder(bytes.NewReader(in), tr()))
 			if err != nil || len(out) > len(in) {
 				t.Errorf("%q = %q, %v", in, out, err)
+			}
+			slow, err := io.ReadAll(newDecoder(iotest.OneByteReader(bytes.NewReader(in)), tr()))
+			if err != nil || !bytes.Equal(out, slow) {
+				t.Errorf("%q = %q, octet by octet %q, %v", in, out, slow, err)
 			}
 		}
 		b64 := base64.StdEncoding.EncodeToString(in)

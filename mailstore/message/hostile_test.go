@@ -140,6 +140,10 @@ func TestLimits(t *testing.T) {
 	if got := len(ParseAddresses(strings.Repeat("a@b,", MaxAddresses+1))); got != MaxAddresses {
 		t.Errorf("%d addresses", got)
 	}
+	if got := ParseAddresses(strings.Repeat("a ", maxAddressWords+1) + ", b@c"); len(got) != 2 ||
+		got[0].Mailbox != strings.TrimSuffix(strings.Repeat("a ", maxAddressWords), " ") {
+		t.Errorf("addresses %.100v", got)
+	}
 	_, _, ps := parseMediaType("a/b"+strings.Repeat(";a=b", maxParams+1), nil)
 	if len(ps) != maxParams {
 		t.Errorf("%d parameters", len(ps))

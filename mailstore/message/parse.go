@@ -14,8 +14,8 @@ const (
 
 	// What one BODYSTRUCTURE says in all; parts beyond are described by type,
 	// encoding and size alone.
-	maxStructureHeader    = 4 << 20 // octets of headers
-	maxStructureParams    = 20000
+	maxStructureHeader    = 2 << 20 // octets of headers
+	maxStructureParams    = 10000
 	maxStructureAddresses = 50000
 )
 

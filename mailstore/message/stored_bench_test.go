@@ -2,6 +2,7 @@ package message
 
 import (
 	"bytes"
+	"io"
 	"strings"
 	"testing"
 )
@@ -85,5 +86,19 @@ func BenchmarkParseTypical(b *testing.B) {
 		x := Parse(bytes.NewReader(msg), int64(len(msg)))
 		x.Envelope()
 		x.BodyStructure()
+	}
+}
+
+func BenchmarkDecodeEscapes(b *testing.B) {
+	for _, unit := range []string{"=\r", "==4", "=C3=BC", "plain text\r\n"} {
+		text := strings.Repeat(unit, 1<<20/len(unit))
+		b.Run(unit, func(b *testing.B) {
+			b.SetBytes(int64(len(text)))
+			for b.Loop() {
+				if _, err := io.Copy(io.Discard, newDecoder(strings.NewReader(text), &quotedPrintable{})); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -147,7 +147,11 @@ func (d *Describer) appendEnvelope(dst []byte, f *fields, limit int) []byte {
 	dst = append(dst, '(')
 	dst = appendNString(dst, legible(f.text(idDate)))
 	dst = append(dst, ' ')
-	dst = appendWords(dst, legible(f.text(idSubject)))
+	subject := f.text(idSubject)
+	if len(subject) > limit {
+		return append(dst, subject...)
+	}
+	dst = appendWords(dst, legible(subject))
 	var from []byte
 	for _, id := range envelopeLists {
 		dst = append(dst, ' ')
