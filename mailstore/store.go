@@ -112,6 +112,7 @@ func Open(ctx context.Context, engine Engine, o Options) (*Store, error) {
 	go s.writeLoop()
 	s.tasks.Add(1)
 	go s.clean()
+	s.watchShortage()
 	if s.keep > 0 {
 		s.tasks.Add(1)
 		go s.reap()
