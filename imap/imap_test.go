@@ -18,6 +18,7 @@ import (
 	"postrider/internal/wire"
 	"postrider/internal/wire/wiretest"
 	"postrider/mailstore"
+	"postrider/mailstore/search"
 	"postrider/mailstore/storetest"
 )
 
@@ -85,6 +86,7 @@ type world struct {
 	engine    *storetest.Engine
 	store     *mailstore.Store
 	directory *fakeDirectory
+	index     *search.Index // nil in most tests; deliveries wait for it
 	server    *Server
 	wire      *wire.Server
 	listener  *wiretest.Listener
@@ -206,6 +208,11 @@ func (w *world) deliver(account, mailbox string, text []byte, flags mailstore.Fl
 	})
 	if err != nil {
 		w.t.Fatal(err)
+	}
+	if w.index != nil {
+		if err := w.index.Settle(context.Background()); err != nil {
+			w.t.Fatal(err)
+		}
 	}
 }
 

@@ -3,7 +3,7 @@ package imap
 import (
 	"context"
 	"errors"
-	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,7 +12,13 @@ import (
 
 	"postrider/mailstore"
 	"postrider/mailstore/message"
+	"postrider/mailstore/search"
 )
+
+// Searcher knows of messages what is in them; *search.Index is one.
+type Searcher interface {
+	Lookup(ctx context.Context, a mailstore.AccountID, m mailstore.MailboxID, uids []mailstore.UID, keys []search.Key) []search.Hits
+}
 
 // Search is SEARCH (RFC 9051 section 6.4.4, RFC 5182).
 func (s *session) Search(kind imapserver.NumKind, criteria *imap.SearchCriteria, options *imap.SearchOptions) (*imap.SearchData, error) {
@@ -21,63 +27,81 @@ func (s *session) Search(kind imapserver.NumKind, criteria *imap.SearchCriteria,
 	if options.ReturnSave {
 		b.saved = nil // what stays if this fails
 	}
-	q, err := b.compile(criteria, new(int))
+	c := compiler{b: b}
+	q, err := c.compile(criteria)
 	if err != nil {
 		return nil, err
 	}
-	found, err := s.find(q)
+	found, err := s.find(q, &c)
 	if err != nil {
 		return nil, err
 	}
 	return b.result(kind, found, options), nil
 }
 
-// find returns the indexes of the messages that match.
-func (s *session) find(q *query) ([]int, error) {
+// find returns the indexes of the messages that match. It goes by the numbers
+// and by what the search index knows first, then by the rows, and opens messages
+// only where that does not decide.
+func (s *session) find(q *query, cc *compiler) ([]int, error) {
 	b := s.box
+	ctx, cancel := context.WithTimeout(s.ctx, searchTimeout)
+	defer cancel()
 	scope := []span{{0, len(b.uids)}}
 	for _, set := range q.sets {
 		scope = intersect(scope, set)
 	}
+	c := &candidate{keys: cc.keys, dateless: !cc.dates}
+	if len(cc.keys) > 0 && s.srv.o.Search != nil {
+		c.hits = s.srv.o.Search.Lookup(ctx, s.account.ID, b.id, b.uids, cc.keys)
+	}
 	var found []int
-	if !q.reads() {
-		for _, sp := range merge(scope) {
-			for i := sp.lo; i < sp.hi; i++ {
-				if q.match(&candidate{index: i}) == yes {
-					found = append(found, i)
-				}
+	var open []span
+	for _, sp := range merge(scope) {
+		for i := sp.lo; i < sp.hi; i++ {
+			if q.absent(c, i) {
+				continue
+			}
+			c.reset(i, nil)
+			switch q.match(c) {
+			case yes:
+				found = append(found, i)
+			case maybe:
+				open = append(open, span{i, i + 1})
 			}
 		}
+	}
+	if len(open) == 0 {
 		return found, nil
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, searchTimeout)
-	defer cancel()
-	_, err := s.each(merge(scope), func(list []numbered) error {
+	decided := len(found)
+	_, err := s.each(merge(open), func(list []numbered) error {
 		for i := range list {
-			ok, err := s.matches(ctx, q, &list[i])
+			c.reset(int(list[i].seq)-1, &list[i].Message)
+			ok, err := s.matches(ctx, q, c)
 			if err != nil {
 				return err
 			}
 			if ok {
-				found = append(found, int(list[i].seq)-1)
+				found = append(found, c.index)
 			}
 		}
 		return nil
 	})
+	if decided > 0 {
+		slices.Sort(found)
+	}
 	return found, err
 }
 
-// matches looks at the row first and opens the message only where that does not
-// decide.
-func (s *session) matches(ctx context.Context, q *query, m *numbered) (bool, error) {
+// matches opens the message only where the row does not decide.
+func (s *session) matches(ctx context.Context, q *query, c *candidate) (bool, error) {
 	if ctx.Err() != nil {
 		return false, refuse(imap.ResponseCodeLimit, "The search takes too long, search fewer messages")
 	}
-	c := &candidate{index: int(m.seq) - 1, row: &m.Message}
 	if t := q.match(c); t != maybe {
 		return t == yes, nil
 	}
-	content, err := s.srv.o.Store.OpenMessage(ctx, m.Message)
+	content, err := s.srv.o.Store.OpenMessage(ctx, *c.row)
 	if errors.Is(err, mailstore.ErrNotFound) {
 		return false, nil
 	}
@@ -85,9 +109,16 @@ func (s *session) matches(ctx context.Context, q *query, m *numbered) (bool, err
 		return false, s.fault("open message", err)
 	}
 	defer content.Close()
-	c.content = content
-	t := q.match(c)
-	return t == yes, s.fault("read message", c.err)
+	// The header alone decides most of them.
+	for _, body := range []bool{false, true} {
+		if err := c.read(content, body); err != nil {
+			return false, s.fault("read message", err)
+		}
+		if t := q.match(c); t != maybe {
+			return t == yes, nil
+		}
+	}
+	return false, nil
 }
 
 // result makes the answer; where "$" is to be kept, it keeps it.
@@ -167,8 +198,7 @@ type query struct {
 	larger         int64
 	smaller        int64
 	flags, without []flagKey
-	header         []headerKey
-	body, text     []string // folded
+	texts          []int // indexes of keys of the whole search
 	not            []*query
 	or             [][2]*query
 }
@@ -179,22 +209,82 @@ type flagKey struct {
 	never   bool // \Recent and flags that there are not
 }
 
-type headerKey struct{ name, value string } // value folded
-
 // candidate is a message that is looked at.
 type candidate struct {
-	index   int
-	row     *mailstore.Message // nil where the query needs none
-	content mailstore.Content  // nil in the first round
-	idx     *message.Index
-	whole   bool  // idx has the structure of the body
-	err     error // of reading content
+	keys     []search.Key  // of the whole search
+	hits     []search.Hits // what the index knows of each; nil without one
+	dateless bool          // the search does not ask for the Date field
+
+	index int
+	row   *mailstore.Message // nil in the first round
+	known []truth            // of each key, from reading; nil before that
+	dated bool               // sent is known
+	sent  time.Time          // of the Date field; zero where there is none
+}
+
+func (c *candidate) reset(index int, row *mailstore.Message) {
+	c.index, c.row, c.known, c.dated = index, row, nil, false
+}
+
+// text answers for one key.
+func (c *candidate) text(key int) truth {
+	switch {
+	case c.hits != nil && c.hits[key].Found(c.index):
+		return yes
+	case c.hits != nil && c.hits[key].Absent(c.index):
+		return no
+	case c.known != nil:
+		return c.known[key]
+	}
+	return maybe
+}
+
+// read reads the date and answers the keys that are open: those of the body or
+// those that the header alone answers.
+func (c *candidate) read(content mailstore.Content, body bool) error {
+	if !c.dated && !c.dateless {
+		h, err := message.ReadHeader(content, content.Size())
+		if err != nil {
+			return err
+		}
+		v, _ := h.Get("Date")
+		if c.sent, err = message.ParseDate(v); err != nil {
+			c.sent = time.Time{}
+		}
+		c.dated = true
+	}
+	var keys []search.Key
+	var at []int
+	for i, k := range c.keys {
+		if k.InBody() == body && c.text(i) == maybe {
+			keys, at = append(keys, k), append(at, i)
+		}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	found, err := search.Match(content, content.Size(), keys)
+	if c.known == nil {
+		c.known = make([]truth, len(c.keys))
+	}
+	for i, k := range at {
+		c.known[k] = is(found[i])
+	}
+	return err
+}
+
+// compiler makes queries.
+type compiler struct {
+	b     *selection
+	count int          // of search keys so far
+	keys  []search.Key // those that look for a text
+	dates bool         // some look for a date in the header
 }
 
 // compile resolves sets and folds texts.
-func (b *selection) compile(c *imap.SearchCriteria, keys *int) (*query, error) {
-	*keys += 1 + len(c.SeqNum) + len(c.UID) + len(c.Header) + len(c.Body) + len(c.Text) + len(c.Flag) + len(c.NotFlag)
-	if *keys > maxSearchKeys {
+func (cc *compiler) compile(c *imap.SearchCriteria) (*query, error) {
+	cc.count += 1 + len(c.SeqNum) + len(c.UID) + len(c.Header) + len(c.Body) + len(c.Text) + len(c.Flag) + len(c.NotFlag)
+	if cc.count > maxSearchKeys {
 		return nil, refuse(imap.ResponseCodeLimit, "Too many search keys")
 	}
 	q := &query{
@@ -202,31 +292,28 @@ func (b *selection) compile(c *imap.SearchCriteria, keys *int) (*query, error) {
 		larger: c.Larger, smaller: c.Smaller,
 	}
 	for _, set := range c.SeqNum {
-		sp, err := b.spans(set)
-		if err != nil {
+		if err := q.addSet(cc.b, set); err != nil {
 			return nil, err
 		}
-		q.sets = append(q.sets, sp)
 	}
 	for _, set := range c.UID {
-		sp, err := b.spans(set)
-		if err != nil {
+		if err := q.addSet(cc.b, set); err != nil {
 			return nil, err
 		}
-		q.sets = append(q.sets, sp)
 	}
+	cc.dates = cc.dates || !c.SentSince.IsZero() || !c.SentBefore.IsZero()
 	q.flags, q.without = flagKeys(c.Flag), flagKeys(c.NotFlag)
 	for _, h := range c.Header {
-		q.header = append(q.header, headerKey{h.Key, fold(h.Value)})
+		cc.text(q, search.NewKey(search.Header, h.Key, h.Value))
 	}
 	for _, t := range c.Body {
-		q.body = append(q.body, fold(t))
+		cc.text(q, search.NewKey(search.Body, "", t))
 	}
 	for _, t := range c.Text {
-		q.text = append(q.text, fold(t))
+		cc.text(q, search.NewKey(search.Text, "", t))
 	}
 	for i := range c.Not {
-		n, err := b.compile(&c.Not[i], keys)
+		n, err := cc.compile(&c.Not[i])
 		if err != nil {
 			return nil, err
 		}
@@ -236,13 +323,24 @@ func (b *selection) compile(c *imap.SearchCriteria, keys *int) (*query, error) {
 		var pair [2]*query
 		for k := range pair {
 			var err error
-			if pair[k], err = b.compile(&c.Or[i][k], keys); err != nil {
+			if pair[k], err = cc.compile(&c.Or[i][k]); err != nil {
 				return nil, err
 			}
 		}
 		q.or = append(q.or, pair)
 	}
 	return q, nil
+}
+
+func (q *query) addSet(b *selection, set imap.NumSet) error {
+	sp, err := b.spans(set)
+	q.sets = append(q.sets, sp)
+	return err
+}
+
+func (cc *compiler) text(q *query, k search.Key) {
+	q.texts = append(q.texts, len(cc.keys))
+	cc.keys = append(cc.keys, k)
 }
 
 func flagKeys(flags []imap.Flag) []flagKey {
@@ -263,33 +361,32 @@ func flagKeys(flags []imap.Flag) []flagKey {
 
 func (k flagKey) in(f mailstore.Flags) bool { return !k.never && f.Has(k.bit, k.keyword) }
 
-// reads tells whether the query needs more than numbers.
-func (q *query) reads() bool {
-	if !q.since.IsZero() || !q.before.IsZero() || q.larger != 0 || q.smaller != 0 || len(q.flags)+len(q.without) > 0 || q.opens() {
-		return true
-	}
-	for _, n := range q.not {
-		if n.reads() {
-			return true
-		}
-	}
-	for _, pair := range q.or {
-		if pair[0].reads() || pair[1].reads() {
-			return true
+// absent tells that the index knows that the message at i has not all texts of
+// the query itself: the short way for the many that match nothing.
+func (q *query) absent(c *candidate, i int) bool {
+	if c.hits != nil {
+		for _, k := range q.texts {
+			if c.hits[k].Absent(i) {
+				return true
+			}
 		}
 	}
 	return false
 }
 
-// opens tells whether the query itself, without those in it, needs the
-// message's octets.
-func (q *query) opens() bool {
-	return !q.sentSince.IsZero() || !q.sentBefore.IsZero() || len(q.header)+len(q.body)+len(q.text) > 0
-}
-
-// match answers for one candidate: with "maybe" where it lacks the content.
+// match answers for one candidate: with "maybe" where what is known of it does
+// not decide.
 func (q *query) match(c *candidate) truth {
-	result := is(q.matchNumbers(c) && (c.row == nil || q.matchRow(c.row)))
+	result := is(q.matchNumbers(c))
+	if result != no {
+		result = min(result, q.matchRow(c.row))
+	}
+	for i := 0; result != no && i < len(q.texts); i++ {
+		result = min(result, c.text(q.texts[i]))
+	}
+	if result != no {
+		result = min(result, q.matchSent(c))
+	}
 	for i := 0; result != no && i < len(q.not); i++ {
 		result = min(result, -q.not[i].match(c))
 	}
@@ -299,9 +396,6 @@ func (q *query) match(c *candidate) truth {
 			either = max(either, q.or[i][1].match(c))
 		}
 		result = min(result, either)
-	}
-	if result != no && q.opens() {
-		result = min(result, q.matchContent(c))
 	}
 	return result
 }
@@ -315,26 +409,42 @@ func (q *query) matchNumbers(c *candidate) bool {
 	return true
 }
 
-func (q *query) matchRow(m *mailstore.Message) bool {
+func (q *query) matchRow(m *mailstore.Message) truth {
+	if m == nil {
+		if q.since.IsZero() && q.before.IsZero() && q.larger == 0 && q.smaller == 0 && len(q.flags)+len(q.without) == 0 {
+			return yes
+		}
+		return maybe
+	}
 	switch {
 	case !within(m.Internal, q.since, q.before):
-		return false
+		return no
 	case q.larger != 0 && m.Size <= q.larger:
-		return false
+		return no
 	case q.smaller != 0 && m.Size >= q.smaller:
-		return false
+		return no
 	}
 	for _, k := range q.flags {
 		if !k.in(m.Flags) {
-			return false
+			return no
 		}
 	}
 	for _, k := range q.without {
 		if k.in(m.Flags) {
-			return false
+			return no
 		}
 	}
-	return true
+	return yes
+}
+
+func (q *query) matchSent(c *candidate) truth {
+	switch {
+	case q.sentSince.IsZero() && q.sentBefore.IsZero():
+		return yes
+	case !c.dated:
+		return maybe
+	}
+	return is(!c.sent.IsZero() && within(c.sent, q.sentSince, q.sentBefore))
 }
 
 // within compares dates, without time and zone.
@@ -342,87 +452,4 @@ func within(t, since, before time.Time) bool {
 	y, m, d := t.Date()
 	day := time.Date(y, m, d, 0, 0, 0, 0, time.UTC)
 	return (since.IsZero() || !day.Before(since)) && (before.IsZero() || day.Before(before))
-}
-
-func (q *query) matchContent(c *candidate) truth {
-	if c.content == nil {
-		return maybe
-	}
-	x := c.parse(len(q.body)+len(q.text) > 0)
-	h, err := x.Header(x.Root)
-	if err != nil {
-		c.err = errors.Join(c.err, err)
-		return no
-	}
-	if !q.sentSince.IsZero() || !q.sentBefore.IsZero() {
-		v, _ := h.Get("Date")
-		sent, err := message.ParseDate(v)
-		if err != nil || sent.IsZero() || !within(sent, q.sentSince, q.sentBefore) {
-			return no
-		}
-	}
-	for _, key := range q.header {
-		if !inHeader(h, key) {
-			return no
-		}
-	}
-	for _, t := range q.body {
-		if !c.inText(x.Root, t) {
-			return no
-		}
-	}
-	for _, t := range q.text {
-		if !inAnyField(h, t) && !c.inText(x.Root, t) {
-			return no
-		}
-	}
-	return yes
-}
-
-// parse makes the index, once, as far as needed.
-func (c *candidate) parse(whole bool) *message.Index {
-	if whole && !c.whole {
-		c.idx, c.whole = message.Parse(c.content, c.content.Size()), true
-	} else if c.idx == nil {
-		c.idx = message.ParseTop(c.content, c.content.Size())
-	}
-	return c.idx
-}
-
-func inHeader(h message.Header, key headerKey) bool {
-	for f := range h.Fields() {
-		if strings.EqualFold(f.Name, key.name) && strings.Contains(fold(message.DecodeWords(f.Value())), key.value) {
-			return true
-		}
-	}
-	return false
-}
-
-func inAnyField(h message.Header, text string) bool {
-	for f := range h.Fields() {
-		if strings.Contains(fold(f.Name+": "+message.DecodeWords(f.Value())), text) {
-			return true
-		}
-	}
-	return false
-}
-
-// inText looks into the text parts below p, embedded headers included.
-func (c *candidate) inText(p *message.Part, text string) bool {
-	switch {
-	case p.Type == "text":
-		found, err := containsText(io.LimitReader(c.idx.Text(p), maxSearchText), text)
-		c.err = errors.Join(c.err, err)
-		return found
-	case p.Message != nil:
-		h, err := c.idx.Header(p.Message)
-		c.err = errors.Join(c.err, err)
-		return err == nil && inAnyField(h, text) || c.inText(p.Message, text)
-	}
-	for _, child := range p.Children {
-		if c.inText(child, text) {
-			return true
-		}
-	}
-	return false
 }

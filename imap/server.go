@@ -35,7 +35,6 @@ const (
 	maxFailedLogins  = 10               // of one connection
 	maxPatterns      = 32               // of one LIST
 	maxSearchKeys    = 500              // of one SEARCH
-	maxSearchText    = 16 << 20         // octets of text looked at in one message
 	maxFlagList      = 200              // keywords in a FLAGS response
 	batch            = 1000             // messages read from the store at a time
 	maxGap           = 64               // messages read in vain rather than asking twice
@@ -56,6 +55,7 @@ type Options struct {
 	TLS       *tls.Config // nil = no STARTTLS
 	Store     *mailstore.Store
 	Directory Directory
+	Search    Searcher    // nil = every search reads the messages
 	MaxSize   int64       // octets of a message in APPEND; 0 = as many as IMAP can say
 	Crowded   func() bool // whether to be less patient with strangers; nil = never
 	Clock     clock.Clock

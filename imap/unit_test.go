@@ -1,13 +1,11 @@
 package imap
 
 import (
-	"io"
 	"math/rand/v2"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
-	"testing/iotest"
 	"unicode/utf8"
 
 	"github.com/emersion/go-imap/v2"
@@ -153,29 +151,6 @@ func TestRead(t *testing.T) {
 }
 
 func itoa(i int) string { return imap.SeqSetNum(uint32(i)).String() }
-
-func TestContainsText(t *testing.T) {
-	long := strings.Repeat("Grüße ", 10000)
-	tests := []struct {
-		text, find string
-		want       bool
-	}{
-		{"", "", true},
-		{"", "a", false},
-		{"Hello", "hello", true},
-		{long + "ENDE", "grüße ende", true},
-		{long, "ende", false},
-		{"a\xffb", "b", true},
-		{strings.Repeat("x", 8191) + "ÄÖÜ", "xäöü", true},
-	}
-	for _, test := range tests {
-		for _, r := range []io.Reader{strings.NewReader(test.text), iotest.OneByteReader(strings.NewReader(test.text)), iotest.DataErrReader(strings.NewReader(test.text))} {
-			if got, err := containsText(r, test.find); got != test.want || err != nil {
-				t.Errorf("%.20q in %.20q = %v, %v", test.find, test.text, got, err)
-			}
-		}
-	}
-}
 
 // TestIntersect compares with sets of numbers.
 func TestIntersect(t *testing.T) {

@@ -207,13 +207,17 @@ func NewKey(field Field, name, text string) Key {
 	return k
 }
 
+// InBody tells whether more than the header of a message may have to be read to
+// find the key.
+func (k Key) InBody() bool { return k.field >= Body }
+
 // Match tells which keys are in the message of size octets in r. It is what
 // the index stands for: slow, and always right. The error is that of r.
 func Match(r io.ReaderAt, size int64, keys []Key) ([]bool, error) {
 	m := matcher{keys: keys, found: make([]bool, len(keys))}
 	body := false
 	for i, k := range keys {
-		body = body || k.field >= Body
+		body = body || k.InBody()
 		m.found[i] = k.field >= Body && k.text == ""
 		m.longest = max(m.longest, len(k.text))
 	}

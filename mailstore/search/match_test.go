@@ -2,6 +2,7 @@ package search
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -22,4 +23,29 @@ func TestMatch(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestMatchAcrossPieces: where a text is cut for reading makes no difference.
+func TestMatchAcrossPieces(t *testing.T) {
+	long := strings.Repeat("Grüße ", 10000)
+	for _, test := range []struct {
+		text, find string
+		want       bool
+	}{
+		{"", "", true},
+		{"", "a", false},
+		{"Hello", "hello", true},
+		{long + "ENDE", "grüße ende", true},
+		{long, "ende", false},
+		{"a\xffb", "ÿb", true},
+		{strings.Repeat("x", textChunk-1) + "ÄÖÜ", "xäöü", true},
+		{strings.Repeat("x", MaxText-4) + "ende", "ende", true},
+		{strings.Repeat("x", MaxText-3) + "ende", "ende", false},
+	} {
+		raw := "Content-Type: text/plain; charset=utf-8\r\n\r\n" + test.text
+		got, err := Match(strings.NewReader(raw), int64(len(raw)), []Key{NewKey(Body, "", test.find)})
+		if err != nil || got[0] != test.want {
+			t.Errorf("%.20q in %.20q = %v, %v", test.find, test.text, got, err)
+		}
+	}
 }

@@ -1,0 +1,122 @@
+package imap
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"postrider/internal/wire/wiretest"
+	"postrider/mailstore"
+	"postrider/mailstore/search"
+)
+
+// addIndex gives a server that is about to be made a search index.
+func addIndex(t testing.TB, o *Options) *search.Index {
+	x := search.Open(o.Store, search.Options{Path: filepath.Join(t.TempDir(), "search.db"), Log: slog.New(noPanics{t})})
+	o.Search = x
+	return x
+}
+
+// TestTranscriptsIndexed: an index changes no answer.
+func TestTranscriptsIndexed(t *testing.T) {
+	wiretest.RunFiles(t, "testdata/search.txt", func(t *testing.T) wiretest.Dialogue {
+		var x *search.Index
+		w := newWorld(t, func(o *Options) { x = addIndex(t, o) })
+		w.index = x
+		t.Cleanup(x.Close)
+		return wiretest.Dialogue{Dial: w.listener.Dial, Do: w.do}
+	})
+}
+
+// randomKey is a search key as a client writes it.
+func randomKey(r *rand.Rand, depth int) string {
+	texts := []string{"crepe", "e", "\"do you\"", "ketchup", "jörg", "\"grüße\"", "\"\"", "\": \"", "alice@crepes.fr", "nosuchword", "hamburger", "\"subject: \"", "image.jpg", "1998"}
+	text := func() string { return texts[r.IntN(len(texts))] }
+	if depth > 0 && r.IntN(3) == 0 {
+		switch r.IntN(3) {
+		case 0:
+			return "NOT " + randomKey(r, depth-1)
+		case 1:
+			return "OR " + randomKey(r, depth-1) + " " + randomKey(r, depth-1)
+		}
+		return "(" + randomKey(r, depth-1) + " " + randomKey(r, depth-1) + ")"
+	}
+	switch r.IntN(12) {
+	case 0:
+		return []string{"SEEN", "UNSEEN", "FLAGGED", "DELETED", "KEYWORD $Work"}[r.IntN(5)]
+	case 1:
+		return fmt.Sprintf("%d:%d", 1+r.IntN(5), 1+r.IntN(20))
+	case 2:
+		return fmt.Sprintf("LARGER %d", r.IntN(1000))
+	case 3:
+		return "SENTBEFORE 1-Jan-1997"
+	case 4:
+		return "HEADER " + []string{"Subject", "Message-ID", "Content-Type", "X-None"}[r.IntN(4)] + " " + text()
+	}
+	return []string{"SUBJECT", "FROM", "TO", "CC", "BCC", "TEXT", "BODY"}[r.IntN(7)] + " " + text()
+}
+
+// TestSearchIndexed: whatever is asked, and while some of the mailbox is not
+// indexed, a server with an index says what one without says.
+func TestSearchIndexed(t *testing.T) {
+	w := newWorld(t, nil)
+	o := w.server.o
+	x := addIndex(t, &o)
+	defer x.Close()
+	indexed := New(o)
+	listener := wiretest.Listen()
+	w.wire.Serve(listener, indexed.Protocol("imap", false))
+	names := []string{"plain", "alternative", "forwarded", "eight-bit", "jpeg"}
+	for i := range 20 {
+		w.deliver("bob", "INBOX", fixture(t, names[i%len(names)]), mailstore.Flags{System: mailstore.SystemFlags(i)}, 1)
+		if i == 13 {
+			if err := x.Settle(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	r := rand.New(rand.NewPCG(7, 7))
+	var script strings.Builder
+	script.WriteString("a LOGIN bob hungry\r\nb EXAMINE INBOX\r\n")
+	for i := range 300 {
+		fmt.Fprintf(&script, "s%d SEARCH CHARSET UTF-8 %s\r\n", i, randomKey(r, 3))
+	}
+	plain := w.raw(script.String())
+	w.listener = listener
+	fast := w.raw(script.String())
+	if n := strings.Count(plain, "OK SEARCH completed"); n != 300 {
+		t.Errorf("%d searches succeeded of 300", n)
+	}
+	asked, got, want := strings.Split(script.String(), "\r\n"), strings.Split(fast, "\r\n* SEARCH"), strings.Split(plain, "\r\n* SEARCH")
+	for i := 1; i < min(len(got), len(want)); i++ {
+		if got[i] != want[i] {
+			t.Errorf("%s\nwith index    %s\nwithout index %s", asked[i+1], got[i], want[i])
+		}
+	}
+	if len(got) != len(want) || !strings.Contains(plain, "* SEARCH 1") {
+		t.Errorf("%d answers with an index, %d without", len(got), len(want))
+	}
+}
+
+// BenchmarkSearch100k: SEARCH of 100,000 messages, as a client sees it.
+func BenchmarkSearch100k(b *testing.B) {
+	w := newBench(b, 100000)
+	x := search.Open(w.store, search.Options{Path: filepath.Join(b.TempDir(), "search.db")})
+	b.Cleanup(x.Close)
+	if err := x.Settle(context.Background()); err != nil {
+		b.Fatal(err)
+	}
+	w.server.o.Search = x
+	for _, key := range []string{"SUBJECT nosuchword", "TEXT nosuchword", "TEXT benchmark", "FROM alice UNSEEN"} {
+		b.Run(strings.ReplaceAll(key, " ", "-"), func(b *testing.B) {
+			c := w.client("INBOX")
+			for b.Loop() {
+				c.ok("SEARCH RETURN (COUNT) " + key)
+			}
+		})
+	}
+}
