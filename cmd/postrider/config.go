@@ -196,6 +196,7 @@ func (c *config) keys() map[string]setter {
 		"log.format":       oneOf(&c.logFormat, "text", "json"),
 		"storage.engine":   oneOf(new(string), "sqlite"),
 		"storage.undelete": orOff(&n.Undelete),
+		"search.index":     boolean(&n.SearchIndex),
 	}
 	for name, addrs := range n.Listen.ByName() {
 		keys["listen."+name] = list(addrs, listenAddress(name))

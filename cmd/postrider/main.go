@@ -78,6 +78,7 @@ type cli struct {
 	DNS     dnsCmd     `cmd:"" name:"dns" help:"Ask the domain name system."`
 	Check   checkCmd   `cmd:"" help:"Explain a verdict."`
 	Lab     labCmd     `cmd:"" help:"Two mail servers and their DNS on loopback, to watch a letter travel."`
+	Reindex reindexCmd `cmd:"" help:"Make the index for IMAP's SEARCH anew."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 
 	Trace   notBuiltCmd `cmd:"" hidden:"" passthrough:""`

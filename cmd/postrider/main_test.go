@@ -144,6 +144,17 @@ func TestQuota(t *testing.T) {
 	p.want(exitFailed, "", "not a domain of ours", "", "quota", "show", "example.net")
 }
 
+func TestReindex(t *testing.T) {
+	p := newProgram(t)
+	p.want(exitDone, "", "", "", "init")
+	p.want(exitDone, "", "", "hungry\n", "user", "add", "bob@example.org", "--password-stdin")
+	p.want(exitDone, "", "", "Subject: x\n\nhello\n", "send", "bob@example.org")
+	p.want(exitDone, "1 messages indexed in ", "", "", "reindex")
+	p.want(exitDone, "1 messages indexed in ", "", "", "reindex", "Bob@example.org")
+	p.want(exitFailed, "", "no such user", "", "reindex", "eve@example.org")
+	p.want(exitUsage, "", "unexpected argument", "", "reindex", "bob@example.org", "eve@example.org")
+}
+
 // With no server running, send opens the data directory itself.
 func TestSend(t *testing.T) {
 	p := newProgram(t)

@@ -64,6 +64,9 @@ func commands(t *testing.T, o Options) []string {
 	call("QueueHold", []string(nil), new([]queue.Change))
 	call("QueueRelease", []string{"nothing"}, new([]queue.Change))
 	call("QueueRemove", []string(nil), new([]queue.Change))
+	call("Reindex", "eve@hamburger.edu", new(SearchStatus))
+	call("Reindex", "", new(SearchStatus))
+	call("SearchStatus", None{}, new(SearchStatus))
 	call("Nonsense", None{}, &none)
 	var users []User
 	if err := a.Call("UserList", None{}, &users); err != nil || len(users) != 1 || users[0].Address != "bob@hamburger.edu" {

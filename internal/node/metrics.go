@@ -16,6 +16,7 @@ import (
 	"postrider/imap"
 	"postrider/internal/wire"
 	"postrider/mailstore"
+	"postrider/mailstore/search"
 	"postrider/mta/deliver"
 	"postrider/mta/queue"
 	"postrider/mta/smtpd"
@@ -115,6 +116,13 @@ func (m *metrics) imap() imap.Metrics {
 		Logins:   m.counter("imap_logins_total", "IMAP logins."),
 		Appended: m.counter("imap_appended_total", "Messages stored by APPEND."),
 		Fetched:  m.counter("imap_fetched_total", "FETCH responses."),
+	}
+}
+
+func (m *metrics) search() search.Metrics {
+	return search.Metrics{
+		Indexed:  m.counter("search_indexed_total", "Messages read for the search index."),
+		Rebuilds: m.counter("search_rebuilds_total", "Times that the search index was of no use and was made anew."),
 	}
 }
 

@@ -38,6 +38,7 @@ type Node struct {
 	Directory *directory.Directory
 
 	options   Options
+	searching searching
 	started   time.Time
 	log       *slog.Logger
 	router    *route.Router
@@ -91,6 +92,11 @@ func (n *Node) build(ctx context.Context) error {
 	n.metrics = newMetrics(n)
 	if err := n.openStore(ctx); err != nil {
 		return err
+	}
+	if n.ls != nil && n.options.SearchIndex {
+		if _, err := n.searching.open(n); err != nil {
+			return err
+		}
 	}
 	if err := n.buildMTA(); err != nil {
 		return err
@@ -221,7 +227,7 @@ func (n *Node) buildServers() {
 	mx, submission, lmtp := n.newSMTP(smtpd.MX, false), n.newSMTP(smtpd.Submission, false), n.newSMTP(smtpd.LMTP, false)
 	pop := pop3.New(pop3.Options{Hostname: o.Hostname, TLS: n.certs.Config(), Store: n.Store, Directory: n.Directory,
 		Clock: o.Clock, Log: n.log, Crowded: n.gate.Crowded, Metrics: n.metrics.pop3()})
-	n.imap = imap.New(imap.Options{Hostname: o.Hostname, TLS: n.certs.Config(), Store: n.Store, Directory: n.Directory,
+	n.imap = imap.New(imap.Options{Search: n.searching.searcher(), Hostname: o.Hostname, TLS: n.certs.Config(), Store: n.Store, Directory: n.Directory,
 		MaxSize: o.Limits.MessageSize, Clock: o.Clock, Log: n.log, Crowded: n.gate.Crowded, Metrics: n.metrics.imap()})
 	n.protocols["smtp"] = mx.Protocol("smtp", false)
 	n.protocols["submission"] = submission.Protocol("submission", false)

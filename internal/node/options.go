@@ -42,6 +42,8 @@ type Options struct {
 
 	Limits Limits
 
+	SearchIndex bool // keep an index for SEARCH
+
 	PortOffset int // added to every listening port
 	Clock      clock.Clock
 	Log        *slog.Logger
@@ -110,8 +112,9 @@ func DefaultOptions() Options {
 		PrivateNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
 		Retry: []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute,
 			time.Hour, 2 * time.Hour, 4 * time.Hour},
-		Expire:   5 * 24 * time.Hour,
-		Undelete: 14 * 24 * time.Hour,
+		Expire:      5 * 24 * time.Hour,
+		Undelete:    14 * 24 * time.Hour,
+		SearchIndex: true,
 		Limits: Limits{
 			MessageSize:           50 << 20,
 			Recipients:            1000,

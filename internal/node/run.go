@@ -117,6 +117,7 @@ func (n *Node) free() (err error) {
 			n.client.Close()
 		}
 		n.sockets.remove()
+		n.searching.close()
 		if n.Store != nil {
 			err = n.Store.Close()
 		}

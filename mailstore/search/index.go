@@ -72,6 +72,8 @@ type Index struct {
 	lag  atomic.Int64 // messages known to wait
 	done atomic.Int64 // messages that the indexer has passed since the start
 
+	trouble atomic.Pointer[string] // why it does not go on; nil while it does
+
 	slots chan struct{} // one for each lookup at work
 	// open is held by lookups for reading, and for writing while there is no
 	// file to read.
@@ -88,6 +90,7 @@ type Index struct {
 type request struct {
 	account mailstore.AccountID // 0 = all
 	taken   chan struct{}       // closed when what was indexed is gone
+	status  *Status             // then
 }
 
 // Open begins to keep an index of store in a file of its own and catches up with
@@ -131,21 +134,32 @@ type Status struct {
 	Documents int64 // in the index: each body once for an account
 	Waiting   int64 // messages that are known to wait
 	Done      int64 // messages that the indexer has passed since the start
+	// Trouble is why the indexer waits for a while before it goes on; "" while
+	// nothing is wrong.
+	Trouble string
 }
 
 func (x *Index) Status() Status {
-	return Status{x.docs.Load(), x.lag.Load(), x.done.Load()}
+	s := Status{Documents: x.docs.Load(), Waiting: x.lag.Load(), Done: x.done.Load()}
+	if t := x.trouble.Load(); t != nil {
+		s.Trouble = *t
+	}
+	return s
 }
 
 // Reindex forgets what is known of an account, or of all with 0, and begins to
-// index that anew. It returns when that has begun, or with ctx.
-func (x *Index) Reindex(ctx context.Context, a mailstore.AccountID) error {
-	r := request{a, make(chan struct{})}
+// index that anew. It returns when that has begun, with the state at that
+// moment, or with ctx.
+func (x *Index) Reindex(ctx context.Context, a mailstore.AccountID) (Status, error) {
+	r := request{a, make(chan struct{}), new(Status)}
 	x.mu.Lock()
 	x.requests = append(x.requests, r)
 	x.mu.Unlock()
 	x.poke()
-	return x.wait(ctx, r.taken)
+	if err := x.wait(ctx, r.taken); err != nil {
+		return x.Status(), err
+	}
+	return *r.status, nil
 }
 
 // Settle returns when all that was committed before is indexed, or with ctx.

@@ -227,7 +227,8 @@ func (w *world) actions(t *rapid.T, letters *[]*letter) map[string]func(*rapid.T
 		},
 		"reindex": func(t *rapid.T) {
 			a := rapid.SampledFrom([]mailstore.AccountID{0, w.account}).Draw(t, "account")
-			w.must(w.index.Reindex(context.Background(), a))
+			_, err := w.index.Reindex(context.Background(), a)
+			w.must(err)
 		},
 		"lose the file": func(*rapid.T) {
 			w.index.Close()

@@ -39,6 +39,7 @@ func (x *Index) run() {
 		more := true
 		switch {
 		case err == nil:
+			x.trouble.Store(nil)
 			select {
 			case <-x.feed.C():
 				more = w.sleep(pause)
@@ -47,6 +48,8 @@ func (x *Index) run() {
 				more = false
 			}
 		case !x.ended():
+			text := err.Error()
+			x.trouble.Store(&text)
 			x.log.Error("index for searching; what is not indexed is found by reading", "error", err, "retry", retry)
 			more = w.sleep(retry)
 		}
@@ -90,8 +93,6 @@ func (w *indexer) workOnce() error {
 	w.mu.Lock()
 	settlers := w.settlers
 	w.settlers = nil
-	w.taken = append(w.taken, w.requests...)
-	w.requests = nil
 	w.mu.Unlock()
 	err := w.catchUp()
 	w.mu.Lock()
@@ -130,6 +131,9 @@ func (w *indexer) catchUp() error {
 			return errEnded
 		}
 		if err := w.round(); err != nil {
+			return err
+		}
+		if err := w.forget(); err != nil { // a request does not wait for all the rest
 			return err
 		}
 	}
@@ -188,6 +192,10 @@ func (w *indexer) close() {
 
 // forget drops what Reindex asked for, and has it indexed anew.
 func (w *indexer) forget() error {
+	w.mu.Lock()
+	w.taken = append(w.taken, w.requests...)
+	w.requests = nil
+	w.mu.Unlock()
 	for len(w.taken) > 0 {
 		r := w.taken[0]
 		if r.account == 0 {
@@ -201,6 +209,7 @@ func (w *indexer) forget() error {
 		} else if err := w.restart(r.account); err != nil {
 			return err
 		}
+		*r.status = w.Status()
 		close(r.taken)
 		w.taken = w.taken[1:]
 	}
