@@ -181,7 +181,8 @@ func (im *importing) write(ctx context.Context, box mailstore.MailboxID, rows *m
 		}
 	}()
 	var now *markRows
-	octets := int64(0)
+	var full *mailstore.QuotaError
+	octets, count := int64(0), 0
 	// A cancelled session ends before a commit or after it.
 	err := im.s.o.Store.Update(ctx, func(tx *mailstore.Tx) error {
 		marks := make([]Mark, 0, len(batch))
@@ -193,12 +194,17 @@ func (im *importing) write(ctx context.Context, box mailstore.MailboxID, rows *m
 			if m.head.Dated {
 				n.Internal = time.Unix(m.head.Internal, 0)
 			}
-			if _, err := tx.Append(box, n); err != nil {
+			_, err := tx.Append(box, n)
+			if errors.As(err, &full) {
+				break // those before it stand
+			}
+			if err != nil {
 				return err
 			}
 			octets += m.body.Size()
 			marks = append(marks, m.head.Mark)
 		}
+		count = len(marks)
 		var err error
 		now, err = rows.add(tx, marks)
 		return err
@@ -210,7 +216,13 @@ func (im *importing) write(ctx context.Context, box mailstore.MailboxID, rows *m
 		return err
 	}
 	*rows = *now
-	return im.f.answer(doneKind, committed{len(batch), octets})
+	if err := im.f.answer(doneKind, committed{count, octets}); err != nil {
+		return err
+	}
+	if full != nil { // another message might be small enough, and leave a hole that nobody sees
+		return fmt.Errorf("the account is full: %w; give it more room and give the command again: it goes on where it ended", full)
+	}
+	return nil
 }
 
 // folder goes on with a folder: it finds or makes the mailbox and tells what is

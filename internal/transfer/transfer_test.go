@@ -302,6 +302,38 @@ func TestOneMailbox(t *testing.T) {
 	}
 }
 
+// TestQuota: an account gets what it has room for, in order, and the rest when
+// it has more.
+func TestQuota(t *testing.T) {
+	l := newLab(t)
+	text := "a: b\r\n\r\n" + strings.Repeat("x\r\n", 100)
+	for range 10 {
+		l.put("a@x", "INBOX", sample{Text: text, Internal: time.Unix(1, 0).UTC()})
+	}
+	dest := filepath.Join(t.TempDir(), "out")
+	l.mustExport(ExportOptions{Account: "a@x", Format: "maildir", Dest: dest})
+	b, err := l.account(t.Context(), "b@x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Quota.Messages = 7
+	l.update(func(tx *mailstore.Tx) error { return tx.UpdateAccount(b) })
+	src := open(t, "maildir", dest)
+	defer src.Close()
+	s, err := Import(t.Context(), l.connect(), src, ImportOptions{Account: "b@x"})
+	if err == nil || !strings.Contains(err.Error(), "the account is full") || s.Messages != 7 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	b.Quota.Messages = 10
+	l.update(func(tx *mailstore.Tx) error { return tx.UpdateAccount(b) })
+	if s := l.mustImport(open(t, "maildir", dest), ImportOptions{Account: "b@x"}); s.Messages != 3 || s.Already != 7 {
+		t.Errorf("with more room: %+v", s)
+	}
+	if diff := cmp.Diff(l.mail("a@x"), l.mail("b@x")); diff != "" {
+		t.Errorf("-went +came:\n%s", diff)
+	}
+}
+
 // cutConn breaks a connection after some octets were written.
 type cutConn struct {
 	net.Conn
