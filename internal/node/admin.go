@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"postrider/internal/directory"
+	"postrider/internal/transfer"
 	"postrider/mailstore"
 	"postrider/mta"
 	"postrider/mta/queue"
@@ -110,7 +111,14 @@ func (a *Admin) UserPasswd(args UserArgs, _ *None) (err error) {
 func (a *Admin) UserRemove(address string, _ *None) (err error) {
 	ctx, end := a.command(&err)
 	defer end()
-	return a.n.Directory.RemoveAccount(ctx, address)
+	account, err := a.n.Directory.Account(ctx, address)
+	if err != nil {
+		return err
+	}
+	if err := a.n.Directory.RemoveAccount(ctx, address); err != nil {
+		return err
+	}
+	return transfer.ForgetAccount(ctx, a.n.Store, account.ID)
 }
 
 // User is one line of `user list`.

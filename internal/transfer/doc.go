@@ -21,7 +21,8 @@
 //
 // where HASH is of the source's identity, the folder, and --mailbox; NUMBER
 // counts up from 000000. The marks of a batch are written in the Update that
-// appends its messages.
+// appends its messages. The setting import/ACCOUNT lists the HASHes, so that all
+// can go with the account (ForgetAccount).
 //
 //	a crash                          what the next run finds
 //	before the commit of a batch     neither its messages nor its marks: they come in then

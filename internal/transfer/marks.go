@@ -1,11 +1,13 @@
 package transfer
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 
 	"postrider/mailstore"
 )
@@ -21,6 +23,10 @@ type markRows struct {
 	next   int    // the number of the last row
 	last   []byte // its marks
 }
+
+// marksIndex is the key of the list of an account's folders: what stands between
+// ACCOUNT and NUMBER in the keys of their rows, a line each.
+func marksIndex(a mailstore.AccountID) string { return fmt.Sprintf("import/%d", a) }
 
 // marksPrefix is the key of a folder's marks without the number.
 func marksPrefix(a mailstore.AccountID, r importRequest, f folderRequest) string {
@@ -61,6 +67,11 @@ func (m *markRows) load(ctx context.Context, s *mailstore.Store, fn func([]byte)
 // add puts marks behind the others, and returns the rows as they are then.
 func (m *markRows) add(tx *mailstore.Tx, marks []Mark) (*markRows, error) {
 	now := &markRows{prefix: m.prefix, next: m.next, last: append([]byte(nil), m.last...)}
+	if len(m.last) == 0 && len(marks) > 0 {
+		if err := m.list(tx); err != nil {
+			return nil, err
+		}
+	}
 	for len(marks) > 0 {
 		if len(now.last) >= marksPerRow*len(Mark{}) {
 			now.next++
@@ -76,6 +87,46 @@ func (m *markRows) add(tx *mailstore.Tx, marks []Mark) (*markRows, error) {
 		}
 	}
 	return now, nil
+}
+
+// list adds the folder to the account's list.
+func (m *markRows) list(tx *mailstore.Tx) error {
+	account, folder, _ := strings.Cut(strings.TrimPrefix(m.prefix, "import/"), "/")
+	key := "import/" + account
+	all, err := tx.Setting(key)
+	if err != nil && !errors.Is(err, mailstore.ErrNotFound) {
+		return err
+	}
+	if strings.Contains(string(all), folder) {
+		return nil
+	}
+	return tx.PutSetting(key, append(bytes.Clone(all), folder+"\n"...))
+}
+
+// ForgetAccount removes what the store keeps of the imports of an account that
+// is gone.
+func ForgetAccount(ctx context.Context, s *mailstore.Store, a mailstore.AccountID) error {
+	var all []byte
+	err := s.View(ctx, func(v *mailstore.View) (err error) {
+		all, err = v.Setting(marksIndex(a))
+		return err
+	})
+	if errors.Is(err, mailstore.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for folder := range strings.Lines(string(all)) {
+		rows := &markRows{prefix: marksIndex(a) + "/" + strings.TrimSuffix(folder, "\n")}
+		if err := rows.load(ctx, s, func([]byte) error { return nil }); err != nil {
+			return err
+		}
+		if err := rows.forget(ctx, s); err != nil {
+			return err
+		}
+	}
+	return s.Update(ctx, func(tx *mailstore.Tx) error { return tx.PutSetting(marksIndex(a), nil) })
 }
 
 // forget removes all rows.

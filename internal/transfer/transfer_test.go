@@ -302,6 +302,67 @@ func TestOneMailbox(t *testing.T) {
 	}
 }
 
+// settings counts what the store keeps of the imports of an account.
+func (l *lab) settings(who string) int {
+	l.t.Helper()
+	a, err := l.account(l.t.Context(), who)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	n := 0
+	err = l.store.View(l.t.Context(), func(v *mailstore.View) error {
+		all, err := v.Setting(marksIndex(a.ID))
+		for folder := range strings.Lines(string(all)) {
+			n++
+			rows := markRows{prefix: marksIndex(a.ID) + "/" + strings.TrimSpace(folder)}
+			for i := 0; ; i++ {
+				if _, err := v.Setting(rows.key(i)); err != nil {
+					break
+				}
+				n++
+			}
+		}
+		if errors.Is(err, mailstore.ErrNotFound) {
+			err = nil
+		}
+		return err
+	})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return n
+}
+
+// TestForgetAccount: with an account goes what is known of its imports, and
+// nothing of another's.
+func TestForgetAccount(t *testing.T) {
+	l := newLab(t)
+	for i := range marksPerRow + 1 { // more marks than a row holds
+		l.put("a@x", "Sent", sample{Text: fmt.Sprintf("a: %d\r\n", i)})
+	}
+	l.put("a@x", "INBOX", sample{Text: "a: b\r\n"})
+	dest := filepath.Join(t.TempDir(), "out")
+	l.mustExport(ExportOptions{Account: "a@x", Format: "maildir", Dest: dest})
+	for _, who := range []string{"b@x", "c@x"} {
+		l.mustImport(open(t, "maildir", dest), ImportOptions{Account: who})
+		if n := l.settings(who); n != 2+1+2 {
+			t.Errorf("%s: %d settings", who, n)
+		}
+	}
+	b, err := l.account(t.Context(), "b@x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := ForgetAccount(t.Context(), l.store, b.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, m := l.settings("b@x"), l.settings("c@x"); n != 0 || m != 5 {
+		t.Errorf("%d and %d settings are left", n, m)
+	}
+}
+
 // TestQuota: an account gets what it has room for, in order, and the rest when
 // it has more.
 func TestQuota(t *testing.T) {
