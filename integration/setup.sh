@@ -23,6 +23,8 @@ need Xvfb xvfb
 need thunderbird thunderbird
 need python3 python3
 need git git
+# The server itself is in /usr/sbin, which is not in everybody's path.
+[ -x /usr/lib/dovecot/imap ] || missing="$missing dovecot-imapd"
 # swaks speaks TLS with this module.
 if command -v swaks >/dev/null 2>&1; then
 	perl -MNet::SSLeay -e 1 2>/dev/null || missing="$missing libnet-ssleay-perl"
@@ -52,3 +54,12 @@ export DEBIAN_FRONTEND=noninteractive
 run apt-get update -q
 # shellcheck disable=SC2086
 run env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
+# Debian starts a server that it installs. The tests start their own, and others
+# may want the ports.
+case "$missing" in
+*dovecot*)
+	if [ -d /run/systemd/system ]; then
+		run systemctl disable --now dovecot.service dovecot.socket || true
+	fi
+	;;
+esac
