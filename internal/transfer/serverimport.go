@@ -220,7 +220,7 @@ func (im *importing) write(ctx context.Context, box mailstore.MailboxID, rows *m
 		return err
 	}
 	if full != nil { // another message might be small enough, and leave a hole that nobody sees
-		return fmt.Errorf("the account is full: %w; give it more room and give the command again: it goes on where it ended", full)
+		return full
 	}
 	return nil
 }
