@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -59,6 +58,8 @@ type book struct {
 	boxes  map[string]*boxFact
 	acked  map[string]int // acknowledged operations by kind
 	serial int
+	// dark: the power is going; what is acknowledged from now on does not count.
+	dark bool
 }
 
 // boxFact is what is known of a mailbox for ever.
@@ -70,6 +71,18 @@ type boxFact struct {
 
 func newBook() *book {
 	return &book{facts: map[string]*fact{}, boxes: map[string]*boxFact{}, acked: map[string]int{}}
+}
+
+func (b *book) setDark(dark bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.dark = dark
+}
+
+func (b *book) isDark() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.dark
 }
 
 // newID names a message.
@@ -93,6 +106,9 @@ func (b *book) begins(facts []*fact, change func(*fact)) {
 func (b *book) ends(kind string, facts []*fact, change func(*fact)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.dark {
+		return
+	}
 	b.acked[kind]++
 	for _, f := range facts {
 		change(f)
@@ -103,6 +119,9 @@ func (b *book) ends(kind string, facts []*fact, change func(*fact)) {
 func (b *book) takes(place string, uid uint32, id string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.dark {
+		return nil
+	}
 	return b.takesLocked(place, uid, id)
 }
 
@@ -185,12 +204,11 @@ func (c *crashLoop) round(workers []worker) {
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	errs := make(chan error, len(workers))
-	var dark atomic.Bool
 	for _, w := range workers {
 		rng := rand.New(rand.NewPCG(c.rng.Uint64(), 2))
 		wg.Go(func() {
 			err := w(c, rng, stop)
-			if dark.Load() {
+			if c.book.isDark() {
 				err = nil
 			}
 			errs <- err
@@ -204,7 +222,7 @@ func (c *crashLoop) round(workers []worker) {
 		c.t.Errorf("the server ended by itself: %v\n%s", c.s.end, c.s.err)
 	}
 	if c.blackout != nil {
-		dark.Store(true)
+		c.book.setDark(true)
 		c.blackout()
 	}
 	c.s.kill()
@@ -213,6 +231,7 @@ func (c *crashLoop) round(workers []worker) {
 	}
 	close(stop)
 	wg.Wait()
+	c.book.setDark(false)
 	close(errs)
 	for err := range errs {
 		if err != nil {

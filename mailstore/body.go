@@ -307,7 +307,7 @@ func (s *Store) content(ctx context.Context, row BodyRow, prefix string) (Conten
 	}
 	if row.File == "" {
 		if int64(len(row.Data)) != row.Size || !chunksMatch(row.Data, row.Sums) {
-			s.log.Error("a stored body is damaged", "body", id)
+			s.damaged("a stored body is damaged", "body", id)
 			return nil, fmt.Errorf("body %d: %w", id, ErrDamaged)
 		}
 		return &inlineContent{prefix: prefix, data: row.Data}, nil
@@ -332,7 +332,7 @@ func (s *Store) missing(ctx context.Context, id BodyID, file string) error {
 	if _, err := snap.Body(id, false); err != nil {
 		return err
 	}
-	s.log.Error("the file of a stored body is gone", "body", id, "file", file)
+	s.damaged("the file of a stored body is gone", "body", id, "file", file)
 	return fmt.Errorf("body %d: its file is gone: %w", id, ErrDamaged)
 }
 
@@ -454,7 +454,7 @@ func (c *fileContent) load(p []byte, index int64) error {
 	}
 	if n < len(p) || !chunksMatch(p, c.row.Sums[index*4:]) {
 		clear(p)
-		c.s.log.Error("a stored body is damaged", "body", c.row.ID, "file", c.row.File, "chunk", index)
+		c.s.damaged("a stored body is damaged", "body", c.row.ID, "file", c.row.File, "chunk", index)
 		return fmt.Errorf("body %d: %w", c.row.ID, ErrDamaged)
 	}
 	return nil

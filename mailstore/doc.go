@@ -51,4 +51,5 @@
 //	a crash between the commit that     the same
 //	drops a body and its file's removal
 //	damaged bytes of a body             ErrDamaged instead of the chunk that they are in
+//	a damaged page of the database      ErrDamaged, for all of a commit that meets it; others go on
 package mailstore

@@ -37,6 +37,7 @@ type Metrics struct {
 	Updates  prometheus.Counter  // that were committed
 	Commits  prometheus.Counter  // each for one Update or more
 	Failures prometheus.Counter  // commits that were not made
+	Damaged  prometheus.Counter  // operations that met damaged bytes or rows
 	Seconds  prometheus.Observer // of each commit, from its first Update on
 	Refused  prometheus.Counter  // additions for which an account had no room
 }
@@ -178,7 +179,7 @@ func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) error {
 		}
 		<-w.done
 	}
-	return w.result()
+	return s.noted(w.result())
 }
 
 // Waiting is the number of Updates that wait for the writer.
@@ -195,7 +196,23 @@ func (s *Store) View(ctx context.Context, fn func(v *View) error) error {
 	defer snap.Close()
 	v := &View{s: s, r: snap, defaults: s.defaultQuota()}
 	defer v.end()
-	return fn(v)
+	return s.noted(fn(v))
+}
+
+// damaged tells the log, and counts, that what was stored cannot be read.
+func (s *Store) damaged(what string, args ...any) {
+	if s.count.Damaged != nil {
+		s.count.Damaged.Inc()
+	}
+	s.log.Error(what, args...)
+}
+
+// noted is err, which is told where it means damage.
+func (s *Store) noted(err error) error {
+	if errors.Is(err, ErrDamaged) {
+		s.damaged("the store is damaged: restore a backup; the rest goes on", "error", err)
+	}
+	return err
 }
 
 // snapshot opens a snapshot unless the store is closed.

@@ -23,8 +23,9 @@ var (
 	ErrName = errors.New("bad mailbox name")
 	// ErrFlags: a keyword that is not an atom, or too many of them.
 	ErrFlags = errors.New("bad keyword")
-	// ErrDamaged: stored bytes do not match their checksum, or are gone.
-	ErrDamaged = errors.New("stored body is damaged")
+	// ErrDamaged: stored bytes do not match their checksum, or are gone, or the
+	// database has a page that cannot be.
+	ErrDamaged = errors.New("stored data is damaged")
 	// ErrLimit: a named limit of this package is reached.
 	ErrLimit = errors.New("limit reached")
 )

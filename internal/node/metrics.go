@@ -136,6 +136,7 @@ func (m *metrics) store() mailstore.Metrics {
 		Updates:  m.counter("store_updates_total", "Changes that are on disk."),
 		Commits:  m.counter("store_commits_total", "Commits, each of one change or more."),
 		Failures: m.counter("store_failed_commits_total", "Commits that failed."),
+		Damaged:  m.counter("store_damaged_total", "Operations that met bytes or rows that are not what was stored."),
 		Refused:  m.counter("store_overquota_total", "Additions that were refused since an account had no room for them."),
 		Seconds:  seconds,
 	}

@@ -228,6 +228,9 @@ func wrap(err error) error {
 	if full {
 		return fmt.Errorf("%w: sqlite: %w", mailstore.ErrFull, err)
 	}
+	if e.Code == sqlite3.ErrCorrupt || e.Code == sqlite3.ErrNotADB {
+		return fmt.Errorf("%w: sqlite: %w", mailstore.ErrDamaged, err)
+	}
 	if e.SystemErrno != 0 {
 		return fmt.Errorf("sqlite: %w (%w)", err, e.SystemErrno)
 	}
