@@ -60,6 +60,7 @@ func (w *BodyWriter) Write(p []byte) (int, error) {
 		_, w.err = w.file.Write(p)
 	}
 	if w.err != nil {
+		w.s.wantSpace(w.err)
 		w.err = fmt.Errorf("write a body: %w", w.err)
 		return 0, w.err
 	}

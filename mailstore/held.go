@@ -153,11 +153,13 @@ func (tx *Tx) Undelete(a AccountID, id HeldID) (mailbox string, uids []UID, err 
 
 // Times and sizes of letting go of what was held long enough.
 const (
-	reapPause = 10 * time.Minute // between looks
-	reapRows  = 16               // in one Update
+	reapPause   = 10 * time.Minute // between looks
+	reapRows    = 16               // in one Update
+	reclaimStep = 64 << 20         // octets let go of when something found no space
 )
 
-// reap lets go of what was held long enough, until the store is closed.
+// reap lets go of what was held long enough, and of the oldest sooner when there
+// is no space for something new, until the store is closed.
 func (s *Store) reap() {
 	defer s.tasks.Done()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -165,16 +167,33 @@ func (s *Store) reap() {
 	timer := s.clock.NewTimer(0)
 	defer timer.Stop()
 	for {
+		var err error
 		select {
 		case <-s.stop:
 			return
 		case <-timer.Chan():
+			_, err = s.letGo(ctx, 0, s.clock.Now().Add(-s.keep))
+			timer.Reset(reapPause)
+		case <-s.short:
+			var freed int64
+			if freed, err = s.Reclaim(ctx, reclaimStep); freed > 0 {
+				s.log.Warn("expunged messages were let go of before their time, for want of space", "octets", freed)
+			}
 		}
-		_, err := s.letGo(ctx, 0, s.clock.Now().Add(-s.keep))
 		if err != nil && !errors.Is(err, ErrClosed) && !errors.Is(err, ErrFailed) {
 			s.log.Warn("let go of expunged messages", "error", err)
 		}
-		timer.Reset(reapPause)
+	}
+}
+
+// wantSpace notes that something found no space.
+func (s *Store) wantSpace(err error) {
+	if !errors.Is(err, ErrFull) {
+		return
+	}
+	select {
+	case s.short <- struct{}{}:
+	default: // it is known
 	}
 }
 

@@ -107,53 +107,61 @@ func TestInboxRemembered(t *testing.T) {
 	f.must(f.store.Close())
 }
 
+// heldStore is a store that holds n expunged messages, and a function that counts
+// those that are left. It must be called within the bubble.
+func heldStore(t *testing.T, engine mailstore.Engine, keep time.Duration, n int) (*mailstore.Store, func() int) {
+	s, err := mailstore.Open(t.Context(), engine, mailstore.Options{Keep: keep})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	body, err := s.NewBody().Commit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer body.Release()
+	var account mailstore.AccountID
+	err = s.Update(t.Context(), func(tx *mailstore.Tx) error {
+		if account, err = tx.CreateAccount(mailstore.Account{Address: "bob@example.org"}); err != nil {
+			return err
+		}
+		box, err := tx.CreateMailbox(account, "INBOX", "")
+		for range n {
+			var uid mailstore.UID
+			if uid, err = tx.Append(box.ID, mailstore.NewMessage{Body: body}); err != nil {
+				return err
+			}
+			if _, err = tx.Expunge(box.ID, []mailstore.UID{uid}); err != nil {
+				return err
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, func() (left int) {
+		err := s.View(t.Context(), func(v *mailstore.View) error {
+			list, err := v.Held(account)
+			left = len(list)
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		return left
+	}
+}
+
 // What was expunged is let go of when its time is over, not before.
 func TestHeldForAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const keep = 14 * 24 * time.Hour
-		s, err := mailstore.Open(t.Context(), storetest.NewEngine(), mailstore.Options{Keep: keep})
-		if err != nil {
-			t.Fatal(err)
-		}
-		var account mailstore.AccountID
-		held := func() (n int) {
-			err := s.View(t.Context(), func(v *mailstore.View) error {
-				list, err := v.Held(account)
-				n = len(list)
-				return err
-			})
-			if err != nil {
-				t.Error(err)
-			}
-			return n
-		}
-		w := s.NewBody()
-		body, err := w.Commit()
-		if err != nil {
-			t.Fatal(err)
-		}
-		err = s.Update(t.Context(), func(tx *mailstore.Tx) error {
-			if account, err = tx.CreateAccount(mailstore.Account{Address: "bob@example.org"}); err != nil {
-				return err
-			}
-			box, err := tx.CreateMailbox(account, "INBOX", "")
-			if err != nil {
-				return err
-			}
-			for range 40 { // more than go in one Update
-				uid, err := tx.Append(box.ID, mailstore.NewMessage{Body: body})
-				if err != nil {
-					return err
-				}
-				if _, err := tx.Expunge(box.ID, []mailstore.UID{uid}); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		_, held := heldStore(t, storetest.NewEngine(), keep, 40) // more than go in one Update
 		<-time.After(keep - time.Second)
 		if n := held(); n != 40 {
 			t.Errorf("%d are held before their time is over", n)
@@ -162,9 +170,28 @@ func TestHeldForAWhile(t *testing.T) {
 		if n := held(); n != 0 {
 			t.Errorf("%d are held after their time", n)
 		}
-		body.Release()
-		if err := s.Close(); err != nil {
-			t.Error(err)
+	})
+}
+
+// The oldest of what is held goes when something new finds no space.
+func TestHeldGivesWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		engine := storetest.NewEngine()
+		s, held := heldStore(t, engine, time.Hour, 3)
+		engine.SetFault(func(op string) error {
+			if op == storetest.OpCommit {
+				engine.SetFault(nil)
+				return mailstore.ErrFull
+			}
+			return nil
+		})
+		err := s.Update(t.Context(), func(tx *mailstore.Tx) error { return tx.PutSetting("a", []byte("b")) })
+		if !errors.Is(err, mailstore.ErrFull) {
+			t.Errorf("error %v, want ErrFull", err)
+		}
+		synctest.Wait()
+		if n := held(); n != 0 {
+			t.Errorf("%d are still held", n)
 		}
 	})
 }

@@ -68,9 +68,10 @@ type Store struct {
 	stop    chan struct{} // closed by Close: nothing more is let in
 	stopped chan struct{} // closed when the writer has ended
 	failed  chan struct{}
+	short   chan struct{} // gets a value when something found no space; its capacity is 1
 	closing sync.Once
 	failing sync.Once
-	tasks   sync.WaitGroup // the janitor
+	tasks   sync.WaitGroup // the janitor and what lets go of expunged messages
 	views   gate
 
 	state      writerState
@@ -103,6 +104,7 @@ func Open(ctx context.Context, engine Engine, o Options) (*Store, error) {
 		stop:    make(chan struct{}),
 		stopped: make(chan struct{}),
 		failed:  make(chan struct{}),
+		short:   make(chan struct{}, 1),
 	}
 	s.state.boxes = make(map[MailboxID]*MailboxRow)
 	s.state.inboxes = make(map[AccountID]MailboxID)
@@ -111,13 +113,9 @@ func Open(ctx context.Context, engine Engine, o Options) (*Store, error) {
 	s.watch.init()
 	s.janitor.init()
 	go s.writeLoop()
-	s.tasks.Add(1)
+	s.tasks.Add(2)
 	go s.clean()
-	s.watchShortage()
-	if s.keep > 0 {
-		s.tasks.Add(1)
-		go s.reap()
-	}
+	go s.reap()
 	return s, nil
 }
 

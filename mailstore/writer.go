@@ -352,6 +352,7 @@ func (st *writerState) finish(b *batch) {
 		if err != nil && w.err == nil && !w.panicked {
 			w.err = err
 		}
+		s.wantSpace(w.err)
 		close(w.done)
 	}
 }

@@ -65,21 +65,22 @@ type cli struct {
 	Config string      `help:"Configuration file; default: ./config.toml, then /etc/postrider/config.toml." placeholder:"FILE" env:"POSTRIDER_CONFIG"`
 	Number versionFlag `name:"version" hidden:"" help:"Print the version."`
 
-	Serve   serveCmd   `cmd:"" help:"Run what the configuration enables until SIGTERM or SIGINT; SIGHUP reloads certificates, limits and log level."`
-	Init    initCmd    `cmd:"" help:"Set up the data directory; safe to repeat."`
-	Domain  domainCmd  `cmd:"" help:"Domains that we accept mail for."`
-	User    userCmd    `cmd:"" help:"Accounts."`
-	Quota   quotaCmd   `cmd:"" help:"How much accounts may hold."`
-	Alias   aliasCmd   `cmd:"" help:"Addresses that stand for others."`
-	Queue   queueCmd   `cmd:"" help:"Mail that waits for delivery to other servers."`
-	Import  importCmd  `cmd:"" help:"Bring mail into an account: from mbox files, a Maildir, or another server by IMAP."`
-	Export  exportCmd  `cmd:"" help:"Write an account's mail to mbox files or a Maildir."`
-	Send    sendCmd    `cmd:"" passthrough:"" help:"Send a message from standard input, like sendmail (-t, -f, -i)."`
-	DNS     dnsCmd     `cmd:"" name:"dns" help:"Ask the domain name system."`
-	Check   checkCmd   `cmd:"" help:"Explain a verdict."`
-	Lab     labCmd     `cmd:"" help:"Two mail servers and their DNS on loopback, to watch a letter travel."`
-	Reindex reindexCmd `cmd:"" help:"Make the index for IMAP's SEARCH anew."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Serve    serveCmd    `cmd:"" help:"Run what the configuration enables until SIGTERM or SIGINT; SIGHUP reloads certificates, limits and log level."`
+	Init     initCmd     `cmd:"" help:"Set up the data directory; safe to repeat."`
+	Domain   domainCmd   `cmd:"" help:"Domains that we accept mail for."`
+	User     userCmd     `cmd:"" help:"Accounts."`
+	Quota    quotaCmd    `cmd:"" help:"How much accounts may hold."`
+	Alias    aliasCmd    `cmd:"" help:"Addresses that stand for others."`
+	Undelete undeleteCmd `cmd:"" help:"Bring expunged messages back into their mailboxes."`
+	Queue    queueCmd    `cmd:"" help:"Mail that waits for delivery to other servers."`
+	Import   importCmd   `cmd:"" help:"Bring mail into an account: from mbox files, a Maildir, or another server by IMAP."`
+	Export   exportCmd   `cmd:"" help:"Write an account's mail to mbox files or a Maildir."`
+	Send     sendCmd     `cmd:"" passthrough:"" help:"Send a message from standard input, like sendmail (-t, -f, -i)."`
+	DNS      dnsCmd      `cmd:"" name:"dns" help:"Ask the domain name system."`
+	Check    checkCmd    `cmd:"" help:"Explain a verdict."`
+	Lab      labCmd      `cmd:"" help:"Two mail servers and their DNS on loopback, to watch a letter travel."`
+	Reindex  reindexCmd  `cmd:"" help:"Make the index for IMAP's SEARCH anew."`
+	Version  versionCmd  `cmd:"" help:"Print the version."`
 
 	Trace   notBuiltCmd `cmd:"" hidden:"" passthrough:""`
 	Backup  notBuiltCmd `cmd:"" hidden:"" passthrough:""`

@@ -54,8 +54,6 @@
 // it is given back step by step for flags, moves, deletions and checkpoints; when
 // there is space for it, it is made whole and mail is taken again. Mail that goes
 // into the database is also taken while that has pages that deleting left unused.
-// What is refused makes the store let go of expunged messages that could still
-// be brought back, the oldest first. The database file itself never shrinks.
 //
 // # Schema, version 2
 //

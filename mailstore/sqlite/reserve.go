@@ -40,12 +40,10 @@ type reserve struct {
 	// statfs gives the octets that are free for us.
 	statfs func() (int64, error)
 
-	low atomic.Bool
-	// short is called when an addition was refused.
-	short atomic.Pointer[func()]
-	mu    sync.Mutex
-	f     *os.File
-	held  int64 // of size
+	low  atomic.Bool
+	mu   sync.Mutex
+	f    *os.File
+	held int64 // of size
 }
 
 // openReserve finds the reserve of a data directory, and makes it whole where it
@@ -162,27 +160,17 @@ func (r *reserve) admit() error {
 	if !r.low.Load() {
 		return nil
 	}
-	return r.refuse()
-}
-
-// refuse refuses an addition.
-func (r *reserve) refuse() error {
-	if fn := r.short.Load(); fn != nil {
-		(*fn)()
-	}
 	return fmt.Errorf("%w: what is left is kept for deleting", mailstore.ErrFull)
 }
 
 // Low tells whether the disk is nearly full, so that what adds is refused.
 func (e *Engine) Low() bool { return e.reserve.low.Load() }
 
-// OnShortage has fn called whenever something was refused for want of space.
-func (e *Engine) OnShortage(fn func()) { e.reserve.short.Store(&fn) }
-
 // Space is ErrFull while additions are refused, unless the database has pages
 // that deleting has left unused.
 func (w *writer) Space() error {
-	if !w.e.Low() {
+	err := w.e.reserve.admit()
+	if err == nil {
 		return nil
 	}
 	var unused int64
@@ -192,5 +180,5 @@ func (w *writer) Space() error {
 	if unused-int64(w.pages) > w.e.reserve.size/2/4096 {
 		return nil
 	}
-	return w.e.reserve.refuse()
+	return err
 }
