@@ -46,8 +46,19 @@ type converter struct {
 	err    error
 }
 
-func newConverter(r io.Reader, e ending, q quoting) *converter {
-	return &converter{br: bufio.NewReaderSize(r, 32<<10), ends: e, quotes: q}
+// newConverter reads r, which has about size octets; -1 = nobody knows.
+func newConverter(r io.Reader, size int64, e ending, q quoting) *converter {
+	return &converter{br: bufio.NewReaderSize(r, bufferFor(size)), ends: e, quotes: q}
+}
+
+// bufferFor is the size of a buffer for so many octets: most messages are small,
+// and each gets a few buffers.
+func bufferFor(size int64) int {
+	const most = 32 << 10
+	if size < 0 || size > most {
+		return most
+	}
+	return max(int(size), 512)
 }
 
 func (c *converter) Read(p []byte) (int, error) {
@@ -142,9 +153,9 @@ type facts struct {
 }
 
 // examine reads a message once.
-func examine(r io.Reader) (facts, error) {
+func examine(c content) (facts, error) {
 	f := facts{clean: true, headEnd: -1}
-	br := bufio.NewReaderSize(r, 32<<10)
+	br := bufio.NewReaderSize(io.NewSectionReader(c, 0, c.Size()), bufferFor(c.Size()))
 	var last byte
 	inside := false
 	start := int64(0) // of the line in hand

@@ -240,7 +240,7 @@ func (m *maildir) message(file maildirFile, letters map[int]string, more map[str
 		return struct {
 			io.Reader
 			io.Closer
-		}{newConverter(file, ends, noQuotes), file}, nil
+		}{newConverter(file, fi.Size(), ends, noQuotes), file}, nil
 	}
 	return v.Take(msg)
 }

@@ -344,7 +344,7 @@ func (msg *mboxMessage) open(r io.ReaderAt) io.Reader {
 	return newConverter(io.MultiReader(
 		io.NewSectionReader(r, msg.from, cut-msg.from),
 		io.NewSectionReader(r, msg.resume, end-msg.resume),
-	), ends, msg.dialect.unquote())
+	), end-msg.from, ends, msg.dialect.unquote())
 }
 
 func (msg *mboxMessage) String() string {

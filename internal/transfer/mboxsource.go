@@ -149,12 +149,17 @@ const maxHeld = 1 << 20
 func takeMbox(file io.ReaderAt, f Folder, m *mboxMessage, copies map[Mark]uint32, v Visitor) error {
 	h := sha256.New()
 	var held bytes.Buffer
-	from := m.open(file)
+	var size int64
+	var err error
 	small := m.next-m.start <= maxHeld
 	if small {
-		from = io.TeeReader(from, &held)
+		held.Grow(int(m.next-m.start) + bytes.MinRead)
+		if size, err = held.ReadFrom(m.open(file)); err == nil {
+			h.Write(held.Bytes())
+		}
+	} else {
+		size, err = io.Copy(h, m.open(file))
 	}
-	size, err := io.Copy(h, from)
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ type content interface {
 // writeMbox writes one message. errDialect says that the dialect can not
 // express it; nothing was written then.
 func writeMbox(w io.Writer, d Dialect, c content, f mailstore.Flags, internal time.Time) error {
-	x, err := examine(io.NewSectionReader(c, 0, c.Size()))
+	x, err := examine(c)
 	if err != nil {
 		return err
 	}
@@ -34,7 +34,7 @@ func writeMbox(w io.Writer, d Dialect, c content, f mailstore.Flags, internal ti
 		ends = keepEnds
 	}
 	part := func(from, to int64) io.Reader {
-		return newConverter(io.NewSectionReader(c, from, to-from), ends, d.quote())
+		return newConverter(io.NewSectionReader(c, from, to-from), to-from, ends, d.quote())
 	}
 	length := int64(-1)
 	if d.sized() && x.headEnd < x.size {

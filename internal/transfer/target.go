@@ -211,7 +211,7 @@ func (t *maildirTarget) Begin(name string) error {
 }
 
 func (t *maildirTarget) Add(h messageHead, c content) error {
-	x, err := examine(io.NewSectionReader(c, 0, c.Size()))
+	x, err := examine(c)
 	if err != nil {
 		return err
 	}
@@ -226,7 +226,7 @@ func (t *maildirTarget) Add(h messageHead, c content) error {
 		return err
 	}
 	t.unsaved = append(t.unsaved, file)
-	size, err := io.Copy(file, newConverter(io.NewSectionReader(c, 0, c.Size()), ends, noQuotes))
+	size, err := io.Copy(file, newConverter(io.NewSectionReader(c, 0, c.Size()), c.Size(), ends, noQuotes))
 	if err != nil {
 		return err
 	}
