@@ -258,6 +258,16 @@ func TestImportServers(t *testing.T) {
 		t.Errorf("on loopback: %q", out)
 	}
 	sameFiles(t, want, to.exported("alice@"+hostname))
+
+	// Asked for on a terminal, where it is not shown.
+	p := onTerminal(t, nil, to.bin, "--config", to.configFile(), "import", "imap://bob@127.0.0.1:"+from.port("imap"), "--to", "alice@"+hostname)
+	p.sees("Password for ")
+	p.types(password + "\n")
+	p.sees("imported 0 messages")
+	p.ends()
+	if strings.Contains(p.seen.String(), password) {
+		t.Error("the password is on the screen")
+	}
 }
 
 // TestMovingRights: files are read and made with the rights of the command.

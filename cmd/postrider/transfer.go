@@ -133,18 +133,33 @@ func (c *importCmd) password(e *env) (string, error) {
 	if !ok || !isTerminal(tty) {
 		return "", usageError{fmt.Errorf("the IMAP server needs a password: --password-stdin, or the environment variable %s", importPasswordVar)}
 	}
-	fmt.Fprintf(e.stderr, "Password for %s: ", c.Source)
-	show, err := hideInput(tty)
+	return askPassword(e, tty, c.Source)
+}
+
+// askPassword asks on a terminal, which shows nothing of the answer.
+func askPassword(e *env, tty *os.File, source string) (string, error) {
+	show, err := hideInput(tty) // before anybody types
 	if err != nil {
 		return "", err
 	}
 	defer show()
-	line, err := bufio.NewReader(io.LimitReader(tty, maxPasswordLine)).ReadString('\n')
-	fmt.Fprintln(e.stderr)
-	if err != nil {
-		return "", err
+	fmt.Fprintf(e.stderr, "Password for %s: ", source)
+	defer fmt.Fprintln(e.stderr)
+	type answer struct {
+		line string
+		err  error
 	}
-	return strings.TrimRight(line, "\r\n"), nil
+	typed := make(chan answer, 1)
+	go func() { // after Control-C it waits for a line until the process ends, which is soon
+		line, err := bufio.NewReader(io.LimitReader(tty, maxPasswordLine)).ReadString('\n')
+		typed <- answer{line, err}
+	}()
+	select {
+	case a := <-typed:
+		return strings.TrimRight(a.line, "\r\n"), a.err
+	case <-e.ctx.Done():
+		return "", errors.New("interrupted")
+	}
 }
 
 type exportCmd struct {
