@@ -52,6 +52,7 @@ func (e *extractor) read(r io.ReaderAt, size int64, body bool, out sink) error {
 	e.out, e.left, e.heads, e.names = out, MaxText, maxEmbedded, maxNames
 	if e.raw == nil {
 		e.raw = make([]byte, textChunk)
+		e.fold.recent = new([recentRunes]foldedRune)
 	}
 	if body {
 		e.x = message.Parse(r, size)

@@ -16,8 +16,8 @@ import (
 // one space (so that a text is found across the ends of its lines), and an
 // octet that is not UTF-8 counts as Windows-1252.
 func Fold(s string) string {
-	out, _ := appendFold(make([]byte, 0, len(s)+8), []byte(s), false)
-	return string(out)
+	var f folder
+	return string(f.append(make([]byte, 0, len(s)+8), []byte(s), true))
 }
 
 // FoldFuzzy is Fold without the diacritics, for SEARCH=FUZZY (RFC 6203).
@@ -32,9 +32,9 @@ func FoldFuzzy(s string) string {
 	return string(out)
 }
 
-// appendFold folds src behind dst. space tells whether what stands before ended
-// in a space, and then whether the result does.
-func appendFold(dst, src []byte, space bool) ([]byte, bool) {
+// whole folds complete characters behind dst.
+func (f *folder) whole(dst, src []byte) []byte {
+	space := f.space
 	for i := 0; i < len(src); {
 		if c := src[i]; c < utf8.RuneSelf {
 			i++
@@ -51,9 +51,10 @@ func appendFold(dst, src []byte, space bool) ([]byte, bool) {
 			r = charmap.Windows1252.DecodeByte(src[i])
 		}
 		i += n
-		dst, space = appendFoldRune(dst, r, space)
+		dst, space = appendFolded(dst, f.rune(r), space)
 	}
-	return dst, space
+	f.space = space
+	return dst
 }
 
 // asciiFold is the folding of one ASCII character.
@@ -78,15 +79,28 @@ var commonFold = func() (table [commonRunes]string) {
 	return table
 }()
 
-func appendFoldRune(dst []byte, r rune, space bool) ([]byte, bool) {
-	var room [64]byte
-	folded := room[:0]
+// rune is the folding of one character beyond ASCII.
+func (f *folder) rune(r rune) string {
 	if r < commonRunes {
-		folded = append(folded, commonFold[r]...)
-	} else {
-		folded = slowFoldRune(folded, r)
+		return commonFold[r]
 	}
-	for _, c := range folded { // a decomposition may have spaces in it
+	if f.recent == nil {
+		return string(slowFoldRune(nil, r))
+	}
+	known := &f.recent[r%recentRunes]
+	if known.r != r {
+		*known = foldedRune{r, string(slowFoldRune(nil, r))}
+	}
+	return known.folded
+}
+
+// appendFolded appends a folding in which there may be spaces.
+func appendFolded(dst []byte, folded string, space bool) ([]byte, bool) {
+	if folded[0] != ' ' && (len(folded) == 1 || folded[len(folded)-1] >= utf8.RuneSelf && len(folded) <= utf8.UTFMax) {
+		return append(dst, folded...), false
+	}
+	for i := range len(folded) {
+		c := folded[i]
 		if c == ' ' && space {
 			continue
 		}
@@ -116,8 +130,17 @@ func slowFoldRune(dst []byte, r rune) []byte {
 
 // folder folds a text that comes in pieces.
 type folder struct {
-	space bool
-	held  []byte // octets of a character that is not complete
+	space  bool                     // what was folded ends in one
+	held   []byte                   // octets of a character that is not complete
+	recent *[recentRunes]foldedRune // nil for texts that are not worth it
+}
+
+// recentRunes is of how many characters a folder remembers the folding.
+const recentRunes = 512
+
+type foldedRune struct {
+	r      rune
+	folded string
 }
 
 func (f *folder) reset() { f.space, f.held = false, f.held[:0] }
@@ -135,7 +158,7 @@ func (f *folder) append(dst, src []byte, last bool) []byte {
 		if last && len(src) == 0 {
 			whole = len(f.held)
 		}
-		dst, f.space = appendFold(dst, f.held[:whole], f.space)
+		dst = f.whole(dst, f.held[:whole])
 		f.held = append(f.held[:0], f.held[whole:]...)
 		if len(f.held) > 0 {
 			return f.append(dst, src, last)
@@ -145,7 +168,7 @@ func (f *folder) append(dst, src []byte, last bool) []byte {
 	if !last {
 		whole = completeRunes(src)
 	}
-	dst, f.space = appendFold(dst, src[:whole], f.space)
+	dst = f.whole(dst, src[:whole])
 	f.held = append(f.held, src[whole:]...)
 	return dst
 }

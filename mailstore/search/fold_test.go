@@ -38,6 +38,9 @@ func TestFold(t *testing.T) {
 // difference, whatever the character.
 func TestFoldEveryRune(t *testing.T) {
 	for r := rune(0); r <= unicode.MaxRune; r++ {
+		if r == 0x30000 {
+			r = 0xe0000 // there is nothing between
+		}
 		s := string(r)
 		folded := Fold(s)
 		if again := Fold(folded); again != folded {

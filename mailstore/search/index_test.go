@@ -189,8 +189,11 @@ func (w *world) actions(t *rapid.T, letters *[]*letter) map[string]func(*rapid.T
 	}
 	return map[string]func(*rapid.T){
 		"": func(t *rapid.T) {
+			if rapid.IntRange(0, 2).Draw(t, "look") > 0 {
+				return
+			}
 			var keys []Key
-			for range 5 {
+			for range 4 {
 				field, name, text := drawKey(t, *letters)
 				keys = append(keys, NewKey(field, name, text))
 			}

@@ -37,7 +37,7 @@ func OpenDerived(path string, write bool, cache int) (*Derived, error) {
 	}
 	// Nothing here checkpoints but the connection that writes.
 	if write {
-		err = c.script("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 4000")
+		err = c.script("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 33554432")
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), c.close())

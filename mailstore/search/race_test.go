@@ -1,0 +1,6 @@
+//go:build race
+
+package search
+
+// raceDetector makes everything slower.
+const raceDetector = true
