@@ -13,7 +13,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 TORTURE     = POSTRIDER_TORTURE=$(GATE) $(GO) test -timeout 48h -count 1 -v
 export CGO_ENABLED := 1
 
-.PHONY: help build run lab test lint bench fuzz torture install deps clean
+.PHONY: help build run lab test lint bench plot fuzz torture install deps clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -43,8 +43,11 @@ lint: ## gofmt, go vet, staticcheck, and the tests that hold the tree to its des
 	$(GO) run $(STATICCHECK) $(GOFLAGS_) ./...
 	$(GO) test $(GOFLAGS_) ./integration -run '^TestTree'
 
-bench: ## Go benchmarks; BENCH=pattern COUNT=n
+bench: ## Go benchmarks; BENCH=pattern COUNT=n; larger: SCALE=1000000 BIG=10000000
 	$(GO) test $(GOFLAGS_) -p 1 -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) $$($(GO) list $(GOFLAGS_) ./... | grep -v /integration)
+
+plot: ## docs/scaling.svg: what mailboxes of 10,000 to 1,000,000 messages cost
+	PLOT=$(CURDIR)/docs/scaling.svg $(GO) test $(GOFLAGS_) -count 1 -timeout 60m -v -run '^TestPlot$$' ./mailstore/sqlite
 
 fuzz: ## every fuzz target for FUZZTIME each
 	@set -e; for pkg in $$($(GO) list $(GOFLAGS_) ./...); do \
