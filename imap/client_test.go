@@ -288,8 +288,9 @@ func TestDamaged(t *testing.T) {
 	w.deliver("bob", "INBOX", fixture(t, "plain"), mailstore.Flags{}, 1)
 	w.damage(1)
 	w.damage(2)
-	said := w.raw("a LOGIN bob hungry\r\nb SELECT INBOX\r\nc FETCH 1 BODY.PEEK[]\r\nd FETCH 2 BODYSTRUCTURE\r\ne FETCH 1:2 FLAGS\r\ng FETCH 1:* ENVELOPE\r\nf LOGOUT\r\n")
-	for _, want := range []string{"c NO [CORRUPTION]", "d NO [CORRUPTION]", "* 2 FETCH (FLAGS ())", "e OK", "* 3 FETCH (ENVELOPE (", "g NO [CORRUPTION]", "f OK"} {
+	said := w.raw("a LOGIN bob hungry\r\nb SELECT INBOX\r\nc FETCH 1 BODY.PEEK[]\r\nd FETCH 2 BINARY.SIZE[1]\r\ne FETCH 1:2 FLAGS\r\ng FETCH 1:* BINARY.SIZE[1]\r\nh FETCH 1:* (ENVELOPE BODYSTRUCTURE)\r\ni FETCH 2 BODY.PEEK[1]<2.9>\r\nf LOGOUT\r\n")
+	for _, want := range []string{"c NO [CORRUPTION]", "d NO [CORRUPTION]", "* 2 FETCH (FLAGS ())", "e OK", "* 3 FETCH (BINARY.SIZE[1] ", "g NO [CORRUPTION]",
+		"* 2 FETCH (ENVELOPE (", "h OK", "* 2 FETCH (BODY[1]<2> {9}\r\n23456789a)", "f OK"} {
 		if !strings.Contains(said, "\r\n"+want) {
 			t.Errorf("no %q in %q", want, said)
 		}

@@ -34,13 +34,17 @@ func (s *session) Fetch(w *imapserver.FetchWriter, set imap.NumSet, options *ima
 	var damaged error // one such message does not hide the others
 	missing, err := s.each(spans, func(list []numbered) error {
 		told := s.setSeen(list, options)
-		for i := range list {
-			err := s.respond(w, &list[i], options, told[list[i].UID])
-			if isDamage(err) {
-				damaged = err
-			} else if err != nil {
-				return err
+		for len(list) > 0 {
+			records := s.records(list, options)
+			for i, record := range records {
+				err := s.respond(w, &list[i], record, options, told[list[i].UID])
+				if isDamage(err) {
+					damaged = err
+				} else if err != nil {
+					return err
+				}
 			}
+			list = list[len(records):]
 		}
 		return nil
 	})
@@ -132,10 +136,67 @@ type binary struct {
 	skip, size int64
 }
 
+// maxRecords is about how many octets of records one FETCH holds at a time.
+const maxRecords = 128 << 10
+
+// records reads what the store keeps beside the bodies of messages, where that
+// spares parsing them: for the first of list, at least one. nil stands for what
+// is not there or cannot be used, so that the message has to be read.
+func (s *session) records(list []numbered, o *imap.FetchOptions) []*message.Stored {
+	if !o.Envelope && !parses(o) {
+		return make([]*message.Stored, len(list))
+	}
+	records := make([]*message.Stored, 0, len(list))
+	held := 0
+	err := s.srv.o.Store.View(s.ctx, func(v *mailstore.View) error {
+		for i := 0; i < len(list) && held < maxRecords; {
+			j := i + 1
+			for j < len(list) && list[j].seq-list[j-1].seq <= maxGap {
+				j++
+			}
+			err := v.Describe(s.box.id, list[i].UID, list[j-1].UID, func(d *mailstore.Described) bool {
+				for list[len(records)].UID < d.UID {
+					records = append(records, nil) // expunged since its row was read
+				}
+				if m := &list[len(records)]; m.UID == d.UID {
+					records = append(records, usable(m, d))
+					held += len(d.Record.Envelope) + len(d.Record.BodyStructure) + recordOverhead
+				}
+				return len(records) < j && held < maxRecords
+			})
+			if err != nil {
+				return err
+			}
+			i = j
+		}
+		return nil
+	})
+	switch {
+	case err != nil && len(records) == 0:
+		return make([]*message.Stored, 1) // reading the message itself will tell
+	case err == nil && held < maxRecords:
+		return append(records, make([]*message.Stored, len(list)-len(records))...)
+	}
+	return records
+}
+
+// recordOverhead is what a record takes beside its texts, about.
+const recordOverhead = 512
+
+// usable is a copy of a message's record, nil if the prefix makes another
+// message of the body.
+func usable(m *numbered, d *mailstore.Described) *message.Stored {
+	if m.Prefix != "" && !d.Record.Headed {
+		return nil
+	}
+	record := d.Record.Clone()
+	return &record
+}
+
 // respond writes the response for one message.
-func (s *session) respond(w *imapserver.FetchWriter, m *numbered, options *imap.FetchOptions, flags bool) error {
+func (s *session) respond(w *imapserver.FetchWriter, m *numbered, record *message.Stored, options *imap.FetchOptions, flags bool) error {
 	var r response
-	if opens(options) {
+	if !r.recall(record, options) {
 		content, err := s.srv.o.Store.OpenMessage(s.ctx, m.Message)
 		if errors.Is(err, mailstore.ErrNotFound) {
 			return nil // expunged since its row was read
@@ -144,7 +205,7 @@ func (s *session) respond(w *imapserver.FetchWriter, m *numbered, options *imap.
 			return s.fault("open message", err)
 		}
 		defer content.Close()
-		if err := r.prepare(content, options); err != nil {
+		if err := r.prepare(content, int64(len(m.Prefix)), record, options); err != nil {
 			return s.fault("read message", err)
 		}
 	}
@@ -203,10 +264,25 @@ func (s *session) stream(out *imapserver.FetchResponseWriter, r *response, optio
 	return nil
 }
 
-// opens tells whether a FETCH needs the message's octets.
-func opens(o *imap.FetchOptions) bool {
-	return o.Envelope || o.BodyStructure != nil ||
-		len(o.BodySection)+len(o.BinarySection)+len(o.BinarySectionSize) > 0
+// recall takes from a record what the response says, and reports whether that is
+// all. A record that cannot be read is none.
+func (r *response) recall(record *message.Stored, o *imap.FetchOptions) bool {
+	all := len(o.BodySection)+len(o.BinarySection)+len(o.BinarySectionSize) == 0
+	if record == nil {
+		return all && !o.Envelope && o.BodyStructure == nil
+	}
+	var err error
+	if o.Envelope {
+		if r.envelope, err = message.ReadEnvelope(record.Envelope); err != nil {
+			r.envelope, all = nil, false
+		}
+	}
+	if o.BodyStructure != nil {
+		if r.structure, err = message.ReadBodyStructure(record.BodyStructure); err != nil {
+			r.structure, all = nil, false
+		}
+	}
+	return all
 }
 
 // parses tells whether it needs the structure of the body.
@@ -222,19 +298,28 @@ func parses(o *imap.FetchOptions) bool {
 	return false
 }
 
-// prepare finds out all that the response will say.
-func (r *response) prepare(content mailstore.Content, o *imap.FetchOptions) error {
-	var x *message.Index
-	if parses(o) {
-		x = message.Parse(content, content.Size())
-	} else {
-		x = message.ParseTop(content, content.Size())
+// index is the index of a message, from its record where that is enough.
+func index(content mailstore.Content, prefix int64, record *message.Stored, o *imap.FetchOptions) *message.Index {
+	if record != nil {
+		if x, err := record.Index(content, prefix, content.Size()); err == nil {
+			return x
+		}
 	}
+	if parses(o) {
+		return message.Parse(content, content.Size())
+	}
+	return message.ParseTop(content, content.Size())
+}
+
+// prepare finds out all that the response will say and recall has not. The
+// first prefix octets of content are not those of the record.
+func (r *response) prepare(content mailstore.Content, prefix int64, record *message.Stored, o *imap.FetchOptions) error {
+	x := index(content, prefix, record, o)
 	err := x.Err()
-	if err == nil && o.Envelope {
+	if err == nil && o.Envelope && r.envelope == nil {
 		r.envelope, err = x.Envelope()
 	}
-	if err == nil && o.BodyStructure != nil {
+	if err == nil && o.BodyStructure != nil && r.structure == nil {
 		r.structure, err = x.BodyStructure()
 	}
 	for i := 0; err == nil && i < len(o.BodySection); i++ {

@@ -16,10 +16,12 @@ func (s *Stored) AppendBody(dst []byte) []byte {
 	return r.dst
 }
 
-// wireReader reads IMAP values from b and copies some of them to dst.
+// wireReader reads IMAP values from b and copies some of them to dst. After a
+// fault it reads nothing more.
 type wireReader struct {
 	b   []byte
 	dst []byte
+	bad bool
 }
 
 // The values that a body type has before its extension data.

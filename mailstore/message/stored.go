@@ -173,6 +173,13 @@ func ReadStored(b []byte) (Stored, error) {
 	return s, nil
 }
 
+// Clone is a copy that shares nothing with the record.
+func (s *Stored) Clone() Stored {
+	record := s.Append(nil)
+	clone, _ := ReadStored(record) // it was just written
+	return clone
+}
+
 // recordReader reads from the front of b. After a fault it reads zeros.
 type recordReader struct {
 	b   []byte

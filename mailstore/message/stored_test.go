@@ -85,8 +85,12 @@ func checkWire(t tester, s *Stored, x *Index) {
 		if err != nil {
 			t.Fatalf("ENVELOPE %q: %v", s.Envelope, err)
 		}
-		if want := envelopeText(asSent(env)); got != want {
+		want := envelopeText(asSent(env))
+		if got != want {
 			t.Errorf("ENVELOPE\n%s\nwant\n%s", got, want)
+		}
+		if back, err := ReadEnvelope(s.Envelope); err != nil || envelopeText(back) != want {
+			t.Errorf("ReadEnvelope %+v, %v, want %s", back, err, want)
 		}
 		if !s.Sent().Equal(env.Date) || s.Sent().Format(time.RFC3339) != env.Date.Format(time.RFC3339) {
 			t.Errorf("Sent %v, Date %v", s.Sent(), env.Date)
@@ -106,8 +110,12 @@ func checkWire(t tester, s *Stored, x *Index) {
 			t.Fatalf("BODYSTRUCTURE %q: %v", s.BodyStructure, err)
 		}
 		eachEnvelope(bs)
-		if want := structureText(bs); got != want {
+		want := structureText(bs)
+		if got != want {
 			t.Errorf("BODYSTRUCTURE\n%s\nwant\n%s", got, want)
+		}
+		if back, err := ReadBodyStructure(s.BodyStructure); err != nil || structureText(back) != want {
+			t.Errorf("ReadBodyStructure %+v, %v, want %s", back, err, want)
 		}
 		if got, want := string(s.AppendBody([]byte("x"))), "x"+v.plain(); got != want {
 			t.Errorf("BODY %q, want %q", got, want)
@@ -364,6 +372,12 @@ func FuzzReadStored(f *testing.F) {
 		}
 		s.Sent()
 		for range s.References() {
+		}
+		if _, err := ReadEnvelope(s.Envelope); err != nil && !errors.Is(err, ErrRecord) {
+			t.Errorf("ReadEnvelope: %v", err)
+		}
+		if _, err := ReadBodyStructure(s.BodyStructure); err != nil && !errors.Is(err, ErrRecord) {
+			t.Errorf("ReadBodyStructure: %v", err)
 		}
 		if body := s.AppendBody(nil); len(body) > 2*len(s.BodyStructure) {
 			t.Errorf("BODYSTRUCTURE %q, BODY %q", s.BodyStructure, body)
