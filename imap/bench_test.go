@@ -92,3 +92,13 @@ func BenchmarkIdleLatency(b *testing.B) {
 	}
 	b.ReportMetric(float64(waited.Microseconds())/float64(b.N), "µs/announcement")
 }
+
+// BenchmarkStore10k sets a flag of all messages and takes it back.
+func BenchmarkStore10k(b *testing.B) {
+	w := newBench(b, 10000)
+	c := w.client("INBOX")
+	for sign := "+"; b.Loop(); {
+		c.ok("STORE 1:* " + sign + "FLAGS.SILENT (\\Flagged)")
+		sign = map[string]string{"+": "-", "-": "+"}[sign]
+	}
+}

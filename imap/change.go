@@ -122,11 +122,13 @@ func (s *session) Store(w *imapserver.FetchWriter, set imap.NumSet, change *imap
 	uids := b.uidsOf(spans)
 	var now []mailstore.Message
 	var others map[mailstore.UID]bool
+	alone := false
 	err = s.change("store", func(tx *mailstore.Tx) error {
 		c, err := tx.Changes(b.id, b.modseq)
 		if err != nil {
 			return err
 		}
+		alone = c.ModSeq == b.modseq && len(flags.Keywords) == 0 // the poll tells of new keywords
 		others = b.notMine(c)
 		now, _, err = tx.SetFlags(b.id, uids, how, flags, 0)
 		return err
@@ -135,6 +137,12 @@ func (s *session) Store(w *imapserver.FetchWriter, set imap.NumSet, change *imap
 		return err
 	}
 	for _, m := range now {
+		if alone {
+			// Nothing happened that the client does not know of, so that it is up
+			// to date again: the next poll has nothing to look for.
+			b.modseq = max(b.modseq, m.ModSeq)
+			continue
+		}
 		// A silent STORE says nothing of what another session changed before,
 		// so that the next poll has to.
 		if !change.Silent || !others[m.UID] {
