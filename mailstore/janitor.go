@@ -12,10 +12,12 @@ import (
 // no Body holds it and, looked up after that, no committed row names it; a name
 // is never used twice, so neither can change back.
 type janitor struct {
+	work    sync.Mutex // held while a file is judged, and removed
 	mu      sync.Mutex
 	wake    *sync.Cond
 	held    map[string]bool // files of Bodies in use and in the making
 	pending []string
+	paused  int // Holds: no file is removed
 	closed  bool
 }
 
@@ -53,6 +55,27 @@ func (j *janitor) add(files ...string) {
 	j.wake.Signal()
 }
 
+// pause lets no file be removed (1), or lets it again (-1). It waits for one that
+// is being removed.
+func (j *janitor) pause(n int) {
+	j.work.Lock()
+	defer j.work.Unlock()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.paused += n
+	j.wake.Broadcast()
+}
+
+// later puts a file off while nothing may be removed.
+func (j *janitor) later(file string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.paused > 0 {
+		j.pending = append(j.pending, file)
+	}
+	return j.paused > 0
+}
+
 // close ends the janitor after what is pending.
 func (j *janitor) close() {
 	j.mu.Lock()
@@ -65,7 +88,7 @@ func (j *janitor) close() {
 func (j *janitor) next() (string, bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for len(j.pending) == 0 {
+	for len(j.pending) == 0 || j.paused > 0 {
 		if j.closed {
 			return "", false
 		}
@@ -136,6 +159,11 @@ func (s *Store) sweep() {
 // cleanFile removes a file that nothing refers to, and tells whether it did.
 // An error leaves it to the next start.
 func (s *Store) cleanFile(file string) bool {
+	s.janitor.work.Lock()
+	defer s.janitor.work.Unlock()
+	if s.janitor.later(file) {
+		return false
+	}
 	select {
 	case <-s.failed: // what is committed is not known any more
 		return false

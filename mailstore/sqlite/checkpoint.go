@@ -22,6 +22,10 @@ type checkpointer struct {
 	done sync.WaitGroup
 	most int64 // maxLogPages
 
+	mu     sync.Mutex // held by a checkpoint
+	holds  int
+	gaveUp int // times that holds were given up for want of space
+
 	every int // checkpointPages; this and pages belong to the writer
 	pages int // written since the last wake, by estimate
 }
@@ -68,21 +72,56 @@ func (k *checkpointer) close() error {
 func (k *checkpointer) loop() {
 	defer k.done.Done()
 	for range k.kick {
-		length, err := k.checkpoint()
-		most := k.most
-		if k.e.reserve.low.Load() {
-			most = min(most, 4*lowPages)
-		}
-		if err == nil && length > most {
-			// Most of the log is moved; the rest is short. With the writer
-			// stopped all of it can be, and its next commit starts the log anew.
-			err = k.finish(length > 2*most)
-		}
-		if err != nil {
+		if err := k.move(); err != nil {
 			// The log keeps what was not moved; the next one tries again.
 			k.e.log.Warn("move the write-ahead log into the database", "error", err)
 		}
 	}
+}
+
+// move makes the log short, unless it is held and there is space for more of it.
+func (k *checkpointer) move() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.holds > 0 {
+		if !k.e.reserve.low.Load() {
+			return nil
+		}
+		k.gaveUp++
+	}
+	length, err := k.checkpoint()
+	most := k.most
+	if k.e.reserve.low.Load() {
+		most = min(most, 4*lowPages)
+	}
+	if err == nil && length > most {
+		// Most of the log is moved; the rest is short. With the writer
+		// stopped all of it can be, and its next commit starts the log anew.
+		err = k.finish(length > 2*most)
+	}
+	return err
+}
+
+// Hold lets nothing be moved from the log into the database: the database file
+// stays as it is, and the log only grows, or begins once again if all of it was
+// moved before. A disk that gets full ends it; low tells that it did.
+func (e *Engine) Hold() (release func(), low func() bool) {
+	k := e.check
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.holds++
+	before := k.gaveUp
+	release = func() {
+		k.mu.Lock()
+		k.holds--
+		k.mu.Unlock()
+	}
+	low = func() bool {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		return k.gaveUp != before
+	}
+	return release, low
 }
 
 // finish moves the whole log with the writer stopped and, where alone is true,

@@ -1,0 +1,323 @@
+package mailstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// eachMailbox calls fn for each mailbox of each account.
+func (v *verifier) eachMailbox(fn func(*Account, *MailboxRow)) {
+	accounts, err := collect(v.r.Accounts)
+	v.trouble("database", "the list of accounts", err)
+	for i := range accounts {
+		boxes, err := collect(func(fn func(MailboxRow) bool) error { return v.r.Mailboxes(accounts[i].ID, fn) })
+		v.trouble("database", "the mailboxes of "+accounts[i].Address, err)
+		for j := range boxes {
+			fn(&accounts[i], &boxes[j])
+		}
+	}
+}
+
+// accounts checks mailboxes, their messages, and what accounts use.
+func (v *verifier) accounts(ctx context.Context) {
+	valid := make(map[uint32]string)
+	found := make(map[AccountID]Usage)
+	v.eachMailbox(func(a *Account, m *MailboxRow) {
+		if ctx.Err() != nil {
+			return
+		}
+		v.above(accountIDs, int64(a.ID))
+		v.above(mailboxIDs, int64(m.ID))
+		where := a.Address + " " + m.Name
+		if other := valid[m.UIDValidity]; other != "" {
+			v.report(Finding{Kind: "mailbox", Account: a.Address, Mailbox: m.Name, Lost: true,
+				Text: fmt.Sprintf("UIDVALIDITY %d is also that of %s", m.UIDValidity, other)})
+		}
+		valid[m.UIDValidity] = where
+		found[a.ID] = found[a.ID].plus(v.mailbox(a, m))
+	})
+	accounts, err := collect(v.r.Accounts)
+	v.trouble("database", "the list of accounts", err)
+	for _, a := range accounts {
+		used, err := v.r.Usage(a.ID)
+		v.trouble("usage", a.Address, err)
+		if want := found[a.ID]; used != want {
+			delta := Usage{want.Storage - used.Storage, want.Messages - used.Messages}
+			v.report(Finding{Kind: "usage", Account: a.Address, Text: fmt.Sprintf("%s is said to use %+v, and uses %+v", a.Address, used, want),
+				mend: func(tx *Tx) error {
+					if q := &tx.b.s.state.quotas; !q.dirty[a.ID] {
+						delete(q.used, a.ID)
+					}
+					return tx.spend(a.ID, delta)
+				}})
+		}
+	}
+}
+
+// mailbox checks one mailbox and returns what its messages use.
+func (v *verifier) mailbox(a *Account, m *MailboxRow) Usage {
+	c := &boxCheck{v: v, a: a, m: m, want: *m}
+	c.want.Messages, c.want.Unseen, c.want.Size, c.want.Expunges = 0, 0, 0, 0
+	err := v.blocks(m, c.block, c.message)
+	err = errors.Join(err, v.r.Expunges(m.ID, 0, func(e ExpungeRow) bool {
+		c.want.Expunges++
+		if e.ModSeq <= m.Horizon || e.ModSeq > m.ModSeq || e.First > e.Last || e.Last >= m.UIDNext {
+			c.report("mailbox", 0, fmt.Sprintf("bad record of expunges %+v", e), nil)
+		}
+		return true
+	}))
+	if err != nil {
+		v.trouble("mailbox", a.Address+" "+m.Name, err)
+		return Usage{m.Size, int64(m.Messages)} // unknown: as it is said to be
+	}
+	if c.repack {
+		c.report("block", 0, fmt.Sprintf("%d blocks say other things than their messages", c.bad), mendBlocks(m.ID, v.sizes()))
+	}
+	if c.unread {
+		return Usage{m.Size, int64(m.Messages)}
+	}
+	if c.want != *m {
+		c.report("mailbox", 0, fmt.Sprintf("%d messages, %d unseen, %d octets, UIDNEXT %d, mod-sequence %d, %d expunges; should be %d, %d, %d, %d, %d, %d",
+			m.Messages, m.Unseen, m.Size, m.UIDNext, m.ModSeq, m.Expunges,
+			c.want.Messages, c.want.Unseen, c.want.Size, c.want.UIDNext, c.want.ModSeq, c.want.Expunges), mendMailbox(*m, c.want))
+	}
+	return Usage{c.want.Size, int64(c.want.Messages)}
+}
+
+// sizes gives the sizes of bodies, where they have rows.
+func (v *verifier) sizes() func(BodyID) (int64, bool) {
+	return func(id BodyID) (int64, bool) {
+		e := v.table.at(id)
+		return e.size, e.there
+	}
+}
+
+// boxCheck is the check of one mailbox.
+type boxCheck struct {
+	v      *verifier
+	a      *Account
+	m      *MailboxRow
+	want   MailboxRow
+	last   MessageRow
+	bad    int // blocks
+	repack bool
+	unread bool
+	said   int
+}
+
+func (c *boxCheck) report(kind string, uid UID, text string, mend func(*Tx) error) {
+	if c.said++; c.said <= maxFound {
+		c.v.report(Finding{Kind: kind, Account: c.a.Address, Mailbox: c.m.Name, UID: uid, Text: text, mend: mend, Lost: mend == nil})
+	}
+}
+
+// block hears of a block whose row is wrong (nil), or that cannot be read.
+func (c *boxCheck) block(b *BlockRow, err error) {
+	if err != nil {
+		c.unread, c.v.unread = true, true
+		c.report("block", b.First, fmt.Sprintf("%d messages, UID %d to %d, cannot be read: %v", b.Count, b.First, b.Last, err), nil)
+		return
+	}
+	c.bad++
+	c.repack = true
+}
+
+func (c *boxCheck) message(r *MessageRow) {
+	v, m := c.v, c.m
+	v.p.Messages.Add(1)
+	e := v.table.at(r.Body)
+	e.refs++
+	size := r.Size
+	if e.there {
+		if size = e.size + int64(len(r.Prefix)); size != r.Size {
+			c.bad++
+			c.repack = true
+		}
+	}
+	c.want.Messages++
+	c.want.Size += size
+	if r.Flags.System&Seen == 0 {
+		c.want.Unseen++
+	}
+	c.want.UIDNext = max(c.want.UIDNext, r.UID+1)
+	c.want.ModSeq = max(c.want.ModSeq, r.ModSeq, r.Created)
+	if r.UID <= c.last.UID || r.Created < c.last.Created || r.ModSeq < r.Created {
+		c.report("message", r.UID, fmt.Sprintf("it is out of order after UID %d", c.last.UID), nil)
+	}
+	if r.Mailbox != m.ID {
+		c.report("message", r.UID, "it is of another mailbox", nil)
+	}
+	c.last = *r
+}
+
+// blocks calls fn for each message of a mailbox, and wrong for each block that
+// cannot be read, or whose row does not say what is packed in it.
+func (v *verifier) blocks(m *MailboxRow, wrong func(*BlockRow, error), fn func(*MessageRow)) error {
+	var list []*BlockRow
+	err := v.r.Blocks(m.ID, func(b *BlockRow) bool {
+		list = append(list, b)
+		return true
+	})
+	for i, b := range list {
+		o, oerr := open(v.r, b)
+		if oerr != nil {
+			if !errors.Is(oerr, ErrDamaged) {
+				err = errors.Join(err, oerr)
+			}
+			wrong(b, oerr)
+			continue
+		}
+		list[i] = nil
+		top := ModSeq(0)
+		for i := range o.marks.uids {
+			row := o.row(i)
+			top = max(top, row.ModSeq)
+			fn(&row)
+		}
+		again := o.pack(m.ID, b.Stamp)
+		if b.Stamp > m.ModSeq || top > b.Stamp || again.First != b.First || again.Last != b.Last || again.Count != b.Count ||
+			again.Unseen != b.Unseen || again.Size != b.Size {
+			wrong(b, nil)
+		}
+	}
+	return err
+}
+
+// mendMailbox gives a mailbox's row what its messages say, by the differences:
+// they hold also when messages came and went meanwhile.
+func mendMailbox(is, want MailboxRow) func(*Tx) error {
+	return func(tx *Tx) error {
+		if st := &tx.b.s.state; !st.dirty[is.ID] {
+			delete(st.boxes, is.ID) // what was remembered may be older than the damage
+		}
+		box, err := tx.change(is.ID)
+		if err != nil {
+			return err
+		}
+		box.Messages += want.Messages - is.Messages
+		box.Unseen += want.Unseen - is.Unseen
+		box.Size += want.Size - is.Size
+		box.Expunges += want.Expunges - is.Expunges
+		box.UIDNext = max(box.UIDNext, want.UIDNext)
+		box.ModSeq = max(box.ModSeq, want.ModSeq)
+		tx.touch(box.ID, box.Account)
+		return nil
+	}
+}
+
+// mendBlocks packs a mailbox's blocks anew, with the sizes that bodies have.
+func mendBlocks(m MailboxID, size func(BodyID) (int64, bool)) func(*Tx) error {
+	return func(tx *Tx) error {
+		tx.b.s.indexes.drop(m)
+		c, stamp, err := tx.edit(m)
+		if err != nil {
+			return err
+		}
+		for i, b := range c.blocks {
+			o, err := open(tx.r, b)
+			if errors.Is(err, ErrDamaged) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			for j, id := range o.facts.bodies {
+				if n, known := size(id); known {
+					o.facts.sizes[j] = n + int64(len(o.row(j).Prefix))
+				}
+			}
+			c.blocks[i] = o.pack(m, stamp)
+		}
+		_, err = tx.keep(c)
+		return err
+	}
+}
+
+// held counts the references of what is held.
+func (v *verifier) held() {
+	err := v.r.Held(0, func(h *HeldRow) bool {
+		v.above(heldIDs, int64(h.ID))
+		rows, err := Unpack(&h.BlockRow)
+		if err != nil {
+			v.unread = true
+			v.report(Finding{Kind: "held", Text: fmt.Sprintf("%d expunged messages of %q cannot be read: %v", h.Count, h.Name, err), Lost: true})
+			return true
+		}
+		size := int64(0)
+		for i := range rows {
+			v.table.at(rows[i].Body).refs++
+			size += rows[i].Size
+		}
+		_, err = v.r.Account(h.Account)
+		if errors.Is(err, ErrNotFound) {
+			v.report(Finding{Kind: "held", Text: fmt.Sprintf("expunged messages are held of account %d, which is gone", h.Account),
+				mend: func(tx *Tx) error { return tx.release(h) }})
+			return true
+		}
+		v.trouble("held", h.Name, err)
+		if h.Count != len(rows) || h.Size != size {
+			want := *h
+			want.Count, want.Size = len(rows), size
+			v.report(Finding{Kind: "held", Text: fmt.Sprintf("%d expunged messages (%d octets) of %q are said to be %d (%d)", len(rows), size, h.Name, h.Count, h.Size),
+				mend: func(tx *Tx) error {
+					if _, err := tx.r.HeldRow(h.ID); err != nil {
+						return err
+					}
+					return tx.do(func(w Writer) error { return w.PutHeld(&want) })
+				}})
+		}
+		return true
+	})
+	v.trouble("held", "what is held", err)
+}
+
+// queue checks the counts of the queue.
+func (v *verifier) queue() {
+	total := 0
+	items, err := collect(func(fn func(QueueRow) bool) error { return v.r.QueueItems(0, fn) })
+	v.trouble("queue", "the list of the queue", err)
+	for _, q := range items {
+		v.above(queueIDs, int64(q.ID))
+		v.table.at(q.Body).refs++
+		n := 0
+		err := v.r.Recipients(q.ID, func(QueueRecipient) bool {
+			n++
+			return true
+		})
+		v.trouble("queue", q.Envelope, err)
+		total += n
+		if n != q.Left || n == 0 {
+			v.report(Finding{Kind: "queue", Text: fmt.Sprintf("message %s waits for %d recipients, and is said to for %d", q.Envelope, n, q.Left),
+				mend: mendItem(q, n-q.Left)})
+		}
+	}
+	n, err := v.r.Counter(queueCounter)
+	v.trouble("queue", "its length", err)
+	if delta := total - int(n); delta != 0 {
+		v.report(Finding{Kind: "queue", Text: fmt.Sprintf("the length is %d, and should be %d", n, total),
+			mend: func(tx *Tx) error {
+				_, err := tx.write()
+				tx.queued += delta
+				return err
+			}})
+	}
+}
+
+// mendItem corrects how many recipients an item has; one without any goes.
+func mendItem(q QueueRow, delta int) func(*Tx) error {
+	return func(tx *Tx) error {
+		row, err := tx.r.QueueItem(q.ID)
+		if errors.Is(err, ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if row.Left += delta; row.Left > 0 {
+			return tx.do(func(w Writer) error { return w.PutQueueItem(row) })
+		}
+		tx.addRef(row.Body, -1)
+		return tx.do(func(w Writer) error { return w.DeleteQueueItem(q.ID) })
+	}
+}
