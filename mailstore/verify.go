@@ -330,6 +330,7 @@ func (v *verifier) counters() {
 
 // references compares what was found with what is counted.
 func (v *verifier) references() {
+	unsure := 0
 	for page, entries := range v.table {
 		for i := range entries {
 			e, id := &entries[i], page*bodyPage+BodyID(i)
@@ -338,13 +339,16 @@ func (v *verifier) references() {
 			case !e.there:
 				v.lose(id, "its body has no row")
 			case e.refs < 0 && v.unread:
-				v.report(Finding{Kind: "references", Body: id, Lost: true,
-					Text: fmt.Sprintf("body %d: %d more counted than found, perhaps by messages that cannot be read", id, -e.refs)})
+				unsure++
 			default:
 				v.report(Finding{Kind: "references", Body: id, Text: fmt.Sprintf("body %d: %+d references found beyond those counted", id, e.refs),
 					mend: mendReferences(id, int(e.refs))})
 			}
 		}
+	}
+	if unsure > 0 {
+		v.report(Finding{Kind: "references", Lost: true,
+			Text: fmt.Sprintf("%d bodies have more references counted than found, perhaps by what cannot be read; they are kept", unsure)})
 	}
 }
 
@@ -377,7 +381,7 @@ func (v *verifier) name() error {
 	v.r = r
 	named := make(map[BodyID]bool)
 	v.eachMailbox(func(a *Account, m *MailboxRow) {
-		err := v.blocks(m, func(*BlockRow, error) {}, func(row *MessageRow) {
+		_, err := v.blocks(m, func(*BlockRow, error) {}, func(row *MessageRow) {
 			why, bad := v.damaged[row.Body]
 			if !bad {
 				return

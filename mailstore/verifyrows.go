@@ -59,7 +59,8 @@ func (v *verifier) accounts(ctx context.Context) {
 func (v *verifier) mailbox(a *Account, m *MailboxRow) Usage {
 	c := &boxCheck{v: v, a: a, m: m, want: *m}
 	c.want.Messages, c.want.Unseen, c.want.Size, c.want.Expunges = 0, 0, 0, 0
-	err := v.blocks(m, c.block, c.message)
+	stamp, err := v.blocks(m, c.block, c.message)
+	c.want.ModSeq = max(c.want.ModSeq, stamp)
 	err = errors.Join(err, v.r.Expunges(m.ID, 0, func(e ExpungeRow) bool {
 		c.want.Expunges++
 		if e.ModSeq <= m.Horizon || e.ModSeq > m.ModSeq || e.First > e.Last || e.Last >= m.UIDNext {
@@ -71,9 +72,6 @@ func (v *verifier) mailbox(a *Account, m *MailboxRow) Usage {
 		v.trouble("mailbox", a.Address+" "+m.Name, err)
 		return Usage{m.Size, int64(m.Messages)} // unknown: as it is said to be
 	}
-	if c.repack {
-		c.report("block", 0, fmt.Sprintf("%d blocks say other things than their messages", c.bad), mendBlocks(m.ID, v.sizes()))
-	}
 	if c.unread {
 		return Usage{m.Size, int64(m.Messages)}
 	}
@@ -81,6 +79,9 @@ func (v *verifier) mailbox(a *Account, m *MailboxRow) Usage {
 		c.report("mailbox", 0, fmt.Sprintf("%d messages, %d unseen, %d octets, UIDNEXT %d, mod-sequence %d, %d expunges; should be %d, %d, %d, %d, %d, %d",
 			m.Messages, m.Unseen, m.Size, m.UIDNext, m.ModSeq, m.Expunges,
 			c.want.Messages, c.want.Unseen, c.want.Size, c.want.UIDNext, c.want.ModSeq, c.want.Expunges), mendMailbox(*m, c.want))
+	}
+	if c.bad > 0 { // after the mailbox's mod-sequence, which is that of the change
+		c.report("block", 0, fmt.Sprintf("%d blocks or sizes are not those of the messages", c.bad), mendBlocks(m.ID, v.sizes()))
 	}
 	return Usage{c.want.Size, int64(c.want.Messages)}
 }
@@ -100,8 +101,7 @@ type boxCheck struct {
 	m      *MailboxRow
 	want   MailboxRow
 	last   MessageRow
-	bad    int // blocks
-	repack bool
+	bad    int // blocks, and sizes of messages
 	unread bool
 	said   int
 }
@@ -120,7 +120,6 @@ func (c *boxCheck) block(b *BlockRow, err error) {
 		return
 	}
 	c.bad++
-	c.repack = true
 }
 
 func (c *boxCheck) message(r *MessageRow) {
@@ -132,7 +131,6 @@ func (c *boxCheck) message(r *MessageRow) {
 	if e.there {
 		if size = e.size + int64(len(r.Prefix)); size != r.Size {
 			c.bad++
-			c.repack = true
 		}
 	}
 	c.want.Messages++
@@ -152,10 +150,11 @@ func (c *boxCheck) message(r *MessageRow) {
 }
 
 // blocks calls fn for each message of a mailbox, and wrong for each block that
-// cannot be read, or whose row does not say what is packed in it.
-func (v *verifier) blocks(m *MailboxRow, wrong func(*BlockRow, error), fn func(*MessageRow)) error {
+// cannot be read, or whose row does not say what is packed in it. stamp is the
+// highest of the blocks.
+func (v *verifier) blocks(m *MailboxRow, wrong func(*BlockRow, error), fn func(*MessageRow)) (stamp ModSeq, err error) {
 	var list []*BlockRow
-	err := v.r.Blocks(m.ID, func(b *BlockRow) bool {
+	err = v.r.Blocks(m.ID, func(b *BlockRow) bool {
 		list = append(list, b)
 		return true
 	})
@@ -169,6 +168,7 @@ func (v *verifier) blocks(m *MailboxRow, wrong func(*BlockRow, error), fn func(*
 			continue
 		}
 		list[i] = nil
+		stamp = max(stamp, b.Stamp)
 		top := ModSeq(0)
 		for i := range o.marks.uids {
 			row := o.row(i)
@@ -176,12 +176,12 @@ func (v *verifier) blocks(m *MailboxRow, wrong func(*BlockRow, error), fn func(*
 			fn(&row)
 		}
 		again := o.pack(m.ID, b.Stamp)
-		if b.Stamp > m.ModSeq || top > b.Stamp || again.First != b.First || again.Last != b.Last || again.Count != b.Count ||
+		if top > b.Stamp || again.First != b.First || again.Last != b.Last || again.Count != b.Count ||
 			again.Unseen != b.Unseen || again.Size != b.Size {
 			wrong(b, nil)
 		}
 	}
-	return err
+	return stamp, err
 }
 
 // mendMailbox gives a mailbox's row what its messages say, by the differences:

@@ -58,9 +58,14 @@ func printJSON[T any](e *env, rows []T) error {
 	if rows == nil {
 		rows = []T{}
 	}
+	return printValue(e, rows)
+}
+
+// printValue prints JSON.
+func printValue(e *env, v any) error {
 	enc := json.NewEncoder(e.stdout)
 	enc.SetIndent("", "  ")
-	return enc.Encode(rows)
+	return enc.Encode(v)
 }
 
 type jsonFlag struct {

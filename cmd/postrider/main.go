@@ -75,6 +75,7 @@ type cli struct {
 	Queue    queueCmd    `cmd:"" help:"Mail that waits for delivery to other servers."`
 	Import   importCmd   `cmd:"" help:"Bring mail into an account: from mbox files, a Maildir, or another server by IMAP."`
 	Export   exportCmd   `cmd:"" help:"Write an account's mail to mbox files or a Maildir."`
+	Verify   verifyCmd   `cmd:"" help:"Check everything that is stored, and every message against its hash."`
 	Send     sendCmd     `cmd:"" passthrough:"" help:"Send a message from standard input, like sendmail (-t, -f, -i)."`
 	DNS      dnsCmd      `cmd:"" name:"dns" help:"Ask the domain name system."`
 	Check    checkCmd    `cmd:"" help:"Explain a verdict."`
@@ -85,7 +86,6 @@ type cli struct {
 	Trace   notBuiltCmd `cmd:"" hidden:"" passthrough:""`
 	Backup  notBuiltCmd `cmd:"" hidden:"" passthrough:""`
 	Restore notBuiltCmd `cmd:"" hidden:"" passthrough:""`
-	Verify  notBuiltCmd `cmd:"" hidden:"" passthrough:""`
 }
 
 // notBuiltCmd stands for a command of the contract that does not exist yet.

@@ -19,8 +19,9 @@ import (
 // net/rpc serves; errors are for the person who typed the command. A list in a
 // result is never nil: JSON-RPC takes null for a missing result.
 type Admin struct {
-	n    *Node
-	base context.Context // of every command; ends with the node
+	n       *Node
+	base    context.Context // of every command; ends with the node
+	session session
 }
 
 // adminPatience bounds one command.

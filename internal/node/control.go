@@ -43,13 +43,17 @@ type control struct {
 // newControl serves Admin.
 func newControl(n *Node) *control {
 	base, cancel := context.WithCancel(context.Background())
-	server := rpc.NewServer()
-	if err := server.RegisterName("Admin", &Admin{n, base}); err != nil {
-		panic(err) // Admin has no method that can be served
-	}
 	return &control{
-		handle: func(conn net.Conn) { server.ServeCodec(jsonrpc.NewServerCodec(conn)) },
-		input:  maxControlInput, clock: n.options.Clock, cancel: cancel, conns: map[*controlConn]bool{},
+		handle: func(conn net.Conn) {
+			a := &Admin{n: n, base: base}
+			defer a.session.end()
+			server := rpc.NewServer()
+			if err := server.RegisterName("Admin", a); err != nil {
+				panic(err) // Admin has no method that can be served
+			}
+			server.ServeCodec(jsonrpc.NewServerCodec(conn))
+		},
+		input: maxControlInput, clock: n.options.Clock, cancel: cancel, conns: map[*controlConn]bool{},
 	}
 }
 

@@ -271,7 +271,7 @@ func TestCommandAtTheEnd(t *testing.T) {
 // A fault in a command is an error to the one who gave it.
 func TestCommandPanics(t *testing.T) {
 	n := &Node{log: slog.New(slog.DiscardHandler)}
-	a := &Admin{n, context.Background()}
+	a := &Admin{n: n, base: context.Background()}
 	if err := a.DomainList(None{}, new([]string)); err == nil || n.panics.Load() != 1 {
 		t.Errorf("%v, %d panics", err, n.panics.Load())
 	}

@@ -275,7 +275,7 @@ func TestCloseRaces(t *testing.T) {
 	wg.Wait()
 	<-r.done
 	// Whoever still holds the node meets errors, never a panic.
-	a := &Admin{r.Node, context.Background()}
+	a := &Admin{n: r.Node, base: context.Background()}
 	var users []User
 	if err := a.UserList(None{}, &users); err == nil {
 		t.Error("UserList after Close did not fail")
