@@ -178,10 +178,13 @@ func (tx *Tx) describe(a AccountID, id BodyID, body *Body) (ThreadID, error) {
 func (tx *Tx) thread(a AccountID, body BodyID, record []byte) (ThreadID, error) {
 	own := ThreadID(body)
 	s, err := message.ReadStored(record)
-	if err != nil || len(s.MessageID) == 0 {
+	if err != nil {
 		return own, nil
 	}
-	keys := []int64{threadKey(s.MessageID, s.BaseSubject)}
+	var keys []int64
+	if len(s.MessageID) > 0 {
+		keys = append(keys, threadKey(s.MessageID, s.BaseSubject))
+	}
 	for id := range s.References() {
 		if key := threadKey(id, s.BaseSubject); !slices.Contains(keys, key) {
 			keys = append(keys, key)
@@ -203,6 +206,9 @@ func (tx *Tx) thread(a AccountID, body BodyID, record []byte) (ThreadID, error) 
 	if found == 0 {
 		found = own
 	}
+	if len(fresh) == 0 {
+		return found, nil
+	}
 	return found, tx.do(func(w Writer) error {
 		for _, key := range fresh {
 			if err := w.PutThread(a, key, found); err != nil {
@@ -213,9 +219,10 @@ func (tx *Tx) thread(a AccountID, body BodyID, record []byte) (ThreadID, error) 
 	})
 }
 
-// threadKey is what messages of one conversation share; the case of subjects does
-// not count.
+// threadKey is what messages of one conversation share; case and white space of
+// subjects do not count.
 func threadKey(id, subject []byte) int64 {
-	sum := sha256.Sum256(bytes.Join([][]byte{id, bytes.ToLower(subject)}, []byte{0}))
+	subject = bytes.Join(bytes.Fields(bytes.ToLower(subject)), nil)
+	sum := sha256.Sum256(bytes.Join([][]byte{id, subject}, []byte{0}))
 	return int64(binary.BigEndian.Uint64(sum[:]))
 }

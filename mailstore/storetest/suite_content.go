@@ -183,11 +183,12 @@ func (s *suite) threads() {
 	s.append(inbox,
 		letter("plan", "1", ""),
 		letter("Re: Plan", "2", "<1@x>"),
-		letter("other", "3", "<1@x>"),     // another subject
-		letter("Re: plan", "4", "<9@x>"),  // of an unknown message
-		letter("Fwd: plan", "5", "<9@x>"), // that both refer to
-		letter("Re: plan", "0", "<zz@x>"), // known in another account only
-		"Subject: plan\r\n\r\n")           // without any id
+		letter("other", "3", "<1@x>"),                     // another subject
+		letter("Re: plan", "4", "<9@x>"),                  // of an unknown message
+		letter("Fwd: plan", "5", "<9@x>"),                 // that both refer to
+		letter("Re: plan", "0", "<zz@x>"),                 // known in another account only
+		"Subject: plan\r\n\r\n",                           // without any id
+		"Subject: Re:  PLAN\r\nReferences: <2@x>\r\n\r\n") // without an id of its own
 	box := s.create(a, "Box")
 	s.update(func(tx *mailstore.Tx) error {
 		_, _, err := tx.Copy(inbox, []mailstore.UID{2}, box.ID)
@@ -203,11 +204,11 @@ func (s *suite) threads() {
 		}
 		got = append(got, first[m.Thread])
 	}
-	s.equal(got, []int{1, 1, 3, 4, 4, 6, 7, 1})
+	s.equal(got, []int{1, 1, 3, 4, 4, 6, 7, 1, 1})
 	s.reopened()
 	s.append(inbox, letter("plan", "10", "<5@x>"))
 	msgs = s.messages(inbox)
-	s.equal(msgs[7].Thread, msgs[3].Thread)
+	s.equal(msgs[8].Thread, msgs[3].Thread)
 	s.close()
 	s.verify()
 }

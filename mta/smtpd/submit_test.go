@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -32,9 +33,9 @@ func TestHostileAuthors(t *testing.T) {
 		"encoded charset": "=?x?b?" + strings.Repeat("AAAA", 100) + "?= ",
 	} {
 		header := "From: " + strings.Repeat(piece, (maxHeader-100)/len(piece)) + "\r\n\r\n"
-		begin := time.Now()
+		begin := processorTime(t)
 		_, authors, r := (&submission{}).apply([]byte(header))
-		if took := time.Since(begin); took > bound {
+		if took := processorTime(t) - begin; took > bound {
 			t.Errorf("%s: %v", name, took)
 		}
 		if r == nil && len(authors) > maxAuthors {
@@ -53,4 +54,14 @@ func TestAuthorLimit(t *testing.T) {
 	if _, _, r := (&submission{}).apply(fields(maxAuthors + 1)); r == nil || r.Code != 550 {
 		t.Errorf("one more: %v", r)
 	}
+}
+
+// processorTime is what this process has used: other programs do not add to it.
+func processorTime(t testing.TB) time.Duration {
+	t.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
