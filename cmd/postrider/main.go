@@ -76,6 +76,8 @@ type cli struct {
 	Import   importCmd   `cmd:"" help:"Bring mail into an account: from mbox files, a Maildir, or another server by IMAP."`
 	Export   exportCmd   `cmd:"" help:"Write an account's mail to mbox files or a Maildir."`
 	Verify   verifyCmd   `cmd:"" help:"Check everything that is stored, and every message against its hash."`
+	Backup   backupCmd   `cmd:"" help:"Add a restore point to a backup directory, while the server runs or not."`
+	Restore  restoreCmd  `cmd:"" help:"Make a data directory of a backup."`
 	Send     sendCmd     `cmd:"" passthrough:"" help:"Send a message from standard input, like sendmail (-t, -f, -i)."`
 	DNS      dnsCmd      `cmd:"" name:"dns" help:"Ask the domain name system."`
 	Check    checkCmd    `cmd:"" help:"Explain a verdict."`
@@ -83,9 +85,7 @@ type cli struct {
 	Reindex  reindexCmd  `cmd:"" help:"Make the index for IMAP's SEARCH anew."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 
-	Trace   notBuiltCmd `cmd:"" hidden:"" passthrough:""`
-	Backup  notBuiltCmd `cmd:"" hidden:"" passthrough:""`
-	Restore notBuiltCmd `cmd:"" hidden:"" passthrough:""`
+	Trace notBuiltCmd `cmd:"" hidden:"" passthrough:""`
 }
 
 // notBuiltCmd stands for a command of the contract that does not exist yet.

@@ -53,7 +53,7 @@ func TestUsage(t *testing.T) {
 	p := newProgram(t)
 	p.want(exitUsage, "", "frobnicate", "", "frobnicate")
 	for _, args := range [][]string{
-		{"trace", "x"}, {"backup"}, {"restore"}, {"lab", "run", "x"},
+		{"trace", "x"}, {"lab", "run", "x"},
 		{"dns", "records", "x"}, {"dns", "query", "x", "--trace"}, {"dns", "check", "x"}, {"check", "spf"}, {"check", "dkim"}, {"check", "arc"}, {"check", "dmarc"},
 	} {
 		p.want(exitUsage, "", args[0], "", args...)
@@ -69,7 +69,7 @@ func TestUsage(t *testing.T) {
 	p.want(exitDone, "postrider ", "", "", "version")
 	p.want(exitDone, "postrider ", "", "", "--version")
 	_, help, _ := p.run("", "--help")
-	for _, hidden := range []string{"trace", "backup", "records", "dkim"} {
+	for _, hidden := range []string{"trace", "records", "dkim"} {
 		if strings.Contains(help, "\n  "+hidden) {
 			t.Errorf("--help names %s, which is not built", hidden)
 		}

@@ -107,3 +107,25 @@ func acquire(dir string) (*lock, error) {
 
 // release gives the directory free.
 func (l *lock) release() error { return l.f.Close() }
+
+// Lock keeps others from using a data directory, until free is called. Nothing
+// in it is changed.
+func Lock(dir string) (free func() error, err error) {
+	l, err := acquire(dir)
+	if err != nil {
+		return nil, err
+	}
+	return l.release, nil
+}
+
+// finished refuses a directory to which a backup is being restored.
+func finished(dir string) error {
+	unfinished := filepath.Join(dir, "restoring")
+	if _, err := os.Stat(filepath.Join(dir, "postrider.db")); err == nil {
+		_ = os.Remove(unfinished) // empty: only its own end was missing
+	}
+	if _, err := os.Stat(unfinished); err == nil {
+		return fmt.Errorf("%s is a backup that was not restored to its end: restore it again", dir)
+	}
+	return nil
+}

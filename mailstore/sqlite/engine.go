@@ -68,6 +68,9 @@ func Open(ctx context.Context, dir string, o Options) (*Engine, error) {
 	if err := makePrivateDir(dir); err != nil {
 		return nil, err
 	}
+	if err := finished(dir); err != nil {
+		return nil, err
+	}
 	l, err := acquire(dir)
 	if err != nil {
 		return nil, err

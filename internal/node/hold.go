@@ -1,0 +1,98 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/rpc/jsonrpc"
+	"os"
+	"path/filepath"
+	"time"
+
+	"postrider/internal/clock"
+	"postrider/mailstore/sqlite"
+)
+
+// holdPulse is how often a hold is asked for, so that its connection is not idle.
+const holdPulse = time.Minute
+
+// Hold keeps the files of a data directory as they are, for a backup.
+type Hold struct {
+	admin *AdminClient // of the server that runs; nil without one
+	free  func() error
+	stop  chan struct{}
+}
+
+// OpenHold makes the server that runs on o.DataDir keep its files as they are;
+// with none running it locks the directory, and changes nothing in it.
+func OpenHold(ctx context.Context, o Options) (*Hold, error) {
+	if _, err := os.Stat(filepath.Join(o.DataDir, "postrider.db")); err != nil {
+		return nil, fmt.Errorf("there is no data directory to back up: %w", err)
+	}
+	c := o.Clock
+	if c == nil {
+		c = clock.System()
+	}
+	for waited := time.Duration(0); ; waited += busyPause {
+		conn, err := dialInDir(o.DataDir, controlSocket)
+		if err == nil {
+			h := &Hold{admin: &AdminClient{rpc: jsonrpc.NewClient(conn), Running: true}, stop: make(chan struct{})}
+			if err := h.admin.Call("HoldBegin", None{}, &None{}); err != nil {
+				h.admin.Close()
+				return nil, err
+			}
+			go h.pulse(c)
+			return h, nil
+		}
+		if errors.Is(err, fs.ErrPermission) {
+			return nil, fmt.Errorf("%w: do this as root or as the owner of the data directory", err)
+		}
+		free, err := sqlite.Lock(o.DataDir)
+		if err == nil {
+			return &Hold{free: free, stop: make(chan struct{})}, nil
+		}
+		if !errors.Is(err, sqlite.ErrInUse) || waited >= busyPatience {
+			return nil, err
+		}
+		t := c.NewTimer(busyPause)
+		select {
+		case <-t.Chan():
+		case <-ctx.Done():
+			t.Stop()
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (h *Hold) pulse(c clock.Clock) {
+	for {
+		t := c.NewTimer(holdPulse)
+		select {
+		case <-t.Chan():
+			_ = h.Check() // whoever relies on it asks too
+		case <-h.stop:
+			t.Stop()
+			return
+		}
+	}
+}
+
+// Check is an error when the files were not kept all the time since OpenHold.
+func (h *Hold) Check() error {
+	if h.admin == nil {
+		return nil
+	}
+	return h.admin.Call("HoldCheck", None{}, &None{})
+}
+
+// Close ends the hold.
+func (h *Hold) Close() error {
+	close(h.stop)
+	if h.admin == nil {
+		return h.free()
+	}
+	err := h.admin.Call("HoldEnd", None{}, &None{})
+	h.admin.Close()
+	return err
+}
