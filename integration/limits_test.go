@@ -299,8 +299,14 @@ func TestGuessingS7(t *testing.T) {
 				}
 				return said, time.Since(begin)
 			}
+			// The best times tell; on a busy machine it takes more tries to see
+			// them. A true difference does not go away.
 			known, unknown := time.Hour, time.Hour
-			for range 12 {
+			alike := func() bool {
+				ratio := float64(known) / float64(unknown)
+				return ratio >= 0.75 && ratio <= 1.33
+			}
+			for n := 0; n < 12 || n < 120 && !alike(); n++ {
 				said1, took1 := try("bob")
 				said2, took2 := try("eve")
 				if said1 != said2 {
@@ -309,7 +315,7 @@ func TestGuessingS7(t *testing.T) {
 				known, unknown = min(known, took1), min(unknown, took2)
 			}
 			t.Logf("at best %v for a known user, %v for an unknown one", known, unknown)
-			if ratio := float64(known) / float64(unknown); ratio < 0.75 || ratio > 1.33 {
+			if !alike() {
 				t.Errorf("%v for a known user, %v for an unknown one", known, unknown)
 			}
 		})
