@@ -51,7 +51,7 @@ func TestVerify(t *testing.T) {
 		{"mod-sequence", "UPDATE mailbox SET modseq = 1 WHERE name = 'Archive'", "mailbox"},
 		{"usage", "UPDATE usage SET messages = 1", "usage"},
 		{"too few references", "UPDATE body_share SET extra = 0; DELETE FROM body_share; INSERT INTO body_share SELECT min(id), 4 FROM body", "references"},
-		{"body that nothing refers to", "INSERT INTO body SELECT 900, size, hash, sums, NULL, data FROM body WHERE data IS NOT NULL LIMIT 1", "references"},
+		{"body that nothing refers to", "INSERT INTO body SELECT 900, size, hash, sums, NULL, data, coding FROM body WHERE data IS NOT NULL LIMIT 1", "references"},
 		{"queue length", "INSERT INTO counter VALUES('queue length', 7) ON CONFLICT DO UPDATE SET value = 7", "queue"},
 		{"next id", "UPDATE counter SET value = 3 WHERE name = 'body'", "counter"},
 		{"record", "UPDATE content SET record = x'0102' WHERE body = (SELECT min(body) FROM content)", "record"},

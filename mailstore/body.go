@@ -9,6 +9,7 @@ import (
 	"hash"
 	"hash/crc32"
 	"io"
+	"slices"
 	"sync"
 )
 
@@ -26,21 +27,25 @@ const (
 // castagnoli makes CRC-32C sums.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// NewBody begins a body: in memory up to InlineSize, then in a file.
+// NewBody begins a body: in memory up to InlineSize, then in a file. What can be
+// compressed is, in the caller's goroutine, where Options.Compress is set.
 func (s *Store) NewBody() *BodyWriter { return &BodyWriter{s: s, hash: sha256.New()} }
 
 // BodyWriter takes a body's bytes. It is not safe for concurrent use.
 type BodyWriter struct {
 	s    *Store
-	buf  []byte
+	buf  []byte   // the whole body, or the chunk in hand of one that goes compressed to a file
 	file BodyFile // nil while all is in buf
-	size int64
-	hash hash.Hash
-	sums []byte
-	crc  uint32  // of the chunk in hand
-	last [2]byte // octets written
-	err  error
-	done bool
+	kept int64    // octets in file of a compressed body
+	// index of what is kept of the chunks: see BodyRow.Coding
+	index []byte
+	size  int64
+	hash  hash.Hash
+	sums  []byte
+	crc   uint32  // of the chunk in hand
+	last  [2]byte // octets written
+	err   error
+	done  bool
 }
 
 // Write adds bytes. An error stays: the body can not be committed any more.
@@ -56,8 +61,8 @@ func (w *BodyWriter) Write(p []byte) (int, error) {
 	}
 	if w.file == nil {
 		w.buf = append(w.buf, p...)
-	} else if w.err == nil {
-		_, w.err = w.file.Write(p)
+	} else {
+		w.put(p)
 	}
 	if w.err != nil {
 		w.s.wantSpace(w.err)
@@ -76,8 +81,58 @@ func (w *BodyWriter) spill() {
 	}
 	// The janitor must not take the file for an orphan before a row names it.
 	w.s.janitor.keep(w.file.Name())
-	_, w.err = w.file.Write(w.buf)
+	data := w.buf
 	w.buf = nil
+	w.put(data)
+}
+
+// put writes to the file.
+func (w *BodyWriter) put(p []byte) {
+	if !w.s.compress && w.err == nil {
+		_, w.err = w.file.Write(p)
+	}
+	for w.s.compress && w.err == nil && len(p) > 0 {
+		if w.buf == nil {
+			w.buf = make([]byte, 0, ChunkSize)
+		}
+		n := min(len(p), ChunkSize-len(w.buf))
+		w.buf = append(w.buf, p[:n]...)
+		if len(w.buf) == ChunkSize {
+			w.putChunk()
+		}
+		p = p[n:]
+	}
+}
+
+// putChunk writes what is kept of the chunk in buf to the file.
+func (w *BodyWriter) putChunk() {
+	scratch := w.s.coder.take(0)
+	defer w.s.coder.give(scratch)
+	if *scratch, w.err = w.s.coder.encode(*scratch, w.buf); w.err != nil {
+		return
+	}
+	w.index = indexed(w.index, *scratch)
+	w.kept += int64(len(*scratch))
+	w.buf = w.buf[:0]
+	_, w.err = w.file.Write(*scratch)
+}
+
+// pack makes what is kept of a body that is whole in memory, chunk after chunk;
+// nil where that is the body itself.
+func (w *BodyWriter) pack() (kept []byte) {
+	scratch := w.s.coder.take(0)
+	defer w.s.coder.give(scratch)
+	for chunk := range slices.Chunk(w.buf, ChunkSize) {
+		if *scratch, w.err = w.s.coder.encode((*scratch)[:0], chunk); w.err != nil {
+			return nil
+		}
+		w.index = indexed(w.index, *scratch)
+		kept = append(kept, *scratch...)
+	}
+	if len(kept) == len(w.buf) {
+		return nil
+	}
+	return kept
 }
 
 // sum takes p into the checksums.
@@ -112,6 +167,14 @@ func (w *BodyWriter) Size() int64 { return w.size }
 // Commit makes a large body durable as a file and returns it. The body still
 // belongs to nobody: a Tx has to use it. After an error the body is gone.
 func (w *BodyWriter) Commit() (*Body, error) {
+	var kept []byte
+	switch {
+	case w.err != nil || w.done || !w.s.compress:
+	case w.file == nil && len(w.buf) >= minCoded:
+		kept = w.pack()
+	case w.file != nil && len(w.buf) > 0:
+		w.putChunk()
+	}
 	if w.err != nil || w.done {
 		err := w.err
 		w.Abort()
@@ -124,22 +187,32 @@ func (w *BodyWriter) Commit() (*Body, error) {
 	if w.size%ChunkSize != 0 {
 		w.endChunk()
 	}
-	b := &Body{s: w.s, size: w.size, data: w.buf, sums: w.sums}
+	b := &Body{s: w.s, size: w.size, sums: w.sums}
 	b.unended = w.size > 0 && string(w.last[:]) != lineEnd
 	w.hash.Sum(b.hash[:0])
-	w.buf = nil
 	if w.file == nil {
+		b.data, w.buf = w.buf, nil
+		if b.kept = kept; kept != nil {
+			b.coding = w.index
+		}
 		return b, nil
 	}
-	var err error
-	if b.content, err = w.file.Commit(); err != nil {
+	w.buf = nil
+	if w.kept < w.size {
+		b.coding = w.index
+	}
+	b.file = w.file.Name()
+	file, err := w.file.Commit()
+	if err == nil {
+		b.content, err = w.s.coder.open(b.row(), file, "", w.s.damaged)
+	}
+	if err != nil {
 		w.drop()
 		if errors.Is(err, ErrFailed) {
 			w.s.fail(err)
 		}
 		return nil, fmt.Errorf("commit a body: %w", err)
 	}
-	b.file = w.file.Name()
 	return b, nil
 }
 
@@ -169,6 +242,8 @@ type Body struct {
 	hash    [sha256.Size]byte
 	sums    []byte
 	data    []byte  // where it is small
+	kept    []byte  // what is kept of data; nil = itself
+	coding  []byte  // see BodyRow
 	file    string  // where it is large
 	content Content // of file
 	unended bool    // see Message.Unended
@@ -181,7 +256,11 @@ type Body struct {
 
 // row is the body as the index keeps it.
 func (b *Body) row() BodyRow {
-	return BodyRow{ID: b.id, Size: b.size, Hash: b.hash, Sums: b.sums, File: b.file, Data: b.data}
+	row := BodyRow{ID: b.id, Size: b.size, Hash: b.hash, Sums: b.sums, Coding: b.coding, File: b.file, Data: b.data}
+	if b.kept != nil {
+		row.Data = b.kept
+	}
+	return row
 }
 
 // Size is the number of octets.
@@ -202,7 +281,7 @@ func (b *Body) Release() {
 		return
 	}
 	b.released = true
-	b.data = nil
+	b.data, b.kept = nil, nil
 	if b.content != nil {
 		if err := b.content.Close(); err != nil {
 			b.s.log.Warn("close a body", "error", err)
@@ -302,25 +381,17 @@ func (s *Store) openIn(ctx context.Context, which func(Snapshot) (BodyID, string
 
 // content opens the body of a row.
 func (s *Store) content(ctx context.Context, row BodyRow, prefix string) (Content, error) {
-	id := row.ID
-	if int64(len(row.Sums)) != (row.Size+ChunkSize-1)/ChunkSize*4 {
-		return nil, fmt.Errorf("body %d: %w", id, ErrDamaged)
-	}
 	if row.File == "" {
-		if int64(len(row.Data)) != row.Size || !chunksMatch(row.Data, row.Sums) {
-			s.damaged("a stored body is damaged", "body", id)
-			return nil, fmt.Errorf("body %d: %w", id, ErrDamaged)
-		}
-		return &inlineContent{prefix: prefix, data: row.Data}, nil
+		return s.coder.open(row, nil, prefix, s.damaged)
 	}
 	file, err := s.engine.OpenFile(row.File)
 	if err != nil {
 		if errors.Is(err, ErrNotFound) {
-			return nil, s.missing(ctx, id, row.File)
+			return nil, s.missing(ctx, row.ID, row.File)
 		}
-		return nil, fmt.Errorf("open body %d: %w", id, err)
+		return nil, fmt.Errorf("open body %d: %w", row.ID, err)
 	}
-	return &fileContent{s: s, row: row, prefix: prefix, file: file}, nil
+	return s.coder.open(row, file, prefix, s.damaged)
 }
 
 // missing tells a body that was removed meanwhile from one whose file is lost.
@@ -382,10 +453,12 @@ func readWithPrefix(prefix string, p []byte, off int64, rest func([]byte, int64)
 
 // fileContent is a body in a file. It keeps the chunk that was read last.
 type fileContent struct {
-	s      *Store
-	row    BodyRow
-	prefix string
-	file   Content
+	coder   *Coder
+	damaged func(string, ...any)
+	row     BodyRow
+	prefix  string
+	file    Content
+	offsets []int64 // see BodyRow.offsets
 
 	mu    sync.Mutex
 	chunk []byte
@@ -409,7 +482,7 @@ func (c *fileContent) readBody(p []byte, off int64) (int, error) {
 			return n, io.EOF
 		}
 		index := at / ChunkSize
-		if whole := p[n:min(len(p), n+int(c.chunkLen(index)))]; at%ChunkSize == 0 && int64(len(whole)) == c.chunkLen(index) {
+		if whole := p[n:min(len(p), n+int(c.row.chunkLen(index)))]; at%ChunkSize == 0 && int64(len(whole)) == c.row.chunkLen(index) {
 			if err := c.load(whole, index); err != nil {
 				return n, err
 			}
@@ -424,17 +497,12 @@ func (c *fileContent) readBody(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// chunkLen is the number of octets in a chunk.
-func (c *fileContent) chunkLen(index int64) int64 {
-	return min(ChunkSize, c.row.Size-index*ChunkSize)
-}
-
 // fillLocked makes c.chunk the chunk of that index.
 func (c *fileContent) fillLocked(index int64) error {
 	if len(c.chunk) > 0 && c.index == index {
 		return nil
 	}
-	n := c.chunkLen(index)
+	n := c.row.chunkLen(index)
 	if int64(cap(c.chunk)) < n {
 		c.chunk = make([]byte, n)
 	}
@@ -449,14 +517,37 @@ func (c *fileContent) fillLocked(index int64) error {
 
 // load reads one whole chunk into p and checks it.
 func (c *fileContent) load(p []byte, index int64) error {
-	n, err := c.file.ReadAt(p, index*ChunkSize)
-	if n < len(p) && err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("read body %d: %w", c.row.ID, err)
+	var err error
+	if c.offsets == nil {
+		err = c.read(p, index*ChunkSize)
+		if err == nil && !chunksMatch(p, c.row.Sums[index*4:]) {
+			err = ErrDamaged
+		}
+	} else {
+		kept := c.coder.take(int(c.offsets[index+1] - c.offsets[index]))
+		defer c.coder.give(kept)
+		if err = c.read(*kept, c.offsets[index]); err == nil {
+			err = c.coder.decode(p, *kept, c.row.entry(int(index)), c.row.Sums[index*4:])
+		}
 	}
-	if n < len(p) || !chunksMatch(p, c.row.Sums[index*4:]) {
-		clear(p)
-		c.s.damaged("a stored body is damaged", "body", c.row.ID, "file", c.row.File, "chunk", index)
-		return fmt.Errorf("body %d: %w", c.row.ID, ErrDamaged)
+	if err == nil {
+		return nil
 	}
-	return nil
+	clear(p)
+	if errors.Is(err, ErrDamaged) {
+		c.damaged("a stored body is damaged", "body", c.row.ID, "file", c.row.File, "chunk", index)
+	}
+	return fmt.Errorf("read body %d: %w", c.row.ID, err)
+}
+
+// read fills p from the file; one that is too short is ErrDamaged.
+func (c *fileContent) read(p []byte, off int64) error {
+	n, err := c.file.ReadAt(p, off)
+	switch {
+	case n == len(p):
+		return nil
+	case err != nil && !errors.Is(err, io.EOF):
+		return err
+	}
+	return ErrDamaged
 }

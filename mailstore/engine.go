@@ -78,15 +78,19 @@ type ExpungeRow struct {
 	First, Last UID
 }
 
-// BodyRow is one stored body. Either Data or File has its bytes.
+// BodyRow is one stored body. Either Data or File has its bytes, which a Coder
+// reads: Size, Hash and Sums are of the body itself.
 type BodyRow struct {
 	ID   BodyID
 	Refs int
 	Size int64
 	Hash [32]byte // SHA-256 of the whole
 	Sums []byte   // CRC-32C, big endian, of each chunk of ChunkSize
-	File string
-	Data []byte
+	// Coding says how the bytes are kept, as they are where it is empty; see
+	// coding.go.
+	Coding []byte
+	File   string
+	Data   []byte
 }
 
 // QueueRow is a queue item with the number of its recipients.
@@ -128,9 +132,9 @@ type Reader interface {
 	// Expunges lists those with ModSeq > since, in order of ModSeq, then First.
 	Expunges(m MailboxID, since ModSeq, fn func(ExpungeRow) bool) error
 
-	// Body reads a body's row, its Data only where data is true.
+	// Body reads a body's row, its Data and Coding only where data is true.
 	Body(id BodyID, data bool) (BodyRow, error)
-	// Bodies lists the rows without their Data.
+	// Bodies lists the rows without their Data and Coding.
 	Bodies(after BodyID, fn func(BodyRow) bool) error // by ID
 	// Content reads the record that is kept beside a body.
 	Content(id BodyID) ([]byte, error)

@@ -30,6 +30,9 @@ type Options struct {
 	Blocks  BlockSizes
 	// Keep is how long expunged messages can be brought back; 0 = not at all.
 	Keep time.Duration
+	// Compress keeps new bodies compressed where that saves an eighth. Those
+	// that are stored can be read either way.
+	Compress bool
 }
 
 // Metrics is what a Store counts; a nil field is not counted.
@@ -64,6 +67,9 @@ type Store struct {
 	blocks BlockSizes
 	keep   time.Duration
 
+	compress bool
+	coder    Coder
+
 	queue   chan *waiter
 	stop    chan struct{} // closed by Close: nothing more is let in
 	stopped chan struct{} // closed when the writer has ended
@@ -94,17 +100,18 @@ func Open(ctx context.Context, engine Engine, o Options) (*Store, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Store{
-		engine:  engine,
-		clock:   o.Clock,
-		log:     o.Log,
-		count:   o.Metrics,
-		blocks:  o.Blocks.normal(),
-		keep:    o.Keep,
-		queue:   make(chan *waiter, maxWaiting),
-		stop:    make(chan struct{}),
-		stopped: make(chan struct{}),
-		failed:  make(chan struct{}),
-		short:   make(chan struct{}, 1),
+		engine:   engine,
+		clock:    o.Clock,
+		log:      o.Log,
+		count:    o.Metrics,
+		blocks:   o.Blocks.normal(),
+		keep:     o.Keep,
+		compress: o.Compress,
+		queue:    make(chan *waiter, maxWaiting),
+		stop:     make(chan struct{}),
+		stopped:  make(chan struct{}),
+		failed:   make(chan struct{}),
+		short:    make(chan struct{}, 1),
 	}
 	s.state.boxes = make(map[MailboxID]*MailboxRow)
 	s.state.inboxes = make(map[AccountID]MailboxID)

@@ -172,6 +172,7 @@ type verifier struct {
 	damaged  map[BodyID]string
 	highest  [len(idCounters)]int64
 	describe describers
+	coder    Coder
 }
 
 func newVerifier(e Engine, p *VerifyProgress) *verifier {

@@ -106,12 +106,19 @@ func (v *verifier) text(r Reader, b *BodyRow) {
 
 // openText opens a body; nil without an error when it is not there any more.
 func (v *verifier) openText(r Reader, b *BodyRow) (Content, error) {
-	if b.File == "" {
-		row, err := r.Body(b.ID, true)
+	row, err := r.Body(b.ID, true)
+	coded := err == nil && len(row.Coding) > 0
+	switch {
+	case b.File == "" && coded:
+		return v.coder.Open(row, nil)
+	case b.File == "":
 		return &inlineContent{data: row.Data}, err
 	}
 	c, err := v.e.OpenFile(b.File)
-	if !errors.Is(err, ErrNotFound) {
+	switch {
+	case err == nil && coded:
+		return v.coder.Open(row, c)
+	case !errors.Is(err, ErrNotFound):
 		return c, err
 	}
 	if !v.committed(b.File) {

@@ -196,6 +196,7 @@ func (c *config) keys() map[string]setter {
 		"log.format":       oneOf(&c.logFormat, "text", "json"),
 		"storage.engine":   oneOf(new(string), "sqlite"),
 		"storage.undelete": orOff(&n.Undelete),
+		"storage.compress": boolean(&n.Compress),
 		"search.index":     boolean(&n.SearchIndex),
 	}
 	for name, addrs := range n.Listen.ByName() {

@@ -104,6 +104,7 @@ tls = "sometimes"
 smarthost = "mail"
 [storage]
 engine = "postgres"
+compress = "zstd"
 [log]
 level = "loud"
 `, []string{
@@ -120,7 +121,8 @@ level = "loud"
 			"c.toml:16: delivery.tls: must be",
 			"c.toml:17: delivery.smarthost: must be \"HOST:PORT\"",
 			"c.toml:19: storage.engine: must be \"sqlite\"",
-			"c.toml:21: log.level: must be",
+			"c.toml:20: storage.compress: must be true or false",
+			"c.toml:22: log.level: must be",
 		}},
 		{"login without a smarthost", "hostname = \"a.b\"\n[delivery]\nuser = \"x\"\n", []string{"c.toml:3: delivery.user: is the login at"}},
 		{"tls halves", "hostname = \"a.b\"\n[tls]\ncert = \"c.pem\"\n", []string{"c.toml:2: tls: cert and key go together"}},

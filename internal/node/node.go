@@ -125,7 +125,7 @@ func (n *Node) openStore(ctx context.Context) error {
 		return 0
 	})
 	n.Store, err = mailstore.Open(ctx, engine, mailstore.Options{Clock: n.options.Clock, Log: n.log,
-		Metrics: n.metrics.store(), Keep: n.options.Undelete, Quota: n.options.Limits.quota()})
+		Metrics: n.metrics.store(), Keep: n.options.Undelete, Compress: n.options.Compress, Quota: n.options.Limits.quota()})
 	if err != nil {
 		return err
 	}

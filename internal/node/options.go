@@ -39,6 +39,7 @@ type Options struct {
 	Expire          time.Duration
 
 	Undelete time.Duration // how long expunged messages are kept; 0 = not
+	Compress bool          // keep new bodies compressed
 
 	Limits Limits
 

@@ -193,13 +193,13 @@ const (
 func (r reader) Body(id mailstore.BodyID, data bool) (mailstore.BodyRow, error) {
 	query := selectBody + bodyByID
 	if data {
-		query = selectBody + ", data" + bodyByID
+		query = selectBody + ", data, coding" + bodyByID
 	}
 	var b mailstore.BodyRow
 	err := r.c.one(query, vals(int64(id)), func(row row) {
 		b = bodyOf(row)
 		if data {
-			b.Data = row.blob(6)
+			b.Data, b.Coding = row.blob(6), row.blob(7)
 		}
 	})
 	return b, err

@@ -115,12 +115,14 @@ CREATE INDEX queue_due ON queue_recipient(next) WHERE held = 0;
 `
 
 // schema2 adds quotas and what accounts use of them, packed messages, the records
-// of messages, conversations, and what is held of expunged messages.
+// of messages, conversations, what is held of expunged messages, and how bodies
+// are kept.
 const schema2 = `
 ALTER TABLE domain ADD COLUMN quota_storage INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE domain ADD COLUMN quota_messages INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE account ADD COLUMN quota_storage INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE account ADD COLUMN quota_messages INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE body ADD COLUMN coding BLOB;
 CREATE TABLE usage(account INTEGER PRIMARY KEY, storage INTEGER NOT NULL, messages INTEGER NOT NULL);
 INSERT INTO usage SELECT account, sum(size), sum(messages) FROM mailbox GROUP BY account HAVING sum(messages) > 0;
 

@@ -72,7 +72,10 @@ func sampleTexts() []string {
 
 // writeSample makes a data directory with something of each kind.
 func writeSample(t *testing.T, dir string) {
-	s, _ := openStore(t, dir)
+	s, err := mailstore.Open(context.Background(), open(t, dir), mailstore.Options{Compress: true})
+	if err != nil {
+		t.Fatal(err)
+	}
 	inbox := newInbox(t, s)
 	for _, text := range sampleTexts() {
 		if _, err := deliver(s, inbox, text); err != nil {
@@ -104,7 +107,8 @@ func writeSample(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	closeStore(t, s)
-	if err := errors.Join(os.Remove(filepath.Join(dir, "lock")), os.Remove(filepath.Join(dir, "bodies", "tmp"))); err != nil {
+	if err := errors.Join(os.Remove(filepath.Join(dir, "lock")), os.Remove(filepath.Join(dir, "bodies", "tmp")),
+		os.Remove(filepath.Join(dir, "reserve"))); err != nil {
 		t.Fatal(err)
 	}
 }

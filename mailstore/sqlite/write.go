@@ -147,8 +147,8 @@ func (w *writer) InsertBody(b *mailstore.BodyRow) error {
 		data = []byte{}
 	}
 	w.pages += len(data) / 4096
-	err := w.exec("INSERT INTO body VALUES(?, ?, ?, ?, ?, ?)",
-		int64(b.ID), b.Size, b.Hash[:], notNil(b.Sums), text(b.File), data)
+	err := w.exec("INSERT INTO body VALUES(?, ?, ?, ?, ?, ?, ?)",
+		int64(b.ID), b.Size, b.Hash[:], notNil(b.Sums), text(b.File), data, b.Coding)
 	if err != nil || b.Refs == 1 {
 		return err
 	}

@@ -429,14 +429,14 @@ func (r *rows) Expunges(m mailstore.MailboxID, since mailstore.ModSeq, fn func(m
 func (r *rows) Body(id mailstore.BodyID, data bool) (mailstore.BodyRow, error) {
 	b, ok := r.bodies.get(id)
 	if !data {
-		b.Data = nil
+		b.Data, b.Coding = nil, nil
 	}
 	return found(b, ok)
 }
 
 func (r *rows) Bodies(after mailstore.BodyID, fn func(mailstore.BodyRow) bool) error {
 	r.bodies.from(after+1, func(_ mailstore.BodyID, b mailstore.BodyRow) bool {
-		b.Data = nil
+		b.Data, b.Coding = nil, nil
 		return fn(b)
 	})
 	return nil

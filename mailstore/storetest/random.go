@@ -103,7 +103,7 @@ func runRandom(t *testing.T, open func(t *testing.T, dir string) mailstore.Engin
 		n++
 		r := &random{
 			suite: &suite{T: t, dir: filepath.Join(dir, fmt.Sprint(n)), engine: open,
-				options: mailstore.Options{Blocks: mailstore.BlockSizes{Full: 8, Open: 2}, Keep: time.Hour}}, t: rt,
+				options: mailstore.Options{Blocks: mailstore.BlockSizes{Full: 8, Open: 2}, Keep: time.Hour, Compress: n%2 == 0}}, t: rt,
 			want: &reference{
 				boxes: make(map[string]*refBox), queue: make(map[mailstore.QueueID]map[int]string),
 			},
@@ -138,9 +138,13 @@ func (r *random) change(t *rapid.T) {
 	fails := rapid.IntRange(0, 4).Draw(t, "fails") == 0
 	var bodies []*mailstore.Body
 	for range 2 {
-		size := rapid.SampledFrom([]int{0, 10, 100, 100, 100, 100, 100, 66000}).Draw(t, "size")
+		size := rapid.SampledFrom([]int{0, 10, 100, 100, 100, 100, 2000, 66000}).Draw(t, "size")
 		r.texts++
-		bodies = append(bodies, r.body(fmt.Sprint(r.texts, strings.Repeat("x", size))))
+		text := strings.Repeat("x", size)
+		if rapid.Bool().Draw(t, "noise") {
+			text = noise(size)
+		}
+		bodies = append(bodies, r.body(fmt.Sprint(r.texts, text)))
 	}
 	defer func() {
 		for _, b := range bodies {

@@ -56,6 +56,8 @@ func cases() []testCase {
 		{"unused bodies", (*suite).unusedBodies},
 		{"expunged while open", (*suite).expungedWhileOpen},
 		{"orphans", (*suite).orphans},
+		{"compressed bodies", (*suite).compressed},
+		{"size of compressed bodies", (*suite).compressedSize},
 		{"stored bodies", (*suite).storedBodies},
 		{"usage", (*suite).usage},
 		{"quota", (*suite).quota},

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
+	"strings"
 
 	"postrider/mailstore"
 )
@@ -21,6 +23,95 @@ func (s *suite) files() int {
 	s.ok(e.Close())
 	s.open()
 	return n
+}
+
+// noise is n octets that nothing can be gained from.
+func noise(n int) string {
+	p := make([]byte, n)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(p)
+	return string(p)
+}
+
+// compressed: bodies that are kept compressed are read like others, from
+// anywhere, whatever the setting is by then.
+func (s *suite) compressed() {
+	s.options.Compress = true
+	s.reopened()
+	a, inbox := s.account("bob@example.org")
+	half := mailstore.ChunkSize / 2
+	var texts []string
+	for _, size := range []int{
+		0, 1, 255, 256, 4096, mailstore.ChunkSize - 1, mailstore.ChunkSize, mailstore.ChunkSize + 1,
+		mailstore.InlineSize, mailstore.InlineSize + 1, 3*mailstore.ChunkSize + 17,
+	} {
+		texts = append(texts, pattern(size), noise(size))
+	}
+	texts = append(texts, // some chunks gain, some do not
+		noise(mailstore.ChunkSize+half)+pattern(3*mailstore.ChunkSize)+noise(100),
+		pattern(4096)+noise(4096), strings.Repeat("x", 1<<20))
+	s.append(inbox, texts...)
+	s.update(func(tx *mailstore.Tx) error { // by a body that was stored
+		other, err := tx.CreateMailbox(a, "other", "")
+		if err == nil {
+			_, _, err = tx.Copy(inbox, s.uidsIn(tx, inbox), other.ID)
+		}
+		return err
+	})
+	for _, compress := range []bool{true, false} {
+		s.options.Compress = compress
+		s.reopened()
+		msgs := s.messages(inbox)
+		for i, m := range msgs {
+			s.equal(m.Size, len(texts[i]))
+			s.readAnywhere(m, texts[i])
+		}
+	}
+	s.append(inbox, texts...) // plain, beside the others
+	for i, text := range s.texts(inbox) {
+		if text != texts[i%len(texts)] {
+			s.Errorf("message %d came back otherwise", i+1)
+		}
+	}
+}
+
+// compressedSize: what can be compressed is, and what can not takes no more.
+func (s *suite) compressedSize() {
+	s.options.Compress = true
+	s.reopened()
+	_, inbox := s.account("bob@example.org")
+	b := s.body(pattern(1 << 20))
+	got := make([]byte, 70000) // also before it is used
+	if n, err := b.ReadAt(got, 100001); n != len(got) || string(got) != pattern(1 << 20)[100001:100001+n] {
+		s.Errorf("the body can not be read: %d, %v", n, err)
+	}
+	texts := []string{pattern(4096), noise(4096), pattern(1 << 20), noise(1 << 20), pattern(100)}
+	s.append(inbox, texts...)
+	msgs := s.messages(inbox)
+	s.close()
+	e := s.engine(s.T, s.dir)
+	snap, err := e.Snapshot(context.Background())
+	s.ok(err)
+	for i, m := range msgs {
+		row, err := snap.Body(m.Body, true)
+		s.ok(err)
+		kept := int64(len(row.Data))
+		if row.File != "" {
+			c, err := e.OpenFile(row.File)
+			s.ok(err)
+			kept = c.Size()
+			s.ok(c.Close())
+		}
+		gains := texts[i] == pattern(len(texts[i])) && len(texts[i]) > 100
+		if gains != (len(row.Coding) > 0) || gains && kept > row.Size*7/8 || !gains && kept != row.Size || row.Size != int64(len(texts[i])) {
+			s.Errorf("body %d of %d octets takes %d, its index %d", i+1, row.Size, kept, len(row.Coding))
+		}
+		plain, err := snap.Body(m.Body, false)
+		s.ok(err)
+		s.equal([]int{len(plain.Data), len(plain.Coding)}, []int{0, 0})
+	}
+	snap.Close()
+	s.ok(e.Close())
+	s.open()
 }
 
 func (s *suite) sharedBodies() {
