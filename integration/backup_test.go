@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -125,7 +126,7 @@ func TestBackupLoad(t *testing.T) {
 	s.fill(500)
 	var mu sync.Mutex
 	var acked []string
-	stop := make(chan struct{})
+	work := make(chan struct{}, 300) // messages that may come: the test must end
 	var wg sync.WaitGroup
 	for w := range 3 {
 		wg.Go(func() {
@@ -135,12 +136,9 @@ func TestBackupLoad(t *testing.T) {
 				return
 			}
 			defer c.Close()
-			for i := 0; ; i++ {
-				select {
-				case <-stop:
-					return
-				default:
-				}
+			i := 0
+			for range work {
+				i++
 				id, size := fmt.Sprintf("load-%d-%d", w, i), 3000
 				if i%10 == 0 {
 					size = 90000 // a file
@@ -157,20 +155,26 @@ func TestBackupLoad(t *testing.T) {
 	}
 	dir := filepath.Join(t.TempDir(), "backup")
 	for range 4 {
+		for len(work) < cap(work) {
+			work <- struct{}{}
+		}
 		mu.Lock()
-		before := len(acked)
+		before := slices.Clone(acked)
 		mu.Unlock()
 		s.must("backup", dir)
-		files := s.restored(dir).exported("bob@" + hostname)
-		mu.Lock()
-		for _, id := range acked[:before] {
-			if !strings.Contains(files["INBOX.mbox"], "\nSubject: "+id+"\n") {
+		there := make(map[string]bool)
+		for line := range strings.Lines(s.restored(dir).exported("bob@" + hostname)["INBOX.mbox"]) {
+			if id, ok := strings.CutPrefix(line, "Subject: "); ok {
+				there[strings.TrimSpace(id)] = true
+			}
+		}
+		for _, id := range before {
+			if !there[id] {
 				t.Errorf("%s was acknowledged before the backup and is not in it", id)
 			}
 		}
-		mu.Unlock()
 	}
-	close(stop)
+	close(work)
 	wg.Wait()
 	t.Logf("%d messages came meanwhile", len(acked))
 	if len(acked) < 20 {
