@@ -161,9 +161,10 @@ func benchBodies(b *testing.B, list [][]byte, compress bool) {
 		}
 	}()
 	start := cpu()
-	octets := 0
+	octets, files := 0, 0
 	for i := range b.N {
 		octets += len(list[i%len(list)])
+		files += (len(list[i%len(list)]) + 4095) / 4096 * 4096 // as a file of its own takes
 	}
 	measure(b, 16, func(int) {
 		m := body(b, s, <-next)
@@ -182,6 +183,7 @@ func benchBodies(b *testing.B, list [][]byte, compress bool) {
 	}
 	b.ReportMetric(float64(cpu()-start)/float64(b.N), "cpu-ns/op") // with the last checkpoint
 	b.ReportMetric(float64(onDisk(b, dir))/float64(octets), "disk/octet")
+	b.ReportMetric(float64(files)/float64(octets), "maildir/octet")
 }
 
 // readAll reads the first n messages.

@@ -100,23 +100,26 @@
 // delivery writes only the last block, which stays small until sixteen like it are
 // joined.
 //
-// Why bodies of more than 64 KiB (mailstore.InlineSize) are files: a file costs 0.6
-// to 0.7 ms of processor time, two syncs included, and a row what its octets cost
-// twice, in the log and moved to the database by a checkpoint. Attachments of one
-// size delivered by 16 at once, checkpoints and close included, the better of two
-// runs (BenchmarkBodies/base64.../plain with that constant changed):
+// Why bodies of more than 64 KiB (mailstore.InlineSize) are files: a file costs
+// 0.6 ms of processor time and more, two syncs included, and a row what its
+// octets cost twice, in the log and moved to the database by a checkpoint.
+// Attachments of one size delivered by 16 at once, checkpoints and close included,
+// on a quiet machine, the better of two runs (BenchmarkBodies/base64.../plain with
+// that constant changed):
 //
 //	               kept up to:  16 KiB     32 KiB     64 KiB    128 KiB    256 KiB
-//	32 KiB   delivered/s         1,260      1,032      1,600      1,748      1,784
-//	         processor, ms        0.90       0.30       0.27       0.26       0.27
-//	64 KiB   delivered/s           996      1,049        885      1,194      1,305
-//	         processor, ms        1.05       0.75       0.52       0.52       0.46
-//	128 KiB  delivered/s           724        775      1,093        738        658
-//	         processor, ms        0.90       0.90       0.89       0.96       0.89
-//	         read, ms             0.05       0.06       0.05       0.14       0.14
+//	32 KiB   delivered/s         2,140      4,540      4,310      4,280      4,180
+//	         processor, ms        0.68       0.27       0.28       0.27       0.28
+//	64 KiB   delivered/s         1,270      1,380      2,610      2,440      2,620
+//	         processor, ms        1.19       1.08       0.46       0.49       0.45
+//	128 KiB  delivered/s         1,210      1,230      1,120      1,260      1,350
+//	         processor, ms        1.21       1.20       1.35       0.93       0.90
+//	         read, ms             0.06       0.05       0.05       0.13       0.11
 //
-// A row is cheaper up to 64 KiB; at 128 KiB it costs as much, is delivered more
-// slowly and read three times as slowly. 1 MiB is a file with all of these.
+// Up to 64 KiB a row is far cheaper. At 128 KiB it is a matter of taste: a row takes
+// 0.4 ms less of the processor, but writes twice as much, is read at half the speed,
+// and fell behind (740 to 1,090 a second) while others used the disk; and every body
+// in the making would hold twice the memory. 1 MiB is a file with all of these.
 //
 // Invariants: blocks of a mailbox do not overlap, and their rows tell the truth of
 // what is packed in them; a mailbox's counters are those of its messages; uidnext
