@@ -98,10 +98,15 @@ func TestCodingDamage(t *testing.T) {
 		}
 		return p
 	}
-	for i := range 4000 {
-		row, file, err := coded(&c, body, i%2 == 1)
-		if err != nil {
-			t.Fatal(err)
+	inline, _, err := coded(&c, body, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 1500 {
+		row := inline
+		var file Content
+		if i%2 == 1 {
+			file, row.File, row.Data = memory{bytes.NewReader(inline.Data)}, "file", nil
 		}
 		switch r.IntN(4) {
 		case 0:
