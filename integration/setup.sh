@@ -9,6 +9,7 @@ need() { # need PROGRAM PACKAGE
 	command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
 }
 
+need gsasl gsasl
 need telnet inetutils-telnet
 need nc netcat-openbsd
 need curl curl

@@ -19,7 +19,7 @@ import (
 // Limits on what a client can make the server hold, do or wait for.
 const (
 	maxLine     = 255              // octets of a command with CRLF (RFC 2449 section 4)
-	maxAuthLine = 4096             // the same for AUTH and its responses (RFC 5034 section 4)
+	maxAuthLine = 12288            // the same for AUTH and its responses, as in SMTP (RFC 4954 section 4): tokens are long
 	maxErrors   = 20               // refused commands and logins; the last one ends the session
 	idleTimeout = 10 * time.Minute // for one line, however it drips (RFC 1939 section 3)
 	sendTimeout = 10 * time.Minute // for one buffer of replies

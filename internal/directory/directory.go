@@ -62,6 +62,7 @@ type Directory struct {
 	scramKey  []byte        // makes the salts of users who do not exist
 	scramTurn chan struct{} // one SCRAM proof is judged at a time
 	dummy     []byte        // credentials that nobody has
+	nonce     func() string // of SCRAM, for a test; nil = random
 }
 
 // scramKeySetting is where the store keeps scramKey.

@@ -9,9 +9,17 @@
 // # Credentials
 //
 // Account.Credentials is JSON of version 1: the hash of the password by argon2id
-// with its parameters, and the SCRAM-SHA-256 verifier (RFC 5802 section 3). Both
-// are of the password as SASLprep leaves it, or, where SASLprep refuses it, in
-// NFC. A newer version is an error, never a failed login.
+// with its parameters, and the verifiers of SCRAM-SHA-256 and SCRAM-SHA-1 (RFC 5802
+// section 3). All are of the password as SASLprep leaves it, or, where SASLprep
+// refuses it, in NFC. The first postriders made none for SHA-1: the next login that
+// shows the password does (PLAIN, LOGIN, USER and PASS), and until then SCRAM-SHA-1
+// treats the account as one that does not exist. A newer version is an error, never
+// a failed login.
+//
+// The SCRAM mechanisms with -PLUS are bound to the TLS connection, by tls-exporter
+// (RFC 9266) or, below TLS 1.3, by tls-unique (RFC 5929) as well; they are offered
+// where a connection has such a binding. There a client that knows of bindings but
+// says that it was offered none ("y") is refused: somebody took the offer away.
 //
 // # Strangers
 //

@@ -1,7 +1,9 @@
 package directory
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -89,8 +91,50 @@ func (d *Directory) verify(ctx context.Context, p Peer, w who, account mailstore
 	if !fits || !own || account.ID == 0 || password == "" {
 		return d.reject(p, w, account)
 	}
+	account = d.learn(ctx, w, account, c, prepared)
 	d.verified.add(account, prepared)
 	return nil
+}
+
+// learn makes the SCRAM keys that the credentials of an older postrider lack, now
+// that the password is here, and returns the account with them. A failure is of no
+// consequence for the login.
+func (d *Directory) learn(ctx context.Context, w who, account mailstore.Account, c credentials, prepared string) mailstore.Account {
+	complete := true
+	for _, h := range scramHashes {
+		if h.fits(h.of(&c)) {
+			continue
+		}
+		complete = false
+		// The salt that the name had before it had keys: nobody sees a change.
+		v, err := h.derive(prepared, d.salt(h, w, ""), d.passwords.cost.iterations)
+		if err != nil {
+			return account
+		}
+		*h.of(&c) = v
+	}
+	if complete {
+		return account
+	}
+	was := account.Credentials
+	credentials, err := json.Marshal(c)
+	if err != nil {
+		return account
+	}
+	err = d.update(ctx, func(tx *mailstore.Tx) error {
+		now, err := accountAt(&tx.View, w.address)
+		if err != nil || now.ID != account.ID || !bytes.Equal(now.Credentials, was) {
+			return err // gone, or another password since
+		}
+		now.Credentials = credentials
+		return tx.UpdateAccount(now)
+	})
+	if err != nil {
+		d.log.Warn("cannot keep the SCRAM keys of an account", "account", account.Address, "err", err)
+		return account
+	}
+	account.Credentials = credentials
+	return account
 }
 
 // turn waits for the right to hash, at a time when w may try: of many attempts

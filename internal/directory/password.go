@@ -3,7 +3,6 @@ package directory
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
@@ -14,7 +13,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/xdg-go/scram"
 	"github.com/xdg-go/stringprep"
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/text/unicode/norm"
@@ -54,7 +52,7 @@ type cost struct {
 }
 
 // defaultCost is argon2id as OWASP recommends it, some 20 ms of one processor,
-// and for SCRAM as many iterations of SHA-256 as clients do: Cyrus SASL, which
+// and for SCRAM as many iterations of each hash as clients do: Cyrus SASL, which
 // isync uses, refuses more than 65,536 (RFC 7677 section 4 wants 4,096 at least).
 func defaultCost() cost {
 	return cost{time: 2, memoryKiB: 19 << 10, threads: 1, iterations: 1 << 16}
@@ -71,6 +69,9 @@ type credentials struct {
 	Version int           `json:"version"`
 	Argon2  argon2Secret  `json:"argon2id"`
 	SCRAM   scramVerifier `json:"scram_sha_256"`
+	// SCRAM1 has no keys where a postrider that did not know them set the
+	// password, and the account has not logged in with it since.
+	SCRAM1 scramVerifier `json:"scram_sha_1,omitzero"`
 }
 
 type argon2Secret struct {
@@ -100,7 +101,7 @@ func parseCredentials(b []byte) (credentials, error) {
 	case c.Version > credentialsVersion:
 		return credentials{}, fmt.Errorf("credentials of version %d: this postrider knows version %d", c.Version, credentialsVersion)
 	case c.Version < 1, c.Argon2.Time < 1, c.Argon2.Threads < 1, len(c.Argon2.Hash) != hashSize,
-		c.SCRAM.Iterations < 1, len(c.SCRAM.StoredKey) != sha256.Size, len(c.SCRAM.ServerKey) != sha256.Size:
+		!scramHashes[0].fits(&c.SCRAM):
 		return credentials{}, errors.New("credentials are damaged; set a new password")
 	}
 	return c, nil
@@ -181,34 +182,31 @@ func (v *verifier) make(p Password) ([]byte, error) {
 		Time: v.cost.time, MemoryKiB: v.cost.memoryKiB, Threads: v.cost.threads, Salt: random(saltSize),
 	}}
 	c.Argon2.Hash = v.hash(prepared, c.Argon2)
-	client, err := scram.SHA256.NewClientUnprepped("", prepared, "")
-	if err != nil {
-		return nil, err
-	}
-	salt := random(saltSize)
-	stored, err := client.GetStoredCredentialsWithError(scram.KeyFactors{Salt: string(salt), Iters: v.cost.iterations})
-	if err != nil {
-		return nil, err
-	}
-	c.SCRAM = scramVerifier{
-		Iterations: v.cost.iterations, Salt: salt, StoredKey: stored.StoredKey, ServerKey: stored.ServerKey,
+	for _, h := range scramHashes {
+		keys, err := h.derive(prepared, random(saltSize), v.cost.iterations)
+		if err != nil {
+			return nil, err
+		}
+		*h.of(&c) = keys
 	}
 	return json.Marshal(c)
 }
 
 // nobody makes credentials that no password fits, for users who do not exist.
 func (v *verifier) nobody() ([]byte, error) {
-	return json.Marshal(credentials{
+	c := credentials{
 		Version: credentialsVersion,
 		Argon2: argon2Secret{
 			Time: v.cost.time, MemoryKiB: v.cost.memoryKiB, Threads: v.cost.threads,
 			Salt: random(saltSize), Hash: random(hashSize),
 		},
-		SCRAM: scramVerifier{
-			Iterations: v.cost.iterations, Salt: random(saltSize),
-			StoredKey: random(sha256.Size), ServerKey: random(sha256.Size),
-		},
-	})
+	}
+	for _, h := range scramHashes {
+		*h.of(&c) = scramVerifier{
+			Iterations: v.cost.iterations, Salt: random(saltSize), StoredKey: random(h.size), ServerKey: random(h.size),
+		}
+	}
+	return json.Marshal(c)
 }
 
 func (v *verifier) hash(prepared string, a argon2Secret) []byte {

@@ -3,51 +3,71 @@ package directory
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"fmt"
 	"strings"
 
 	"github.com/emersion/go-sasl"
-	"github.com/xdg-go/scram"
 
 	"postrider/mailstore"
 )
 
-const mechSCRAM = "SCRAM-SHA-256"
-
 // maxResponse bounds one response of a client; protocols have lower limits.
-const maxResponse = 4096
+const maxResponse = 9216
 
-// Mechanisms lists the SASL mechanisms to advertise to p.
+// Mechanisms lists the SASL mechanisms to advertise to p, the stronger first.
 func (d *Directory) Mechanisms(p Peer) []string {
-	if !d.PlaintextAllowed(p) {
-		return []string{mechSCRAM}
+	var list []string
+	if len(bindings(p.TLS)) > 0 {
+		for _, h := range scramHashes {
+			list = append(list, h.name+plus)
+		}
 	}
-	return []string{mechSCRAM, sasl.Plain, sasl.Login}
+	for _, h := range scramHashes {
+		list = append(list, h.name)
+	}
+	if d.PlaintextAllowed(p) {
+		list = append(list, sasl.Plain, sasl.Login)
+	}
+	return list
 }
 
 // SASL starts an exchange of mechanism mech. After the server's Next reports
 // done without an error, account returns who logged in. Next fails with the
-// errors of Login; an unknown mechanism is ErrMechanism. ctx bounds the whole
-// exchange. The exchange is for one goroutine.
+// errors of Login; a mechanism that is unknown, or not for this connection, is
+// ErrMechanism. ctx bounds the whole exchange. The exchange is for one goroutine.
 func (d *Directory) SASL(ctx context.Context, p Peer, mech string) (srv sasl.Server, account func() mailstore.Account, err error) {
 	x := &exchange{d: d, ctx: ctx, peer: p}
-	switch {
-	case strings.EqualFold(mech, mechSCRAM):
-		x.step = x.scramFirst
-	case strings.EqualFold(mech, sasl.Plain):
-		x.step = x.plain
-	case strings.EqualFold(mech, sasl.Login):
-		x.step = x.loginName
-	default:
-		return nil, nil, ErrMechanism
-	}
-	if !strings.EqualFold(mech, mechSCRAM) && !d.PlaintextAllowed(p) {
-		return nil, nil, ErrPlaintext
+	if x.step, err = x.first(strings.ToUpper(mech)); err != nil {
+		return nil, nil, err
 	}
 	return x, func() mailstore.Account { return x.account }, nil
 }
+
+// first is the first step of a mechanism.
+func (x *exchange) first(mech string) (step, error) {
+	if hash, binds, ok := scramMechanism(mech); ok {
+		x.scram = &scramState{hash: hash, binds: binds, bindings: bindings(x.peer.TLS)}
+		if binds && len(x.scram.bindings) == 0 {
+			return nil, ErrMechanism
+		}
+		return x.scramFirst, nil
+	}
+	var first step
+	switch mech {
+	case sasl.Plain:
+		first = x.plain
+	case sasl.Login:
+		first = x.loginName
+	default:
+		return nil, ErrMechanism
+	}
+	if !x.d.PlaintextAllowed(x.peer) {
+		return nil, ErrPlaintext
+	}
+	return first, nil
+}
+
+// step takes a response of the client; nil stands for no initial response.
+type step func(response []byte) (challenge []byte, done bool, err error)
 
 // exchange is one SASL exchange. Its state is the step that takes the client's
 // next response; nil when the exchange is over.
@@ -55,21 +75,21 @@ type exchange struct {
 	d    *Directory
 	ctx  context.Context // of the exchange: sasl.Server has no room for one
 	peer Peer
-	step func(response []byte) (challenge []byte, done bool, err error)
+	step step
 
 	name    string            // LOGIN: the user name
-	scram   *scramState       // SCRAM: between its messages
+	scram   *scramState       // SCRAM: nil for other mechanisms
 	account mailstore.Account // who logged in; zero before that
 }
 
 // Next takes a response of the client; nil stands for no initial response.
 func (x *exchange) Next(response []byte) (challenge []byte, done bool, err error) {
-	step := x.step
+	now := x.step
 	x.step = nil
-	if step == nil || len(response) > maxResponse {
+	if now == nil || len(response) > maxResponse {
 		return nil, false, ErrMalformed
 	}
-	return step(response)
+	return now(response)
 }
 
 // finish ends the exchange with the outcome of a login.
@@ -108,107 +128,4 @@ func (x *exchange) loginName(response []byte) ([]byte, bool, error) {
 
 func (x *exchange) loginPassword(response []byte) ([]byte, bool, error) {
 	return x.finish(x.d.login(x.ctx, x.peer, "", x.name, Password(response)))
-}
-
-// scramState is a SCRAM conversation after the client's first message.
-type scramState struct {
-	conversation *scram.ServerConversation
-	who          who
-	firstDomain  string
-	account      mailstore.Account // ID 0 for nobody
-}
-
-// scramFirst takes client-first-message of RFC 5802 section 7.
-func (x *exchange) scramFirst(response []byte) ([]byte, bool, error) {
-	if response == nil {
-		x.step = x.scramFirst
-		return []byte{}, false, nil
-	}
-	s := new(scramState)
-	var failed error // of the lookup, as it is
-	server, err := scram.SHA256.NewServer(func(name string) (scram.StoredCredentials, error) {
-		var stored scram.StoredCredentials
-		stored, failed = x.scramLookup(s, name)
-		return stored, failed
-	})
-	if err != nil {
-		return nil, false, err
-	}
-	s.conversation = server.NewConversation()
-	challenge, err := s.conversation.Step(string(response))
-	switch {
-	case failed != nil:
-		return nil, false, failed
-	case err != nil:
-		return nil, false, ErrMalformed
-	}
-	x.scram = s
-	x.step = x.scramFinal
-	return []byte(challenge), false, nil
-}
-
-// scramLookup finds the verifier of a name, or one for nobody that looks like
-// it: the salt is always the same for a name.
-func (x *exchange) scramLookup(s *scramState, name string) (stored scram.StoredCredentials, err error) {
-	if s.who, s.firstDomain, err = x.d.who(x.ctx, x.peer, name); err != nil {
-		return stored, err
-	}
-	if err := x.d.throttle.wait(x.ctx, s.who); err != nil {
-		return stored, err
-	}
-	if s.account, err = x.d.find(x.ctx, s.who); err != nil {
-		return stored, err
-	}
-	c, err := parseCredentials(s.account.Credentials)
-	if err != nil {
-		return stored, fmt.Errorf("account %s: %w", s.account.Address, err)
-	}
-	salt := x.d.salt(s.who, name)
-	if s.account.ID != 0 {
-		salt = c.SCRAM.Salt
-	}
-	stored.KeyFactors = scram.KeyFactors{Salt: string(salt), Iters: c.SCRAM.Iterations}
-	stored.StoredKey, stored.ServerKey = c.SCRAM.StoredKey, c.SCRAM.ServerKey
-	return stored, nil
-}
-
-// salt is that of a name that nobody has.
-func (d *Directory) salt(w who, name string) []byte {
-	if !w.address.IsZero() {
-		name = key(w.address)
-	}
-	h := hmac.New(sha256.New, d.scramKey)
-	h.Write([]byte(name))
-	return h.Sum(nil)[:saltSize]
-}
-
-// scramFinal takes client-final-message.
-func (x *exchange) scramFinal(response []byte) ([]byte, bool, error) {
-	s := x.scram
-	// One at a time, so that each attempt sees the failures of those before.
-	select {
-	case x.d.scramTurn <- struct{}{}:
-	case <-x.ctx.Done():
-		return nil, false, x.ctx.Err()
-	}
-	defer func() { <-x.d.scramTurn }()
-	if delay, err := x.d.throttle.delay(s.who); err != nil || delay > 0 {
-		return nil, false, ErrTooManyLogins // others failed since the first message
-	}
-	challenge, err := s.conversation.Step(string(response))
-	authzid := s.conversation.AuthzID()
-	own := authzid == "" || loginAddress(authzid, s.firstDomain) == s.who.address
-	if err != nil || !s.conversation.Valid() || !own || s.account.ID == 0 {
-		return nil, false, x.d.reject(x.peer, s.who, s.account)
-	}
-	x.step = x.scramDone
-	return []byte(challenge), false, nil
-}
-
-// scramDone takes the client's empty response to server-final-message.
-func (x *exchange) scramDone(response []byte) ([]byte, bool, error) {
-	if len(response) > 0 {
-		return nil, false, ErrMalformed
-	}
-	return x.finish(x.d.admit(x.peer, x.scram.who, x.scram.account), nil)
 }

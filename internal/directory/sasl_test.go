@@ -2,6 +2,7 @@ package directory
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -20,19 +21,41 @@ import (
 	"postrider/mailstore"
 )
 
-// scramClient is the client's side of SCRAM-SHA-256 as a sasl.Client.
-type scramClient struct{ *scram.ClientConversation }
+// scramClient is the client's side of a SCRAM mechanism as a sasl.Client.
+type scramClient struct {
+	*scram.ClientConversation
+	mech string
+}
 
+// newSCRAM is a client of SCRAM-SHA-256 that knows of no channel binding.
 func newSCRAM(t testing.TB, name, password, authzid string) sasl.Client {
 	t.Helper()
-	c, err := scram.SHA256.NewClientUnprepped(name, Password(password).prepared(), authzid)
+	return newSCRAMWith(t, "SCRAM-SHA-256", scram.ChannelBinding{}, name, password, authzid)
+}
+
+// newSCRAMWith is a client of any SCRAM mechanism; of one without -PLUS it says
+// "y" when it has a binding.
+func newSCRAMWith(t testing.TB, mech string, b scram.ChannelBinding, name, password, authzid string) sasl.Client {
+	t.Helper()
+	hash, binds, ok := scramMechanism(mech)
+	if !ok {
+		t.Fatalf("no mechanism %s", mech)
+	}
+	c, err := hash.generate.NewClientUnprepped(name, Password(password).prepared(), authzid)
 	must(t, err)
-	return scramClient{c.WithMinIterations(1).NewConversation()}
+	c.WithMinIterations(1)
+	switch {
+	case binds:
+		return scramClient{c.NewConversationWithChannelBinding(b), mech}
+	case b.IsSupported():
+		return scramClient{c.NewConversationAdvertisingChannelBinding(), mech}
+	}
+	return scramClient{c.NewConversation(), mech}
 }
 
 func (c scramClient) Start() (string, []byte, error) {
 	first, err := c.Step("")
-	return "SCRAM-SHA-256", []byte(first), err
+	return c.mech, []byte(first), err
 }
 
 func (c scramClient) Next(challenge []byte) ([]byte, error) {
@@ -92,6 +115,7 @@ func TestSASL(t *testing.T) {
 		clients := []sasl.Client{
 			sasl.NewPlainClient(tt.authzid, tt.name, tt.password),
 			newSCRAM(t, tt.name, tt.password, tt.authzid),
+			newSCRAMWith(t, "SCRAM-SHA-1", scram.ChannelBinding{}, tt.name, tt.password, tt.authzid),
 		}
 		if tt.authzid == "" {
 			clients = append(clients, sasl.NewLoginClient(tt.name, tt.password))
@@ -192,9 +216,9 @@ func TestSCRAMEnd(t *testing.T) {
 }
 
 // serverFirst is the salt and count that a name gets.
-func serverFirst(t *testing.T, d *Directory, name string) string {
+func serverFirst(t *testing.T, d *Directory, mech, name string) string {
 	t.Helper()
-	server, _, err := d.SASL(t.Context(), overTLS("192.0.2.1"), "SCRAM-SHA-256")
+	server, _, err := d.SASL(t.Context(), overTLS("192.0.2.1"), mech)
 	must(t, err)
 	challenge, _, err := server.Next([]byte("n,,n=" + name + ",r=abc"))
 	must(t, err)
@@ -214,18 +238,20 @@ func TestSaltsLookTheSame(t *testing.T) {
 		{"not a name"},
 		{"zoë@crêpes.example", "ZOË@xn--crpes-isa.example"},
 	} {
-		first := serverFirst(t, d, spellings[0])
-		for range 2 {
-			for _, name := range spellings {
-				if got := serverFirst(t, d, name); got != first {
-					t.Errorf("%s gets %s, %s gets %s", spellings[0], first, name, got)
+		for _, h := range scramHashes {
+			first := serverFirst(t, d, h.name, spellings[0])
+			for range 2 {
+				for _, name := range spellings {
+					if got := serverFirst(t, d, h.name, name); got != first {
+						t.Errorf("%s gets %s, %s gets %s", spellings[0], first, name, got)
+					}
 				}
 			}
-		}
-		if salt, count, _ := strings.Cut(first, ","); seen[salt] || count != "i=10" || len(salt) != len("s=")+24 {
-			t.Errorf("%s gets %s", spellings[0], first)
-		} else {
-			seen[salt] = true
+			if salt, count, _ := strings.Cut(first, ","); seen[salt] || count != "i=10" || len(salt) != len("s=")+24 {
+				t.Errorf("%s gets %s", spellings[0], first)
+			} else {
+				seen[salt] = true
+			}
 		}
 	}
 }
@@ -280,6 +306,7 @@ func TestPasswordsFit(t *testing.T) {
 			want := try == password || same
 			for _, c := range []sasl.Client{
 				sasl.NewPlainClient("", "bob", try), sasl.NewLoginClient("bob", try), newSCRAM(t, "bob", try, ""),
+				newSCRAMWith(t, "SCRAM-SHA-1", scram.ChannelBinding{}, "bob", try, ""),
 			} {
 				if _, ok := c.(scramClient); !ok && strings.Contains(try, "\x00") {
 					continue // cannot be said
@@ -295,7 +322,11 @@ func TestPasswordsFit(t *testing.T) {
 // FuzzSASL: no bytes of a client that does not know the password log it in,
 // and an exchange that failed stays so.
 func FuzzSASL(f *testing.F) {
-	for _, mech := range []string{"PLAIN", "LOGIN", "SCRAM-SHA-256"} {
+	server, _ := tlsPair(f, tls.VersionTLS13, nil)
+	bound := overTLS("192.0.2.1")
+	bound.TLS = &server
+	for _, mech := range []string{"PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-1", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS"} {
+		f.Add(mech, []byte("p=tls-exporter,,n=bob,r=abc\nc=cD10bHMtZXhwb3J0ZXIsLA==,r=abc,p=AAAA\n\n"))
 		f.Add(mech, []byte("\x00bob\x00hungry"))
 		f.Add(mech, []byte("bob\nhungry\n"))
 		f.Add(mech, []byte("n,,n=bob,r=abc\nc=biws,r=abc,p=AAAA\n\n"))
@@ -306,9 +337,9 @@ func FuzzSASL(f *testing.F) {
 	secret := fmt.Sprintf("%x", random(16))
 	must(f, d.AddAccount(f.Context(), "bob@hamburger.edu", secret))
 	f.Fuzz(func(t *testing.T, mech string, script []byte) {
-		server, account, err := d.SASL(t.Context(), overTLS("192.0.2.1"), mech)
+		server, account, err := d.SASL(t.Context(), bound, mech)
 		if err != nil {
-			if slices.Contains(d.Mechanisms(overTLS("192.0.2.1")), strings.ToUpper(mech)) {
+			if slices.Contains(d.Mechanisms(bound), strings.ToUpper(mech)) {
 				t.Errorf("%s: %v", mech, err)
 			}
 			return
