@@ -29,7 +29,8 @@ func keyOf(m *mailstore.Message) docKey {
 // accountBatch is what one transaction adds to an account.
 type accountBatch struct {
 	id    mailstore.AccountID
-	lo    int64 // number of its first new document
+	lo    int64            // number of its first new document
+	last  mailstore.BodyID // that it has a document of; later ones are new
 	b     builder
 	fresh []docKey // of the new documents, in order; a zero one is of none
 	known map[docKey]uint32
@@ -50,6 +51,7 @@ func (a *accountBatch) live() (n int64) {
 type boxBatch struct {
 	id        mailstore.MailboxID
 	validity  uint32
+	from      mailstore.UID // the watermark before
 	watermark mailstore.UID
 	places
 }
@@ -87,10 +89,10 @@ func (w *indexer) round() error {
 	w.done.Add(int64(b.messages))
 	for _, a := range b.accounts {
 		w.docs.Add(a.live())
+		// What came meanwhile waits for the next call of catchUp, so that it is
+		// taken together with more.
 		for _, m := range a.boxes {
-			if err := w.look(m.id, a.id); err != nil {
-				return err
-			}
+			w.wait(m.id, a.id, max(w.waits[m.id]-int64(m.watermark-m.from), 0))
 		}
 	}
 	return b.failed
@@ -105,7 +107,11 @@ func (w *indexer) account(b *batch, id mailstore.AccountID) (*accountBatch, erro
 	if err != nil {
 		return nil, err
 	}
-	a := &accountBatch{id: id, lo: lo, known: make(map[docKey]uint32)}
+	last, err := number(w.db, "SELECT max(body) FROM doc WHERE account = ?", int64(id))
+	if err != nil {
+		return nil, err
+	}
+	a := &accountBatch{id: id, lo: lo, last: mailstore.BodyID(last), known: make(map[docKey]uint32)}
 	b.accounts[id] = a
 	return a, nil
 }
@@ -128,7 +134,7 @@ func (w *indexer) collect(b *batch, m mailstore.MailboxID, id mailstore.AccountI
 		}
 		return v.Messages(m, from, 0, func(one mailstore.Message) bool {
 			list = append(list, one)
-			return len(list) < listedAtOnce
+			return b.messages+len(list) < maxBatch
 		})
 	})
 	switch {
@@ -144,8 +150,9 @@ func (w *indexer) collect(b *batch, m mailstore.MailboxID, id mailstore.AccountI
 	if err != nil {
 		return err
 	}
-	box := &boxBatch{id: m, validity: now.UIDValidity, watermark: from}
+	box := &boxBatch{id: m, validity: now.UIDValidity, from: from, watermark: from}
 	a.boxes = append(a.boxes, box)
+	whole := b.messages+len(list) < maxBatch
 	for i := range list {
 		if b.size() >= maxBatchSize || w.ended() {
 			return nil
@@ -156,7 +163,7 @@ func (w *indexer) collect(b *batch, m mailstore.MailboxID, id mailstore.AccountI
 		box.watermark = list[i].UID + 1
 		b.messages++
 	}
-	if len(list) < listedAtOnce {
+	if whole {
 		box.watermark = now.UIDNext
 	}
 	return nil
@@ -166,7 +173,7 @@ func (w *indexer) collect(b *batch, m mailstore.MailboxID, id mailstore.AccountI
 func (w *indexer) add(a *accountBatch, box *boxBatch, m *mailstore.Message) error {
 	key := keyOf(m)
 	doc, ok := a.known[key]
-	if !ok {
+	if !ok && key.body <= a.last {
 		n, err := number(w.db, "SELECT doc + 1 FROM doc WHERE account = ? AND body = ? AND prefix = ?", int64(a.id), int64(key.body), key.prefix)
 		if err != nil {
 			return err

@@ -1,10 +1,6 @@
 package search
 
-import (
-	"maps"
-	"slices"
-	"strings"
-)
+import "slices"
 
 // Limits of what the index keeps of one message. Beyond them it says that it
 // does not know, and the message is read.
@@ -29,16 +25,18 @@ type builder struct {
 // in one list for all, in order of the documents: a list for each term would cost
 // more than all the rest.
 type buildColumn struct {
-	index map[string]uint32 // the terms, numbered as they came
-	last  []uint32          // the last document of each term, plus one
-	has   []hasTerm
+	vocabulary
+	last []uint32    // the last document of each term, plus one
+	has  [][]hasTerm // in chunks, so that none is copied to grow
 }
 
 type hasTerm struct{ term, doc uint32 }
 
+const hasChunk = 4096 // entries, at most
+
 // Octets in memory for a term and for an entry, about.
 const (
-	termCost  = 80
+	termCost  = 32
 	entryCost = 10
 )
 
@@ -55,7 +53,7 @@ func (b *builder) next() uint32 {
 func (b *builder) done() {
 	for k, is := range b.partial {
 		if is {
-			b.put(columnKind(k), partial)
+			b.put(columnKind(k), []byte(partial))
 		}
 	}
 }
@@ -68,7 +66,7 @@ func (b *builder) unknown() {
 }
 
 // term adds a term to the document in hand.
-func (b *builder) term(k columnKind, s string) {
+func (b *builder) term(k columnKind, s []byte) {
 	if b.terms[k] >= maxTerms {
 		b.partial[k] = true
 		return
@@ -79,23 +77,23 @@ func (b *builder) term(k columnKind, s string) {
 }
 
 // put tells whether the term is new to the document.
-func (b *builder) put(k columnKind, s string) bool {
+func (b *builder) put(k columnKind, s []byte) bool {
 	c := &b.columns[k]
-	i, ok := c.index[s]
+	i, fresh := c.number(s)
 	switch {
-	case !ok:
-		if c.index == nil {
-			c.index = make(map[string]uint32)
-		}
-		i = uint32(len(c.last))
-		c.index[strings.Clone(s)] = i
+	case fresh:
 		c.last = append(c.last, 0)
 		b.size += termCost + len(s)
 	case c.last[i] == b.docs:
 		return false
 	}
 	c.last[i] = b.docs
-	c.has = append(c.has, hasTerm{i, b.docs - 1})
+	n := len(c.has) - 1
+	if n < 0 || len(c.has[n]) == cap(c.has[n]) {
+		n++
+		c.has = append(c.has, make([]hasTerm, 0, min(max(len(c.last), 16), hasChunk)))
+	}
+	c.has[n] = append(c.has[n], hasTerm{i, b.docs - 1})
 	b.size += entryCost
 	return true
 }
@@ -103,42 +101,49 @@ func (b *builder) put(k columnKind, s string) bool {
 // lists sorts the documents by term: those of term i are docs[from[i]:from[i+1]].
 func (c *buildColumn) lists() (docs, from []uint32) {
 	from = make([]uint32, len(c.last)+1)
-	for _, h := range c.has {
-		from[h.term+1]++
+	n := 0
+	for _, chunk := range c.has {
+		n += len(chunk)
+		for _, h := range chunk {
+			from[h.term+1]++
+		}
 	}
 	for i := range c.last {
 		from[i+1] += from[i]
 	}
-	docs = make([]uint32, len(c.has))
+	docs = make([]uint32, n)
 	at := slices.Clone(from)
-	for _, h := range c.has {
-		docs[at[h.term]] = h.doc
-		at[h.term]++
+	for _, chunk := range c.has {
+		for _, h := range chunk {
+			docs[at[h.term]] = h.doc
+			at[h.term]++
+		}
 	}
 	return docs, from
 }
 
-func (b *builder) words(k columnKind, s string) {
+func (b *builder) words(k columnKind, s []byte) {
 	for start, end := nextWord(s, 0); start < len(s); start, end = nextWord(s, end) {
 		if end-start <= maxWord {
 			b.term(k, s[start:end])
 			continue
 		}
-		pieces(s[start:end], maxWord, func(p string) { b.term(k, p) })
+		pieces(s[start:end], maxWord, func(p []byte) { b.term(k, p) })
 	}
 }
 
 func (b *builder) field(name, value string) {
-	b.words(headWords, name+": ")
-	b.words(headWords, value)
+	b.words(headWords, append([]byte(name), ": "...))
+	text := []byte(value)
+	b.words(headWords, text)
 	for f, n := range headerNames {
 		if n == name {
-			pieces(value, maxValue, func(p string) { b.term(columnKind(f), p) })
+			pieces(text, maxValue, func(p []byte) { b.term(columnKind(f), p) })
 		}
 	}
 }
 
-func (b *builder) filename(name string) { b.words(headWords, name) }
+func (b *builder) filename(name string) { b.words(headWords, []byte(name)) }
 
 func (b *builder) begin() bool {
 	b.text = b.text[:0]
@@ -160,7 +165,7 @@ func (b *builder) add(piece []byte) bool {
 	return true
 }
 
-func (b *builder) end() { b.words(bodyWords, string(b.text)) }
+func (b *builder) end() { b.words(bodyWords, b.text) }
 
 // write writes the segment.
 func (b *builder) write(w *segmentWriter) error {
@@ -168,9 +173,8 @@ func (b *builder) write(w *segmentWriter) error {
 		c := &b.columns[k]
 		w.begin(columnKind(k))
 		docs, from := c.lists()
-		for _, term := range slices.Sorted(maps.Keys(c.index)) {
-			i := c.index[term]
-			if err := w.put([]byte(term), docs[from[i]:from[i+1]]); err != nil {
+		for _, i := range c.sorted() {
+			if err := w.put(c.term(i), docs[from[i]:from[i+1]]); err != nil {
 				return err
 			}
 		}

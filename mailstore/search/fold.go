@@ -1,6 +1,8 @@
 package search
 
 import (
+	"encoding/binary"
+	"slices"
 	"unicode"
 	"unicode/utf8"
 
@@ -36,15 +38,10 @@ func FoldFuzzy(s string) string {
 func (f *folder) whole(dst, src []byte) []byte {
 	space := f.space
 	for i := 0; i < len(src); {
-		if c := src[i]; c < utf8.RuneSelf {
-			i++
-			switch t := asciiFold[c]; {
-			case t != ' ':
-				dst, space = append(dst, t), false
-			case !space:
-				dst, space = append(dst, ' '), true
-			}
-			continue
+		var n int
+		dst, n, space = appendASCII(dst, src[i:], space)
+		if i += n; i == len(src) {
+			break
 		}
 		r, n := utf8.DecodeRune(src[i:])
 		if r == utf8.RuneError && n == 1 {
@@ -55,6 +52,47 @@ func (f *folder) whole(dst, src []byte) []byte {
 	}
 	f.space = space
 	return dst
+}
+
+// appendASCII folds the n octets of ASCII that src begins with.
+func appendASCII(dst, src []byte, space bool) (_ []byte, n int, _ bool) {
+	dst = slices.Grow(dst, len(src))
+	room := dst[len(dst) : len(dst)+len(src)]
+	at := 0
+	for n < len(src) && src[n] < utf8.RuneSelf {
+		if n+8 <= len(src) {
+			if folded, last, ok := foldEight(binary.LittleEndian.Uint64(src[n:]), space); ok {
+				binary.LittleEndian.PutUint64(room[at:], folded)
+				n, at, space = n+8, at+8, last
+				continue
+			}
+		}
+		t := asciiFold[src[n]]
+		n++
+		if is := t == ' '; !is || !space {
+			room[at] = t
+			at++
+			space = is
+		}
+	}
+	return dst[:len(dst)+at], n, space
+}
+
+// foldEight folds eight octets at once, the first of them the lowest of x, where
+// none is beyond ASCII or a control, and no space follows another one. space
+// tells whether one stands before them, last whether the last of them is one.
+func foldEight(x uint64, space bool) (folded uint64, last, ok bool) {
+	const ones = 0x0101010101010101
+	const high = 0x80 * ones // answers stand in the highest bit of each octet
+	before := uint64(0)
+	if space {
+		before = 0x80
+	}
+	bad := x | (x + ones) | ^((x | high) - ' '*ones) // beyond ASCII, 0x7f, below the space
+	spaces := ^((x ^ ' '*ones) + 0x7f*ones) & high
+	bad |= spaces & (spaces<<8 | before)
+	lower := (x + (0x80-'a')*ones) &^ (x + (0x80-'z'-1)*ones) & high
+	return x - lower>>2, spaces>>63 != 0, bad&high == 0
 }
 
 // asciiFold is the folding of one ASCII character.

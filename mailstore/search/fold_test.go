@@ -1,6 +1,7 @@
 package search
 
 import (
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"unicode"
@@ -79,4 +80,32 @@ func FuzzFold(f *testing.F) {
 			t.Errorf("Fold(%q) = %q, cut at %d and %d %q", s, folded, i, i+j, out)
 		}
 	})
+}
+
+// TestFoldEight: eight octets at once give what one after another gives.
+func TestFoldEight(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 20000 {
+		s := make([]byte, r.IntN(40))
+		for i := range s {
+			switch r.IntN(8) {
+			case 0:
+				s[i] = ' '
+			case 1:
+				s[i] = byte(r.IntN(256))
+			case 2:
+				s[i] = "@AZ[`az{~\x7f\x1f!"[r.IntN(12)]
+			default:
+				s[i] = 'a' + byte(r.IntN(26))
+			}
+		}
+		var f folder
+		var want []byte
+		for i := range s {
+			want = f.append(want, s[i:i+1], i == len(s)-1)
+		}
+		if got := Fold(string(s)); got != string(want) {
+			t.Fatalf("Fold(%q) = %q, one by one %q", s, got, want)
+		}
+	}
 }

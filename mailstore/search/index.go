@@ -16,19 +16,18 @@ import (
 
 // Limits of the index at work.
 const (
-	defaultCache  = 64 << 20               // octets of what lookups keep in memory
-	maxLooked     = 64                     // keys of one lookup that the index answers
-	pause         = 200 * time.Millisecond // from a change until it is looked at, so that many are taken together
-	retry         = 30 * time.Second       // after a failure
-	maxBatch      = 4096                   // messages indexed in one transaction
-	maxBatchSize  = 32 << 20               // octets of the index in the making in one transaction, after which it takes no more
-	listedAtOnce  = 512                    // messages listed in one view of the store
-	fanout        = 8                      // segments of one tier that make one of the next
-	maxSegment    = 64 << 10               // documents; a larger segment is not merged any more
-	maxMergedSize = 256 << 20              // octets of segments that are merged into one
-	maxPlaces     = 8192                   // messages; a larger part of a mailbox is not merged any more
-	maxParts      = 16                     // smaller parts of a mailbox
-	minStale      = 1000                   // documents without a message that are worth a compaction
+	defaultCache  = 64 << 20         // octets of what lookups keep in memory
+	maxLooked     = 64               // keys of one lookup that the index answers
+	pause         = time.Second      // from a change until it is looked at, so that many are taken together
+	retry         = 30 * time.Second // after a failure
+	maxBatch      = 4096             // messages indexed in one transaction
+	maxBatchSize  = 32 << 20         // octets of the index in the making in one transaction, after which it takes no more
+	fanout        = 8                // segments of one tier that make one of the next
+	maxSegment    = 64 << 10         // documents; a larger segment is not merged any more
+	maxMergedSize = 256 << 20        // octets of segments that are merged into one
+	maxPlaces     = 8192             // messages; a larger part of a mailbox is not merged any more
+	maxParts      = 16               // smaller parts of a mailbox
+	minStale      = 1000             // documents without a message that are worth a compaction
 )
 
 // Options has what an Index needs; Path must be set.

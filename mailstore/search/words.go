@@ -36,8 +36,11 @@ var classes = func() (table [256]class) {
 	return table
 }()
 
+// octets is a text in either form.
+type octets interface{ string | []byte }
+
 // inWord tells whether the octet at i begins or goes on with a word.
-func inWord(s string, i int) bool {
+func inWord[T octets](s T, i int) bool {
 	switch classes[s[i]] {
 	case belongs:
 		return true
@@ -48,7 +51,7 @@ func inWord(s string, i int) bool {
 }
 
 // punctuates tells whether a mark of punctuation beyond ASCII begins at i.
-func punctuates(s string, i int) bool {
+func punctuates[T octets](s T, i int) bool {
 	return i+2 < len(s) && (s[i] == 0xe2 && s[i+1]&^1 == 0x80 || s[i] == 0xe3 && s[i+1] == 0x80)
 }
 
@@ -56,7 +59,7 @@ func punctuates(s string, i int) bool {
 // none. Words are what separators stand between; where a text has a word, a key
 // that is a part of the word has the same octets as one word, whatever stands
 // around it.
-func nextWord(s string, i int) (start, end int) {
+func nextWord[T octets](s T, i int) (start, end int) {
 	for i < len(s) && !inWord(s, i) {
 		if classes[s[i]] == begins3 {
 			i += 2
@@ -86,7 +89,7 @@ func nextWord(s string, i int) (start, end int) {
 // pieces calls fn with s, or, where it is longer than size, with pieces of that
 // size so that every part of s up to half of size lies within one. The first
 // begins and the last ends as s does.
-func pieces(s string, size int, fn func(string)) {
+func pieces(s []byte, size int, fn func([]byte)) {
 	for len(s) > size {
 		fn(s[:size])
 		s = s[min(size-size/2, len(s)-size):]
