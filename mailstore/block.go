@@ -86,9 +86,8 @@ type facts struct {
 	sizes           []int64
 	threads         []ThreadID
 	unended         []bool
-	prefixes        []string       // the first is the empty one
-	prefix          []int          // of prefixes; nil when all are empty
-	known           map[string]int // where in prefixes, while they are many
+	prefixes        []string // the first is the empty one
+	prefix          []int    // of prefixes; nil when all are empty
 }
 
 func (k *marks) flagsOf(i int) Flags {
@@ -209,30 +208,18 @@ func (f *facts) add(row *MessageRow) {
 	f.prefix[len(f.sizes)-1] = at
 }
 
-// prefixIndex finds a prefix, or adds it.
+// prefixIndex finds a prefix among the empty one and the last, or adds it: that
+// of a delivery has its id and time, so that only neighbours have the same.
 func (f *facts) prefixIndex(prefix string) int {
-	const few = 16 // are looked through faster than a map
-	at, ok := 0, false
-	if len(f.prefixes) <= few {
-		at = slices.Index(f.prefixes, prefix)
-		ok = at >= 0
-	} else {
-		if f.known == nil {
-			f.known = make(map[string]int, MaxBlock)
-			for i, p := range f.prefixes {
-				f.known[p] = i
-			}
-		}
-		at, ok = f.known[prefix]
-	}
-	if ok {
-		return at
+	last := len(f.prefixes) - 1
+	switch prefix {
+	case "":
+		return 0
+	case f.prefixes[last]:
+		return last
 	}
 	f.prefixes = append(f.prefixes, prefix)
-	if f.known != nil {
-		f.known[prefix] = len(f.prefixes) - 1
-	}
-	return len(f.prefixes) - 1
+	return last + 1
 }
 
 // block makes the row of a block, without Size and Data.

@@ -20,6 +20,10 @@ type boxIndex struct {
 	uids []UID // of all; made when somebody asks
 
 	last atomic.Pointer[opened] // the block that a single message was read of
+
+	// tail belongs to the writer: what it has read of the last block, which it
+	// adds to. Another change may have added to it since, which its block tells.
+	tail *opened
 }
 
 // opened is a block with its columns read.
@@ -48,6 +52,9 @@ func (x *boxIndex) size() int {
 	n := 256
 	for _, b := range x.blocks {
 		n += 160 + len(b.Head) + len(b.Data) + 4*b.Count
+	}
+	if x.tail != nil && len(x.blocks) > 0 {
+		n += 4 * len(x.blocks[len(x.blocks)-1].Data)
 	}
 	return n
 }
@@ -247,7 +254,7 @@ type boxChange struct {
 
 // clone makes a change that can go on alone.
 func (c *boxChange) clone() *boxChange {
-	return &boxChange{mailbox: c.mailbox, sizes: c.sizes, base: c.base, boxIndex: boxIndex{blocks: slices.Clone(c.blocks)}}
+	return &boxChange{mailbox: c.mailbox, sizes: c.sizes, base: c.base, boxIndex: boxIndex{blocks: slices.Clone(c.blocks), tail: c.tail}}
 }
 
 // splice puts blocks in the place of those from i to j.
@@ -259,16 +266,22 @@ func (c *boxChange) splice(i, j int, blocks ...*BlockRow) {
 func (c *boxChange) append(r Reader, rows []MessageRow, stamp ModSeq) error {
 	if n := len(c.blocks); n > 0 && c.blocks[n-1].Count < c.sizes.Open {
 		b := c.blocks[n-1]
-		o, err := open(r, b)
-		if err != nil {
-			return err
+		o := c.tail
+		if o == nil || o.block != b {
+			var err error
+			if o, err = open(r, b); err != nil {
+				return err
+			}
+			c.tail = o
 		}
+		o.block = nil // until the columns are whole again
 		take := min(c.sizes.Open-b.Count, len(rows))
 		for i := range rows[:take] {
 			o.marks.add(&rows[i])
 			o.facts.add(&rows[i])
 		}
-		c.splice(n-1, n, o.pack(c.mailbox, stamp))
+		o.block = o.pack(c.mailbox, stamp)
+		c.splice(n-1, n, o.block)
 		rows = rows[take:]
 	}
 	for len(rows) > 0 {
@@ -481,7 +494,7 @@ func (c *boxChange) write(w Writer) error {
 
 // done makes the state that others see after the commit.
 func (c *boxChange) done(modseq ModSeq) *boxIndex {
-	x := &boxIndex{modseq: modseq, blocks: c.blocks}
+	x := &boxIndex{modseq: modseq, blocks: c.blocks, tail: c.tail}
 	for _, b := range x.blocks {
 		if b.Count > c.sizes.Open && b.Data != nil { // others may read it where it is nil
 			b.Data = nil

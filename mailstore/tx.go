@@ -195,7 +195,7 @@ func (tx *Tx) edit(m MailboxID) (*boxChange, ModSeq, error) {
 		if err != nil {
 			return nil, 0, err
 		}
-		c = &boxChange{mailbox: m, sizes: tx.b.s.blocks, base: x, boxIndex: boxIndex{blocks: x.blocks}}
+		c = &boxChange{mailbox: m, sizes: tx.b.s.blocks, base: x, boxIndex: boxIndex{blocks: x.blocks, tail: x.tail}}
 	}
 	return c.clone(), row.ModSeq + 1, nil
 }
