@@ -250,6 +250,7 @@ func (l *Lab) serve(ctx context.Context, s *Server, port int, log *steps, ready 
 	o.RemotePort = port
 	o.Retry = []time.Duration{5 * time.Second, 15 * time.Second, 30 * time.Second, time.Minute}
 	o.Log = log.logger(s.Domain)
+	o.Upgrade = true
 	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
 		return err
 	}

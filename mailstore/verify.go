@@ -134,18 +134,19 @@ func (s *Store) Verify(ctx context.Context, o VerifyOptions) error {
 	return v.texts(ctx)
 }
 
-// VerifyEngine is Verify of an engine that no store uses, in one snapshot.
-func VerifyEngine(e Engine, r Reader, found func(Finding)) error {
-	v := newVerifier(e, nil)
+// VerifyEngine is Verify of an engine that no store uses, in one snapshot. p may
+// be nil.
+func VerifyEngine(ctx context.Context, e Engine, r Reader, p *VerifyProgress, found func(Finding)) error {
+	v := newVerifier(e, p)
 	v.busy = func(string) bool { return false }
 	v.remove = func(string) bool { return false }
 	v.snapshot = func() (Reader, func(), error) { return r, func() {}, nil }
 	v.found = found
-	if err := v.rows(context.Background()); err != nil {
+	if err := v.rows(ctx); err != nil {
 		return err
 	}
 	v.mendAll()
-	return v.texts(context.Background())
+	return v.texts(ctx)
 }
 
 const (

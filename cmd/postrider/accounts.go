@@ -20,6 +20,11 @@ func (e *env) admin(fn func(*node.AdminClient) error) error {
 		return err
 	}
 	c.node.Log = c.logger(io.Discard)
+	return e.adminOf(c, fn)
+}
+
+// adminOf is admin with a configuration.
+func (e *env) adminOf(c *config, fn func(*node.AdminClient) error) error {
 	a, err := node.OpenAdmin(e.ctx, c.node)
 	if err != nil {
 		return err

@@ -22,7 +22,9 @@ func (c *initCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	return e.admin(func(a *node.AdminClient) error {
+	conf.node.Log = conf.logger(e.stderr)
+	conf.node.Upgrade = true // as the server would
+	return e.adminOf(conf, func(a *node.AdminClient) error {
 		var domains []string
 		if err := a.Call("DomainList", node.None{}, &domains); err != nil {
 			return err

@@ -78,6 +78,7 @@ type cli struct {
 	Verify   verifyCmd   `cmd:"" help:"Check everything that is stored, and every message against its hash."`
 	Backup   backupCmd   `cmd:"" help:"Add a restore point to a backup directory, while the server runs or not."`
 	Restore  restoreCmd  `cmd:"" help:"Make a data directory of a backup."`
+	Upgrade  upgradeCmd  `cmd:"" help:"Bring the data directory of an older version to this one's; the server does so at its start, too."`
 	Send     sendCmd     `cmd:"" passthrough:"" help:"Send a message from standard input, like sendmail (-t, -f, -i)."`
 	DNS      dnsCmd      `cmd:"" name:"dns" help:"Ask the domain name system."`
 	Check    checkCmd    `cmd:"" help:"Explain a verdict."`

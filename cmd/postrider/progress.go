@@ -21,6 +21,13 @@ const (
 // showProgress shows how far a transfer is until stop is called: a bar on a
 // terminal, else a line now and then.
 func showProgress(w io.Writer, p *transfer.Progress) (stop func()) {
+	return showText(w, func(took time.Duration) string {
+		return progressText(p.Done.Load(), p.Total.Load(), p.Messages.Load(), took)
+	})
+}
+
+// showText shows what text says of the time so far.
+func showText(w io.Writer, line func(took time.Duration) string) (stop func()) {
 	f, ok := w.(*os.File)
 	terminal := ok && isTerminal(f)
 	every := lineEvery
@@ -36,7 +43,7 @@ func showProgress(w io.Writer, p *transfer.Progress) (stop func()) {
 		for {
 			select {
 			case <-tick.C:
-				text := progressText(p.Done.Load(), p.Total.Load(), p.Messages.Load(), time.Since(start))
+				text := line(time.Since(start))
 				if terminal {
 					fmt.Fprintf(w, "\r%s\x1b[K", text)
 				} else {
@@ -59,21 +66,26 @@ func showProgress(w io.Writer, p *transfer.Progress) (stop func()) {
 // progressText is one line: a bar, the messages so far, their rate, and the time
 // that is left at the rate of the work so far.
 func progressText(done, total, messages int64, took time.Duration) string {
-	bar, left := "", ""
-	if total > 0 {
-		share := min(float64(done)/float64(total), 1)
-		n := int(share * barWidth)
-		bar = fmt.Sprintf("[%s%s] %3.0f %%  ", strings.Repeat("#", n), strings.Repeat(".", barWidth-n), share*100)
-		if done > 0 && done < total {
-			rest := time.Duration(float64(took) * float64(total-done) / float64(done))
-			left = fmt.Sprintf("  %v left", rest.Round(time.Second))
-		}
+	bar, left := barText(done, total), ""
+	if done > 0 && done < total {
+		rest := time.Duration(float64(took) * float64(total-done) / float64(done))
+		left = fmt.Sprintf("  %v left", rest.Round(time.Second))
 	}
 	rate := 0.0
 	if took > 0 {
 		rate = float64(messages) / took.Seconds()
 	}
 	return fmt.Sprintf("%s%d messages  %.0f/s%s", bar, messages, rate, left)
+}
+
+// barText is the bar; "" without a total.
+func barText(done, total int64) string {
+	if total <= 0 {
+		return ""
+	}
+	share := min(float64(done)/float64(total), 1)
+	n := int(share * barWidth)
+	return fmt.Sprintf("[%s%s] %3.0f %%  ", strings.Repeat("#", n), strings.Repeat(".", barWidth-n), share*100)
 }
 
 func isTerminal(f *os.File) bool {

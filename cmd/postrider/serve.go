@@ -44,6 +44,7 @@ func (c *serveCmd) Run(e *env) error {
 		return err
 	}
 	conf.node.Log = conf.logger(e.stderr)
+	conf.node.Upgrade = true
 	hup := make(chan os.Signal, 1) // one that comes before there is a node waits for it
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
@@ -141,7 +142,7 @@ func (e *env) reload(ctx context.Context, hup <-chan os.Signal, n *node.Node, ru
 // restartFor tells whether next differs in what a reload does not apply.
 func (c *config) restartFor(next *config) bool {
 	o := next.node
-	o.Limits, o.Log, o.PortOffset = c.node.Limits, c.node.Log, c.node.PortOffset
+	o.Limits, o.Log, o.PortOffset, o.Upgrade = c.node.Limits, c.node.Log, c.node.PortOffset, c.node.Upgrade
 	return next.logFormat != c.logFormat || !reflect.DeepEqual(o, c.node)
 }
 

@@ -114,7 +114,7 @@ func (n *Node) build(ctx context.Context) error {
 }
 
 func (n *Node) openStore(ctx context.Context) error {
-	engine, err := sqlite.Open(ctx, n.options.DataDir, sqlite.Options{Log: n.log})
+	engine, err := sqlite.Open(ctx, n.options.DataDir, sqlite.Options{Log: n.log, Program: Version(), Upgrade: n.options.Upgrade})
 	if err != nil {
 		return err
 	}

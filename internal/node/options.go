@@ -45,6 +45,10 @@ type Options struct {
 
 	SearchIndex bool // keep an index for SEARCH
 
+	// Upgrade lets New bring a data directory of an older version to the present
+	// one; a copy of the old database is kept.
+	Upgrade bool
+
 	PortOffset int // added to every listening port
 	Clock      clock.Clock
 	Log        *slog.Logger

@@ -94,8 +94,9 @@ func bodyNames(bodies string, prefix int) ([]string, error) {
 }
 
 // derived are entries of a data directory that are no part of a backup: they
-// belong to a process, or can be made anew.
-var derived = []string{"lock", "reserve", "postrider.db", "postrider.db-wal", "postrider.db-shm", "bodies", restoring}
+// belong to a process, or can be made anew. Nor are old databases that upgrades
+// have left.
+var derived = []string{"lock", "reserve", "postrider.db", "postrider.db-wal", "postrider.db-shm", "bodies", "upgrade", restoring}
 
 // otherFiles lists what else is in a data directory, by path.
 func otherFiles(data string) ([]string, error) {
@@ -109,7 +110,7 @@ func otherFiles(data string) ([]string, error) {
 			return err
 		}
 		switch {
-		case slices.Contains(derived, rel), strings.HasPrefix(rel, "search."):
+		case slices.Contains(derived, rel), strings.HasPrefix(rel, "search."), strings.HasPrefix(rel, database+".v"):
 			if d.IsDir() {
 				return fs.SkipDir
 			}

@@ -8,6 +8,8 @@
 //	lock            held (flock) by the process that uses the directory; has its id
 //	reserve         occupies space that is given back for deleting when the disk is full
 //	postrider.db    the database; beside it -wal and -shm while it is open
+//	postrider.db.v1 the database as it was before an upgrade from version 1; not used
+//	upgrade/        an upgrade's copy of the database; locked (flock) by it
 //	bodies/tmp/     bodies that are being written
 //	bodies/xx/      complete large bodies; xx is how their names begin
 //
@@ -36,6 +38,9 @@
 //	log with frames after the last commit         SQLite ignores them
 //	log not yet moved into the database           moved at open, before anything is written: what a sync
 //	                                              that failed has left in memory only gets to the disk so
+//	directory upgrade                             removed at open, and by the next upgrade
+//	postrider.db.v1 beside a database that is     a second name of the same file; the next
+//	still of version 1                            upgrade takes it
 //	file in bodies/tmp                            removed at open
 //	file in bodies/xx without a row               removed by mailstore's sweep after open
 //	row without a file                            cannot be: the file is durable first, and removed
@@ -55,11 +60,22 @@
 // there is space for it, it is made whole and mail is taken again. Mail that goes
 // into the database is also taken while that has pages that deleting left unused.
 //
+// # Upgrades
+//
+// Upgrade copies the database into the directory upgrade, migrates the copy in one
+// transaction, and reads all that clients see of it before and after: by a snapshot
+// from before the transaction, and one from behind it. When there is no difference
+// the old file gets its second name, postrider.db.v1, and the copy its place, by one
+// rename. Until then the old one is not touched, but for its log, which is moved into
+// it. A log beside postrider.db at the rename would be taken for the new file's: so
+// it is gone durably before. A dry run ends before the names change, and reads the
+// bodies where they are.
+//
 // # Schema, version 2
 //
 // PRAGMA application_id is 0x50524452, user_version the version of the schema.
-// A newer version is refused, an older one migrated step by step, each step in
-// one transaction. Times are nanoseconds since 1970, 0 = never; within blocks, seconds.
+// A newer version is refused, and so is an older one, unless Options.Upgrade is
+// set. Times are nanoseconds since 1970, 0 = never; within blocks, seconds.
 //
 //	counter(name, value)             ids: the first that was never reserved; uidvalidity: the last
 //	                                 that was given; queue length: rows of queue_recipient

@@ -23,6 +23,8 @@ var (
 	ErrInUse = errors.New("the data directory is in use")
 	// ErrNewer: a newer program has written the data directory.
 	ErrNewer = errors.New("the data directory is of a newer version")
+	// ErrOlder: an older program has written the data directory.
+	ErrOlder = errors.New("the data directory is of an older version")
 	// ErrOpenToOthers: the data directory or a file in it has a mode that lets
 	// others in.
 	ErrOpenToOthers = errors.New("open to others")
@@ -31,12 +33,19 @@ var (
 // Options has what an Engine needs; the zero value works.
 type Options struct {
 	Log *slog.Logger
+	// Program is the version of this program, which is noted where it makes or
+	// upgrades a database.
+	Program string
+	// Upgrade makes Open bring a database of an older version to the present one,
+	// as Upgrade does. Without it one is refused with ErrOlder.
+	Upgrade bool
 }
 
 // Engine is an open data directory.
 type Engine struct {
 	dir     string
 	path    string // of the database
+	program string
 	log     *slog.Logger
 	lock    *lock
 	files   *files
@@ -75,12 +84,16 @@ func Open(ctx context.Context, dir string, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := makeReady(ctx, dir, o); err != nil {
+		return nil, errors.Join(err, l.release())
+	}
 	e := &Engine{
-		dir:   dir,
-		path:  filepath.Join(dir, "postrider.db"),
-		log:   o.Log,
-		lock:  l,
-		slots: make(chan struct{}, maxReaders),
+		dir:     dir,
+		path:    filepath.Join(dir, "postrider.db"),
+		program: o.Program,
+		log:     o.Log,
+		lock:    l,
+		slots:   make(chan struct{}, maxReaders),
 	}
 	if err := e.open(); err != nil {
 		return nil, errors.Join(err, e.Close())
@@ -112,20 +125,22 @@ func (e *Engine) open() error {
 	return nil
 }
 
-// setUp asks for the log and for syncs, makes sure that it got them, and brings
-// the schema up to date.
+// setUp asks for the log and for syncs, makes sure that it got them, and makes
+// the schema where there is none.
 func (e *Engine) setUp() error {
-	mode, err := e.writer.pragma("journal_mode = WAL")
+	if err := e.writer.keepLog(); err != nil {
+		return err
+	}
+	err := e.writer.settle()
+	if errors.Is(err, mailstore.ErrFull) {
+		// Reading and deleting go on, and with them there will be space.
+		e.log.Warn("no space to move the write-ahead log into the database", "error", err)
+		err = nil
+	}
 	if err != nil {
 		return err
 	}
-	if mode != "wal" {
-		return fmt.Errorf("sqlite: journal_mode is %s, not wal", mode)
-	}
-	if err := e.settle(); err != nil {
-		return err
-	}
-	if err := migrate(e.writer, e.dir); err != nil {
+	if err := makeSchema(e.writer, e.dir, e.program); err != nil {
 		return err
 	}
 	sync, err := e.writer.pragma("synchronous")
@@ -138,19 +153,23 @@ func (e *Engine) setUp() error {
 	return nil
 }
 
+// keepLog makes SQLite keep a write-ahead log.
+func (c *conn) keepLog() error {
+	mode, err := c.pragma("journal_mode = WAL")
+	if err == nil && mode != "wal" {
+		err = fmt.Errorf("sqlite: journal_mode is %s, not wal", mode)
+	}
+	return err
+}
+
 // settle moves what a process that did not end well has left in the log into
 // the database, before anything is written behind it. Some of it may be in the
 // system's memory only: a sync that failed is not repeated for the same pages,
 // and the log would end there at the next loss of power, with all that follows.
-func (e *Engine) settle() error {
+func (c *conn) settle() error {
 	var busy bool
-	err := e.writer.one("PRAGMA wal_checkpoint(TRUNCATE)", nil, func(r row) { busy = r.int(0) != 0 })
-	switch {
-	case errors.Is(err, mailstore.ErrFull):
-		// Reading and deleting go on, and with them there will be space.
-		e.log.Warn("no space to move the write-ahead log into the database", "error", err)
-		return nil
-	case err == nil && busy:
+	err := c.one("PRAGMA wal_checkpoint(TRUNCATE)", nil, func(r row) { busy = r.int(0) != 0 })
+	if err == nil && busy {
 		return errors.New("sqlite: another process reads the database")
 	}
 	return err
@@ -162,16 +181,23 @@ func (e *Engine) Close() error {
 	if e.check != nil {
 		errs = append(errs, e.check.close())
 	}
-	e.mu.Lock()
-	for _, c := range e.idle {
-		errs = append(errs, c.close())
-	}
-	e.idle = nil
-	e.mu.Unlock()
+	errs = append(errs, e.closeIdle())
 	if e.writer != nil { // the last: SQLite moves the log into the database
 		errs = append(errs, e.writer.close())
 	}
 	errs = append(errs, e.reserve.close(), e.lock.release())
+	return errors.Join(errs...)
+}
+
+// closeIdle closes the connections of snapshots that were closed.
+func (e *Engine) closeIdle() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var errs []error
+	for _, c := range e.idle {
+		errs = append(errs, c.close())
+	}
+	e.idle = nil
 	return errors.Join(errs...)
 }
 

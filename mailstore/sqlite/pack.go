@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"math"
 	"strings"
 	"time"
 
@@ -11,7 +12,7 @@ const selectMessages1 = "SELECT id, modseq, created, flags, keywords, internal, 
 	"FROM message WHERE id > ? ORDER BY id LIMIT ?"
 
 // packMessages makes blocks of the rows that messages had in version 1.
-func packMessages(c *conn) error {
+func packMessages(c *conn, done func(messages int64) error) error {
 	w := &writer{reader: reader{c}}
 	after := int64(0)
 	for {
@@ -28,6 +29,9 @@ func packMessages(c *conn) error {
 			return true
 		})
 		if err != nil || len(rows) == 0 {
+			return err
+		}
+		if err := done(int64(len(rows))); err != nil {
 			return err
 		}
 		stamp := mailstore.ModSeq(0)
@@ -61,4 +65,29 @@ func message1(r row) mailstore.MessageRow {
 		m.Flags.Keywords = strings.Split(k, " ")
 	}
 	return m
+}
+
+// packedGrowth is what packing the messages adds: blocks take 20 to 40 octets a
+// message, once in the log and once in the database.
+func packedGrowth(c *conn) (n int64, err error) {
+	err = c.one("SELECT count(*) FROM message", nil, func(r row) { n = r.int(0) })
+	return n * 128, err
+}
+
+// reader1 reads version 1, which had no quotas, and a row for each message.
+type reader1 struct{ reader }
+
+func (r reader1) Domains(fn func(mailstore.Domain) bool) error {
+	return r.c.query("SELECT name, created, 0, 0 FROM domain ORDER BY id", nil, func(row row) bool { return fn(domainOf(row)) })
+}
+
+func (r reader1) Accounts(fn func(mailstore.Account) bool) error {
+	return r.c.query("SELECT id, address, credentials, created, 0, 0 FROM account ORDER BY id", nil,
+		func(row row) bool { return fn(accountOf(row)) })
+}
+
+func (r reader1) messages(m mailstore.MailboxID, fn func(mailstore.MessageRow) bool) error {
+	return r.c.query("SELECT id, modseq, created, flags, keywords, internal, saved, body, size, unended, prefix "+
+		"FROM message WHERE id BETWEEN ? AND ? ORDER BY id", vals(blockID(m, 0), blockID(m, math.MaxUint32)),
+		func(row row) bool { return fn(message1(row)) })
 }

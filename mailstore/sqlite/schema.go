@@ -1,9 +1,16 @@
 package sqlite
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
+
+	"postrider/mailstore"
 )
 
 const (
@@ -12,16 +19,28 @@ const (
 	Version = len(migrations)
 )
 
+// settingProgram is the setting with the program that made the present schema.
+const settingProgram = "schema made by"
+
 // step leads from one version to the next: SQL that makes what is new, then
 // convert where rows have to be written anew, then SQL that drops what is old.
 type step struct {
 	create  string
-	convert func(*conn) error
+	convert func(c *conn, done func(messages int64) error) error
 	drop    string
+	// grows is how many octets the step adds to the database and its log, about;
+	// nil for next to nothing.
+	grows func(*conn) (int64, error)
+	// view reads what clients see of the version that the step leads to; nil
+	// where the present reader does.
+	view func(reader) view
 }
 
 // migrations has the steps from each version to the next.
-var migrations = [...]step{{create: schema1}, {schema2, packMessages, dropSchema1}}
+var migrations = [...]step{
+	{create: schema1, view: func(r reader) view { return reader1{r} }},
+	{create: schema2, convert: packMessages, drop: dropSchema1, grows: packedGrowth},
+}
 
 const schema1 = `
 CREATE TABLE counter(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -163,52 +182,131 @@ CREATE INDEX held_account ON held(account);
 
 const dropSchema1 = `DROP TABLE message`
 
-// migrate brings the database to the present version.
-func migrate(c *conn, dir string) error {
+// makeSchema makes the schema of a new database, and refuses one of another
+// version.
+func makeSchema(c *conn, dir, program string) error {
+	n, err := schemaVersion(c, dir, program)
+	if err != nil || n == Version {
+		return err
+	}
+	if n > 0 {
+		return older(dir, n)
+	}
+	return advance(c, dir, 0, program, func(int64) error { return nil })
+}
+
+// older says what can be done with a database of an older version.
+func older(dir string, n int) error {
+	return fmt.Errorf("%w: %s has version %d and this program works on version %d: run postrider upgrade (with --dry-run first, to try it on a copy), or start the server, which upgrades too",
+		ErrOlder, dir, n, Version)
+}
+
+// schemaVersion is the version of the database's schema; 0 for a new one, which
+// one that was cut short is, too.
+func schemaVersion(c *conn, dir, program string) (int, error) {
 	app, err := c.pragma("application_id")
 	if err != nil {
-		return err
+		return 0, err
 	}
 	version, err := c.pragma("user_version")
 	if err != nil {
-		return err
+		return 0, err
 	}
 	switch {
-	case app == "0" && version == "0": // new, or a first step that was cut short
+	case app == "0" && version == "0":
+		return 0, nil
 	case app != strconv.Itoa(applicationID):
-		return fmt.Errorf("the database in %s is not postrider's", dir)
+		return 0, fmt.Errorf("the database in %s is not postrider's", dir)
 	}
 	n, err := strconv.Atoi(version)
-	if err != nil {
-		return fmt.Errorf("schema version %q: %w", version, err)
+	if err != nil || n < 1 {
+		return 0, fmt.Errorf("%w: the database in %s has the schema version %q", mailstore.ErrDamaged, dir, version)
 	}
 	if n > Version {
-		return fmt.Errorf("%w: %s has version %d and this program knows up to %d; use a newer postrider",
-			ErrNewer, dir, n, Version)
+		return 0, newer(c, dir, n, program)
 	}
-	for ; n < Version; n++ {
-		if err := migrations[n].take(c, n+1); err != nil {
-			return fmt.Errorf("migrate %s to version %d: %w", dir, n+1, err)
+	return n, nil
+}
+
+// newer says who made a database that is too new, and what can be done.
+func newer(c *conn, dir string, n int, program string) error {
+	by, us := "a newer postrider", "this program"
+	if made, err := (reader{c}).Setting(settingProgram); err == nil && len(made) > 0 {
+		by = "postrider " + string(made)
+	}
+	if program != "" {
+		us = "this is postrider " + program + ", which"
+	}
+	back := ""
+	if kept := keptBeside(dir); len(kept) > 0 {
+		back = ", or go back, without the mail that came since, to " + strings.Join(kept, " or ") + " as the README says"
+	}
+	return fmt.Errorf("%w: %s has version %d, made by %s, and %s knows up to %d: use that postrider or one after it%s",
+		ErrNewer, dir, n, by, us, Version, back)
+}
+
+// keptBeside are the old databases that upgrades have left and this program can use.
+func keptBeside(dir string) (list []string) {
+	for n := 1; n <= Version; n++ {
+		found, _ := filepath.Glob(filepath.Join(dir, fmt.Sprintf("postrider.db.v%d*", n)))
+		list = append(list, found...)
+	}
+	return list
+}
+
+// headerVersion reads the version from the first page of a database file; its
+// log may have a later one. It is 0 where the file has none, or is not ours.
+func headerVersion(path string) (int, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	head := make([]byte, 100)
+	_, err = io.ReadFull(f, head)
+	if cerr := f.Close(); cerr != nil {
+		return 0, cerr
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return 0, nil
+	}
+	if err != nil || binary.BigEndian.Uint32(head[68:]) != applicationID {
+		return 0, err
+	}
+	return int(int32(binary.BigEndian.Uint32(head[60:]))), nil
+}
+
+// advance takes the steps from a version to the present one, in one transaction.
+// done is told of messages that were converted; its error ends it.
+func advance(c *conn, dir string, from int, program string, done func(messages int64) error) error {
+	err := c.script("BEGIN IMMEDIATE")
+	for n := from; err == nil && n < Version; n++ {
+		if err = migrations[n].take(c, done); err != nil {
+			err = fmt.Errorf("migrate %s to version %d: %w", dir, n+1, err)
 		}
+	}
+	if err == nil {
+		_, err = c.exec("INSERT INTO setting VALUES(?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", settingProgram, []byte(program))
+	}
+	if err == nil {
+		err = c.script(fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT", applicationID, Version))
+	}
+	if err != nil {
+		return errors.Join(err, rollback(c))
 	}
 	return nil
 }
 
-// take does the step in one transaction.
-func (s *step) take(c *conn, version int) error {
-	if err := c.script("BEGIN IMMEDIATE; " + s.create); err != nil {
-		return errors.Join(err, rollback(c))
+// take does the step.
+func (s *step) take(c *conn, done func(messages int64) error) error {
+	if err := c.script(s.create); err != nil {
+		return err
 	}
 	if s.convert != nil {
-		if err := s.convert(c); err != nil {
-			return errors.Join(err, rollback(c))
+		if err := s.convert(c, done); err != nil {
+			return err
 		}
 	}
-	end := fmt.Sprintf("%s; PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT", s.drop, applicationID, version)
-	if err := c.script(end); err != nil {
-		return errors.Join(err, rollback(c))
-	}
-	return nil
+	return c.script(s.drop)
 }
 
 func rollback(c *conn) error {

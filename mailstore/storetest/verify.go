@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"context"
 	"errors"
 
 	"postrider/mailstore"
@@ -11,7 +12,7 @@ import (
 // row, which a crash may leave. It needs an engine that no store uses.
 func Verify(e mailstore.Engine, r mailstore.Reader) error {
 	var errs []error
-	err := mailstore.VerifyEngine(e, r, func(f mailstore.Finding) {
+	err := mailstore.VerifyEngine(context.Background(), e, r, nil, func(f mailstore.Finding) {
 		if f.Kind != "file" {
 			errs = append(errs, errors.New(f.String()))
 		}

@@ -26,10 +26,11 @@ const (
 	Rename             // of a file
 	MakeDir
 	SyncDir
+	Link // another name of a file
 )
 
 func (o Op) String() string {
-	return [...]string{"create", "write", "truncate", "sync", "remove", "grow shared memory for", "rename", "make directory", "sync directory"}[o]
+	return [...]string{"create", "write", "truncate", "sync", "remove", "grow shared memory for", "rename", "make directory", "sync directory", "link"}[o]
 }
 
 // Call is one call.

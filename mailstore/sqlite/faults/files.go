@@ -98,6 +98,27 @@ func RenameFile(from, to string) error {
 	return os.Rename(from, to)
 }
 
+// LinkFile is os.Link.
+func LinkFile(from, to string) error {
+	d := global.disk(from)
+	if d == nil {
+		return os.Link(from, to)
+	}
+	if _, err := os.Lstat(to); err == nil {
+		return failed("link", to, syscall.EEXIST)
+	}
+	d.mu.Lock()
+	fault := d.countLocked(Call{Op: Link, Path: to})
+	if fault.Err == 0 {
+		d.enterLocked(to, d.names[from])
+	}
+	d.mu.Unlock()
+	if fault.Err != 0 {
+		return failed("link", to, fault.Err)
+	}
+	return os.Link(from, to)
+}
+
 // RemoveFile is os.Remove of a file.
 func RemoveFile(path string) error {
 	if d := global.disk(path); d != nil {
