@@ -25,9 +25,10 @@ import (
 
 // world is a store on a disk that can fail.
 type world struct {
-	dir    string
-	store  *mailstore.Store
-	engine *Engine
+	dir     string
+	options mailstore.Options
+	store   *mailstore.Store
+	engine  *Engine
 }
 
 func (w *world) open() error {
@@ -36,7 +37,7 @@ func (w *world) open() error {
 		return err
 	}
 	w.engine = e
-	w.store, err = mailstore.Open(context.Background(), e, mailstore.Options{})
+	w.store, err = mailstore.Open(context.Background(), e, w.options)
 	return err
 }
 
@@ -253,6 +254,43 @@ func scenario() []act {
 	}
 }
 
+// keeping is a scenario in which expunged messages are kept for a while and
+// bodies are compressed.
+func keeping() (mailstore.Options, []act) {
+	back := in("bob/INBOX", func(tx *mailstore.Tx, m mailstore.MailboxID) error {
+		if _, err := tx.Expunge(m, uids(1, 100)); err != nil {
+			return err
+		}
+		box, err := tx.Mailbox(m)
+		if err != nil {
+			return err
+		}
+		held, err := tx.Held(box.Account)
+		if err != nil {
+			return err
+		}
+		_, list, err := tx.Undelete(box.Account, held[len(held)-1].ID)
+		if err == nil && len(list) == 0 {
+			err = errors.New("nothing was brought back")
+		}
+		return err
+	})
+	return mailstore.Options{Keep: 14 * 24 * time.Hour, Compress: true}, append(scenario(),
+		act{"expunge and bring back", back},
+		act{"expunge", in("bob/INBOX", func(tx *mailstore.Tx, m mailstore.MailboxID) error {
+			_, err := tx.Expunge(m, uids(1, 100))
+			return err
+		})},
+		act{"reopen", reopen},
+		act{"reclaim", func(w *world) error {
+			_, err := w.store.Reclaim(context.Background(), 1<<40)
+			return err
+		}},
+		act{"checkpoint", checkpoint},
+		act{"append large", add(200_000, "bob/INBOX")},
+	)
+}
+
 // dump is all that a client could see, in words.
 func (w *world) dump() (string, error) {
 	var b strings.Builder
@@ -462,7 +500,10 @@ func (r *run) again(i int, s act, before string, call faults.Call, err error) er
 		return fmt.Errorf("after the error %v: %w", err, err)
 	}
 	r.lift()
-	if again := s.do(&r.world); again != nil {
+	switch again := s.do(&r.world); {
+	case r.stays && errors.Is(again, mailstore.ErrFailed): // of a checkpoint before this step
+		return r.afterFailure(i, s, before, call)
+	case again != nil:
 		return fmt.Errorf("does not recover from %v: %w", err, again)
 	}
 	return r.is(r.want[i])
@@ -580,8 +621,8 @@ func (r *run) verify(want string) error {
 }
 
 // golden runs the scenario without a fault and returns how many calls it takes.
-func golden(t *testing.T, steps []act) (want []string, calls int) {
-	r := run{root: t.TempDir(), rng: rand.New(rand.NewPCG(1, 1))}
+func golden(t *testing.T, o mailstore.Options, steps []act) (want []string, calls int) {
+	r := run{world: world{options: o}, root: t.TempDir(), rng: rand.New(rand.NewPCG(1, 1))}
 	if err := r.moveTo(filepath.Join(r.root, "data")); err != nil {
 		t.Fatal(err)
 	}
@@ -610,8 +651,6 @@ func golden(t *testing.T, steps []act) (want []string, calls int) {
 // the last before a crash; nothing acknowledged is lost, nothing is there by
 // half, and the store recovers. EVERY=k tries every k-th call.
 func TestFaultsR11(t *testing.T) {
-	steps := scenario()
-	want, calls := golden(t, steps)
 	every := 37
 	if os.Getenv("POSTRIDER_TORTURE") != "" {
 		every = 1
@@ -622,6 +661,16 @@ func TestFaultsR11(t *testing.T) {
 			t.Fatalf("EVERY=%s: %v", text, err)
 		}
 	}
+	t.Run("plain", func(t *testing.T) { sweepFaults(t, mailstore.Options{}, scenario(), every) })
+	t.Run("keeping", func(t *testing.T) {
+		o, steps := keeping()
+		sweepFaults(t, o, steps, every)
+	})
+}
+
+// sweepFaults runs a scenario once for each way in which every k-th call fails.
+func sweepFaults(t *testing.T, o mailstore.Options, steps []act, every int) {
+	want, calls := golden(t, o, steps)
 	type job struct {
 		n int
 		m mode
@@ -634,7 +683,7 @@ func TestFaultsR11(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for j := range jobs {
-				r := &run{mode: j.m, n: j.n, want: want, rng: rand.New(rand.NewPCG(uint64(j.n), 2)),
+				r := &run{world: world{options: o}, mode: j.m, n: j.n, want: want, rng: rand.New(rand.NewPCG(uint64(j.n), 2)),
 					root: filepath.Join(root, fmt.Sprintf("%d-%s", j.n, j.m.name))}
 				err := os.Mkdir(r.root, 0o700)
 				fired := false
