@@ -10,6 +10,7 @@ need() { # need PROGRAM PACKAGE
 }
 
 need gsasl gsasl
+need openssl openssl
 need telnet inetutils-telnet
 need nc netcat-openbsd
 need curl curl

@@ -111,6 +111,7 @@ type userCmd struct {
 	List   userListCmd   `cmd:"" help:"List the accounts."`
 	Remove userRemoveCmd `cmd:"" help:"Remove an account with all its mail."`
 	Passwd userPasswdCmd `cmd:"" help:"Set a new password."`
+	Cert   certCmd       `cmd:"" help:"TLS client certificates that log an account in."`
 }
 
 type addressArg struct {

@@ -154,6 +154,7 @@ func (c *config) keys() map[string]setter {
 		"tls.cert":                  text(&n.TLSCert, nil),
 		"tls.key":                   text(&n.TLSKey, nil),
 		"auth.plaintext":            oneOf((*string)(&n.Plaintext), string(directory.PlaintextNever), string(directory.PlaintextLoopback), string(directory.PlaintextAlways)),
+		"auth.client_certificates":  oneOf(&n.ClientCertificates, "never", "registered", "always"),
 		"smtp.relay_networks":       list(&n.RelayNetworks, parsePrefix),
 		"smtp.relay_domains":        list(&n.RelayDomains, mta.NormalizeDomain),
 		"smtp.require_auth":         boolean(&n.RequireAuth),

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"runtime"
+	"sync/atomic"
 
 	"postrider/internal/clock"
 	"postrider/mailstore"
@@ -51,18 +52,19 @@ type Options struct {
 
 // Directory is safe for concurrent use.
 type Directory struct {
-	store     *mailstore.Store
-	plaintext PlaintextPolicy
-	clock     clock.Clock
-	log       *slog.Logger
-	book      book
-	passwords *verifier
-	verified  *verifiedLogins
-	throttle  *throttle
-	scramKey  []byte        // makes the salts of users who do not exist
-	scramTurn chan struct{} // one SCRAM proof is judged at a time
-	dummy     []byte        // credentials that nobody has
-	nonce     func() string // of SCRAM, for a test; nil = random
+	store        *mailstore.Store
+	plaintext    PlaintextPolicy
+	clock        clock.Clock
+	log          *slog.Logger
+	book         book
+	passwords    *verifier
+	verified     *verifiedLogins
+	throttle     *throttle
+	scramKey     []byte        // makes the salts of users who do not exist
+	scramTurn    chan struct{} // one SCRAM proof is judged at a time
+	dummy        []byte        // credentials that nobody has
+	certificates atomic.Int64  // how many accounts' certificates there are
+	nonce        func() string // of SCRAM, for a test; nil = random
 }
 
 // scramKeySetting is where the store keeps scramKey.
@@ -104,6 +106,9 @@ func newDirectory(store *mailstore.Store, o Options, c cost) (*Directory, error)
 		return nil, err
 	}
 	if d.dummy, err = d.passwords.nobody(); err != nil {
+		return nil, err
+	}
+	if err := d.countCertificates(context.Background()); err != nil {
 		return nil, err
 	}
 	return d, nil

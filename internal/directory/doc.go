@@ -21,6 +21,15 @@
 // where a connection has such a binding. There a client that knows of bindings but
 // says that it was offered none ("y") is refused: somebody took the offer away.
 //
+// # Certificates
+//
+// A TLS client certificate logs an account in by EXTERNAL (RFC 4422 appendix A)
+// when its public key was added to the account. Nobody has to have signed it: TLS
+// proves that the client has the key, and the store knows the key. Dates of the
+// certificate that is shown count. The settings directory/certificate/FINGERPRINT
+// have one certificate each, directory/certificates/ID the fingerprints of an
+// account, directory/certificates how many there are. They go with the account.
+//
 // # Strangers
 //
 // A wrong password and an unknown user look alike: the same work (an argon2id run

@@ -186,13 +186,20 @@ func (d *Directory) RemoveAccount(ctx context.Context, address string) error {
 	if err != nil {
 		return err
 	}
-	return d.update(ctx, func(tx *mailstore.Tx) error {
+	err = d.update(ctx, func(tx *mailstore.Tx) error {
 		account, err := accountAt(&tx.View, fold(a))
 		if err != nil {
 			return err
 		}
+		if err := dropCertificates(tx, account.ID); err != nil {
+			return err
+		}
 		return tx.DeleteAccount(account.ID)
 	})
+	if err != nil {
+		return err
+	}
+	return d.countCertificates(ctx)
 }
 
 func accountAt(v *mailstore.View, a mta.Address) (mailstore.Account, error) {

@@ -16,6 +16,10 @@ const maxResponse = 9216
 // Mechanisms lists the SASL mechanisms to advertise to p, the stronger first.
 func (d *Directory) Mechanisms(p Peer) []string {
 	var list []string
+	// Only to the one who can use it: clients that see it may try nothing else.
+	if account, err := d.certified(context.Background(), p); err == nil && account.ID != 0 {
+		list = append(list, mechExternal)
+	}
 	if len(bindings(p.TLS)) > 0 {
 		for _, h := range scramHashes {
 			list = append(list, h.name+plus)
@@ -53,6 +57,11 @@ func (x *exchange) first(mech string) (step, error) {
 	}
 	var first step
 	switch mech {
+	case mechExternal:
+		if presented(x.peer) == nil {
+			return nil, ErrMechanism
+		}
+		return x.external, nil
 	case sasl.Plain:
 		first = x.plain
 	case sasl.Login:

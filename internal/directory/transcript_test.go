@@ -25,7 +25,10 @@ import (
 //	account NAME@DOMAIN PASSWORD [SALT COUNT]  makes an account; with this salt
 //	                      (base64) and count for SCRAM
 //	nonce TEXT            the server's part of the next nonces
-//	peer none|1.2|1.3     the connection: without TLS, or with this version
+//	certificate NAME      the client gets a key and a certificate
+//	belongs NAME ADDRESS  which the account takes for its own
+//	peer none|1.2|1.3 [NAME]  the connection: without TLS, or with this version,
+//	                      and with that certificate shown
 //	offered MECHANISM...  the mechanisms advertised to it
 //	auth MECHANISM        begins an exchange
 //	ask                   the client has sent no initial response
@@ -45,7 +48,7 @@ func TestTranscripts(t *testing.T) {
 			must(t, err)
 			d := open(t, Options{})
 			must(t, d.AddDomain(t.Context(), "hamburger.edu"))
-			p := &saslPlayer{t: t, d: d, peer: Peer{Addr: netip.MustParseAddr("192.0.2.1"), Protocol: "test"}}
+			p := &saslPlayer{t: t, d: d, peer: Peer{Addr: netip.MustParseAddr("192.0.2.1"), Protocol: "test"}, people: map[string]person{}}
 			for i, line := range strings.Split(strings.TrimRight(string(text), "\n"), "\n") {
 				p.at = fmt.Sprintf("%s:%d", file, i+1)
 				if line != "" && !strings.HasPrefix(line, "#") {
@@ -63,6 +66,8 @@ type saslPlayer struct {
 	at   string // file and line
 	d    *Directory
 	peer Peer
+
+	people map[string]person
 
 	server  sasl.Server
 	account func() mailstore.Account
@@ -87,8 +92,13 @@ func (p *saslPlayer) play(line string) {
 		p.addAccount(fields)
 	case "nonce":
 		p.d.nonce = func() string { return arg }
+	case "certificate":
+		p.people[arg] = newPerson(p.t)
+	case "belongs":
+		_, err := p.d.AddCertificate(p.t.Context(), fields[1], asPEM(p.people[fields[0]].current()))
+		must(p.t, err)
 	case "peer":
-		p.connect(arg)
+		p.connect(fields[0], fields[1:])
 	case "offered":
 		if got := p.d.Mechanisms(p.peer); !slices.Equal(got, fields) {
 			p.t.Fatalf("%s: offered are %v", p.at, got)
@@ -190,12 +200,20 @@ func (p *saslPlayer) addAccount(f []string) {
 	}))
 }
 
-func (p *saslPlayer) connect(how string) {
+func (p *saslPlayer) connect(how string, shown []string) {
 	p.t.Helper()
 	p.peer.TLS = nil
+	show := func(server, client *tls.Config) {
+		if len(shown) == 0 {
+			return
+		}
+		who := p.people[shown[0]]
+		server.ClientAuth = tls.RequestClientCert
+		client.Certificates = []tls.Certificate{{Certificate: [][]byte{who.current().Raw}, PrivateKey: who.key}}
+	}
 	versions := map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}
 	if version := versions[how]; version != 0 {
-		state, _ := tlsPair(p.t, version, nil)
+		state, _ := tlsPair(p.t, version, show)
 		p.peer.TLS = &state
 	} else if how != "none" {
 		p.t.Fatalf("%s: no such connection", p.at)

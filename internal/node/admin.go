@@ -122,6 +122,36 @@ func (a *Admin) UserRemove(address string, _ *None) (err error) {
 	return transfer.ForgetAccount(ctx, a.n.Store, account.ID)
 }
 
+// CertificateArgs names an account and a certificate of it.
+type CertificateArgs struct {
+	Address     string // "" in CertificateList: of all accounts
+	PEM         string // for CertificateAdd
+	Fingerprint string // for CertificateRemove: at least its beginning
+}
+
+// CertificateAdd lets a TLS client certificate log an account in.
+func (a *Admin) CertificateAdd(args CertificateArgs, reply *directory.Certificate) (err error) {
+	ctx, end := a.command(&err)
+	defer end()
+	*reply, err = a.n.Directory.AddCertificate(ctx, args.Address, []byte(args.PEM))
+	return err
+}
+
+// CertificateList lists the certificates of one account, or of all.
+func (a *Admin) CertificateList(args CertificateArgs, reply *[]directory.Certificate) (err error) {
+	ctx, end := a.command(&err)
+	defer end()
+	*reply, err = a.n.Directory.Certificates(ctx, args.Address)
+	return err
+}
+
+// CertificateRemove ends what CertificateAdd began.
+func (a *Admin) CertificateRemove(args CertificateArgs, _ *None) (err error) {
+	ctx, end := a.command(&err)
+	defer end()
+	return a.n.Directory.RemoveCertificate(ctx, args.Address, args.Fingerprint)
+}
+
 // User is one line of `user list`.
 type User struct {
 	Address  string    `json:"address"`

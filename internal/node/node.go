@@ -225,9 +225,9 @@ func (n *Node) buildServers() {
 		return
 	}
 	mx, submission, lmtp := n.newSMTP(smtpd.MX, false), n.newSMTP(smtpd.Submission, false), n.newSMTP(smtpd.LMTP, false)
-	pop := pop3.New(pop3.Options{Hostname: o.Hostname, TLS: n.certs.Config(), Store: n.Store, Directory: n.Directory,
+	pop := pop3.New(pop3.Options{Hostname: o.Hostname, TLS: n.userTLS(), Store: n.Store, Directory: n.Directory,
 		Clock: o.Clock, Log: n.log, Crowded: n.gate.Crowded, Metrics: n.metrics.pop3()})
-	n.imap = imap.New(imap.Options{Search: n.searching.searcher(), Hostname: o.Hostname, TLS: n.certs.Config(), Store: n.Store, Directory: n.Directory,
+	n.imap = imap.New(imap.Options{Search: n.searching.searcher(), Hostname: o.Hostname, TLS: n.userTLS(), Store: n.Store, Directory: n.Directory,
 		MaxSize: o.Limits.MessageSize, Clock: o.Clock, Log: n.log, Crowded: n.gate.Crowded, Metrics: n.metrics.imap()})
 	n.protocols["smtp"] = mx.Protocol("smtp", false)
 	n.protocols["submission"] = submission.Protocol("submission", false)
@@ -237,6 +237,18 @@ func (n *Node) buildServers() {
 	n.protocols["pop3s"] = pop.Protocol("pop3s", true)
 	n.protocols["imap"] = n.imap.Protocol("imap", false)
 	n.protocols["imaps"] = n.imap.Protocol("imaps", true)
+}
+
+// userTLS is the configuration of a service that users log in to.
+func (n *Node) userTLS() *tls.Config {
+	switch n.options.ClientCertificates {
+	case "never":
+		return n.certs.Config()
+	case "always":
+		return n.certs.AskingConfig(func() bool { return true })
+	default:
+		return n.certs.AskingConfig(n.Directory.AsksCertificates)
+	}
 }
 
 // newSMTP makes a server for one kind of SMTP listener. One that is ours serves
@@ -257,7 +269,11 @@ func (n *Node) newSMTP(mode smtpd.Mode, ours bool) *smtpd.Server {
 		Metrics:     n.metrics.smtpd,
 		Crowded:     n.gate.Crowded,
 	}
-	if n.certs != nil {
+	switch {
+	case n.certs == nil:
+	case mode == smtpd.Submission:
+		o.TLS = n.userTLS()
+	default:
 		o.TLS = n.certs.Config()
 	}
 	s := smtpd.New(o)

@@ -22,6 +22,9 @@ type Options struct {
 
 	TLSCert, TLSKey string // PEM files; "" for the local CA in DataDir/tls
 	Plaintext       directory.PlaintextPolicy
+	// ClientCertificates says when clients that may log in are asked for a
+	// certificate: never, registered (while an account has one), always.
+	ClientCertificates string
 
 	RelayNetworks []netip.Prefix
 	RelayDomains  []string
@@ -107,14 +110,15 @@ type Smarthost struct {
 // DefaultOptions returns the values that hold where a configuration is silent.
 func DefaultOptions() Options {
 	return Options{
-		DataDir:         "data",
-		Plaintext:       directory.PlaintextLoopback,
-		BareNewline:     "reject",
-		Resolver:        "system",
-		HostsFile:       "/etc/hosts",
-		RemotePort:      25,
-		Smarthost:       Smarthost{TLS: mta.TLSRequired},
-		PrivateNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
+		DataDir:            "data",
+		Plaintext:          directory.PlaintextLoopback,
+		ClientCertificates: "registered",
+		BareNewline:        "reject",
+		Resolver:           "system",
+		HostsFile:          "/etc/hosts",
+		RemotePort:         25,
+		Smarthost:          Smarthost{TLS: mta.TLSRequired},
+		PrivateNetworks:    []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
 		Retry: []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute,
 			time.Hour, 2 * time.Hour, 4 * time.Hour},
 		Expire:      5 * 24 * time.Hour,

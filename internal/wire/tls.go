@@ -90,6 +90,26 @@ func (c *Certificates) Config() *tls.Config {
 	}
 }
 
+// AskingConfig is Config for a service whose clients may log in by a certificate:
+// while ask returns true, a handshake asks for one. It goes on without: whose key
+// the client has shown is for the caller to judge, who signed it is not looked at.
+func (c *Certificates) AskingConfig(ask func() bool) *tls.Config {
+	asking := c.Config()
+	asking.ClientAuth = tls.RequestClientCert
+	// Tickets under keys of its own: a session that began when nobody asked is not
+	// resumed now, as it would have no certificate.
+	asking.WrapSession = asking.EncryptTicket
+	asking.UnwrapSession = asking.DecryptTicket
+	config := c.Config()
+	config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		if ask() {
+			return asking, nil
+		}
+		return nil, nil // config itself
+	}
+	return config
+}
+
 func (c *Certificates) certificate() *tls.Certificate {
 	c.mu.Lock()
 	defer c.mu.Unlock()
