@@ -222,8 +222,35 @@ func (f *facts) prefixIndex(prefix string) int {
 	return last + 1
 }
 
+// tidy forgets the keyword sets that no message has any more: changes to flags
+// only add to them, and a Head has no room for more of them than messages.
+func (k *marks) tidy() {
+	place := make([]int, len(k.sets)) // of each set; 0 for one that is gone
+	for _, key := range k.keys {
+		place[key] = key
+	}
+	sets := make([][]string, 1, len(k.sets))
+	for i, at := range place {
+		if at > 0 {
+			place[i] = len(sets)
+			sets = append(sets, k.sets[i])
+		}
+	}
+	if len(sets) == 1 {
+		k.sets, k.keys = nil, nil
+		return
+	}
+	for i, key := range k.keys {
+		k.keys[i] = place[key]
+	}
+	k.sets = sets
+}
+
 // block makes the row of a block, without Size and Data.
 func (k *marks) block(m MailboxID, stamp ModSeq) *BlockRow {
+	if k.keys != nil {
+		k.tidy()
+	}
 	n := len(k.uids)
 	b := &BlockRow{Mailbox: m, First: k.uids[0], Last: k.uids[n-1], Count: n, Stamp: stamp, Head: k.encode()}
 	for _, f := range k.flags {
@@ -495,7 +522,8 @@ func (b *BlockRow) marks() (*marks, error) {
 			k.flags[i] = SystemFlags(v)
 		}
 	})
-	if sets := u.uint(MaxBlock); sets > 0 {
+	// Before marks were tidied, one change could leave that many.
+	if sets := u.uint(2 * MaxBlock); sets > 0 {
 		k.sets = make([][]string, 1, sets+1)
 		for range sets {
 			words := make([]string, 0, 4)
