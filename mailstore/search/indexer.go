@@ -3,6 +3,7 @@ package search
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"postrider/mailstore"
@@ -12,12 +13,14 @@ import (
 // indexer belongs to the goroutine that writes the index.
 type indexer struct {
 	*Index
-	db      *sqlite.Derived // nil until the file is open
-	ids     int64           // the last id of a segment or a place that was given out
-	pending map[mailstore.MailboxID]mailstore.AccountID
-	waits   map[mailstore.MailboxID]int64 // messages that are known to wait
-	changed map[mailstore.AccountID]bool  // to be looked at for stale documents
-	taken   []request                     // answered when their account was forgotten
+	db      *sqlite.Derived                             // nil until the file is open
+	ids     int64                                       // the last id of a segment or a place that was given out
+	behind  bool                                        // all is to be compared with the store
+	touched map[mailstore.MailboxID]mailstore.AccountID // by commits, and to be looked at
+	pending map[mailstore.MailboxID]mailstore.AccountID // have messages to be indexed
+	waits   map[mailstore.MailboxID]int64               // how many, as far as is known
+	changed map[mailstore.AccountID]bool                // to be looked at for stale documents
+	taken   []request                                   // answered when their account was forgotten
 	read    extractor
 }
 
@@ -28,6 +31,7 @@ var errEnded = errors.New("the search index is closed")
 func (x *Index) run() {
 	w := &indexer{
 		Index:   x,
+		touched: make(map[mailstore.MailboxID]mailstore.AccountID),
 		pending: make(map[mailstore.MailboxID]mailstore.AccountID),
 		waits:   make(map[mailstore.MailboxID]int64),
 		changed: make(map[mailstore.AccountID]bool),
@@ -114,17 +118,19 @@ func (w *indexer) catchUp() error {
 	if err := w.forget(); err != nil {
 		return err
 	}
+	// What cannot be looked at now is kept for the next time.
 	touched, complete := w.feed.Take()
-	if !complete {
-		if err := w.compare(); err != nil {
-			return err
-		}
+	maps.Copy(w.touched, touched)
+	w.behind = w.behind || !complete
+	if err := w.compare(); err != nil {
+		return err
 	}
-	for m, a := range touched {
+	for m, a := range w.touched {
 		w.changed[a] = true
 		if err := w.look(m, a); err != nil {
 			return err
 		}
+		delete(w.touched, m)
 	}
 	for len(w.pending) > 0 {
 		if w.ended() {
@@ -142,21 +148,18 @@ func (w *indexer) catchUp() error {
 
 // openFile opens the file where it is not open, and compares it with the store.
 func (w *indexer) openFile() error {
-	if w.db != nil {
-		return nil
+	if w.db == nil {
+		db, err := openDB(w.path)
+		if err != nil {
+			return err
+		}
+		w.ids, err = number(db, "SELECT max(coalesce((SELECT max(id) FROM segment), 0), coalesce((SELECT max(id) FROM place), 0))")
+		if err != nil {
+			return errors.Join(err, db.Close())
+		}
+		w.db, w.behind = db, true
+		w.setReady(true)
 	}
-	db, err := openDB(w.path)
-	if err != nil {
-		return err
-	}
-	w.db = db
-	if w.ids, err = number(db, "SELECT max(coalesce((SELECT max(id) FROM segment), 0), coalesce((SELECT max(id) FROM place), 0))"); err != nil {
-		return err
-	}
-	if err := w.countDocs(); err != nil {
-		return err
-	}
-	w.setReady(true)
 	return w.compare()
 }
 
@@ -252,8 +255,11 @@ func (w *indexer) wait(m mailstore.MailboxID, a mailstore.AccountID, n int64) {
 }
 
 // compare looks for all that is in the store and not in the index, or the other
-// way round.
+// way round, unless that was done and nothing was missed since.
 func (w *indexer) compare() error {
+	if !w.behind {
+		return nil
+	}
 	var accounts []mailstore.Account
 	err := w.store.View(context.Background(), func(v *mailstore.View) (err error) {
 		accounts, err = v.Accounts()
@@ -287,6 +293,7 @@ func (w *indexer) compare() error {
 	if err == nil {
 		err = w.countDocs()
 	}
+	w.behind = err != nil
 	return err
 }
 
