@@ -79,6 +79,54 @@ func TestQuota(t *testing.T) {
 	s.checkDefaultQuota()
 }
 
+// TestQuotaRaised: what waits for room comes when a limit is raised: the account's,
+// and the configuration's at SIGHUP.
+func TestQuotaRaised(t *testing.T) {
+	s := newServer(t, options{config: "[limits]\naccount_storage = \"4KiB\"\n"})
+	both := func(id string) {
+		t.Helper()
+		c, err := smtp(s.addr["smtp"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		text := letter("alice@crepes.fr", "bob@"+hostname, id, strings.Repeat("x", 3000))
+		if _, err := c.mail("alice@crepes.fr", []string{"bob@" + hostname, "alice@" + hostname}, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.must("quota", "set", "alice@"+hostname, "--storage", "none")
+	both("first")
+	both("second")
+	if got := s.must("queue", "list"); !strings.Contains(got, "bob@"+hostname) {
+		t.Fatalf("the queue:\n%s", got)
+	}
+	comes := func(id string) {
+		t.Helper()
+		eventually(t, func() error {
+			for _, text := range s.inbox("bob") {
+				if strings.Contains(text, "\r\nSubject: "+id+"\r\n") {
+					return nil
+				}
+			}
+			return fmt.Errorf("bob has no %s:\n%s", id, s.must("queue", "list"))
+		})
+	}
+	s.must("quota", "set", "bob@"+hostname, "--storage", "7000")
+	comes("second")
+	both("third")
+	s.must("quota", "set", "bob@"+hostname, "--storage", "default")
+	text, err := os.ReadFile(s.configFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, s.configFile(), strings.Replace(string(text), "4KiB", "4MiB", 1))
+	if err := syscall.Kill(s.pid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	comes("third")
+}
+
 // checkDefaultQuota: a limit of the configuration holds after SIGHUP, and one of
 // the domain or the account in its place.
 func (s *server) checkDefaultQuota() {

@@ -192,11 +192,22 @@ type QuotaArgs struct {
 	Storage, Messages *int64
 }
 
-// QuotaSet changes the quota of an account or a domain.
+// QuotaSet changes the quota of an account or a domain. What waits for room there
+// is tried at once.
 func (a *Admin) QuotaSet(args QuotaArgs, _ *None) (err error) {
 	ctx, end := a.command(&err)
 	defer end()
-	return a.n.Directory.SetQuota(ctx, args.Name, directory.QuotaChange{Storage: args.Storage, Messages: args.Messages})
+	if err := a.n.Directory.SetQuota(ctx, args.Name, directory.QuotaChange{Storage: args.Storage, Messages: args.Messages}); err != nil {
+		return err
+	}
+	waits := "" // of a domain: all, since a try costs little
+	if account, err := a.n.Directory.Account(ctx, args.Name); err == nil {
+		waits = account.Address
+	}
+	if err := a.n.queue.RetryFull(ctx, waits); err != nil {
+		return fmt.Errorf("the limit is set, and what waits for room comes within 15 minutes: %w", err)
+	}
+	return nil
 }
 
 // Quota is one line of `quota show`.

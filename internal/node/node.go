@@ -300,6 +300,11 @@ func (n *Node) Reload(o Options) error {
 	n.maxSize.Store(o.Limits.MessageSize)
 	n.Directory.SetFailedLoginsPerMinute(o.Limits.FailedLoginsPerMinute)
 	n.Store.SetQuota(o.Limits.quota())
+	ctx, cancel := context.WithTimeout(context.Background(), adminPatience)
+	defer cancel()
+	if err := n.queue.RetryFull(ctx, ""); err != nil {
+		n.log.Warn("try again what waits for full accounts", "error", err)
+	}
 	if n.ls == nil {
 		return nil
 	}

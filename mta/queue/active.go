@@ -59,6 +59,7 @@ type entry struct {
 	dest  *destination
 	state state
 	held  bool // put on hold while flying
+	again bool // there may be room now: it is due once more when this try fails
 	slot  int  // in timers
 }
 

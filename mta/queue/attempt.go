@@ -417,6 +417,9 @@ func (q *Queue) writeVerdict(tx *mailstore.Tx, v *verdict) error {
 	} else {
 		q.mu.Lock()
 		v.row.Held = v.entry.held
+		if v.entry.again {
+			v.row.Next = q.now()
+		}
 		q.mu.Unlock()
 		err = tx.UpdateRecipient(v.row)
 	}
@@ -492,7 +495,7 @@ func (q *Queue) conclude(ctx context.Context, vs []verdict) {
 			q.leave(e)
 			continue
 		}
-		if v.row.Held || e.held || q.barred[e.row.Item] > 0 {
+		if v.row.Held || e.held || e.again || q.barred[e.row.Item] > 0 {
 			// An operator is at it: what the store has counts.
 			q.leave(e)
 			q.reread()

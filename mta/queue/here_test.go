@@ -2,6 +2,7 @@ package queue
 
 import (
 	"errors"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -249,6 +250,63 @@ func TestFullAccountOperations(t *testing.T) {
 		f.pass(time.Second)
 		if n := len(f.inbox("bob")); n != 2 || f.length() != 0 {
 			t.Errorf("%d messages, %d in the queue", n, f.length())
+		}
+	})
+}
+
+// TestRetryFull: what waits for an account comes at once when its limit is raised,
+// and nothing else is tried for that.
+func TestRetryFull(t *testing.T) {
+	bubble(t, Options{DelayNotice: -1, Smarthost: "smart.example:25"}, func(f *fixture) {
+		f.addAccount("carol")
+		f.quota("bob", mailstore.Quota{Messages: 1})
+		f.quota("carol", mailstore.Quota{Messages: 1})
+		f.send("eve@hamburger.edu", "bob@crepes.fr", "carol@crepes.fr")
+		f.run()
+		for range pageItems + 5 {
+			f.send("eve@hamburger.edu", "bob@crepes.fr")
+		}
+		held := f.send("eve@hamburger.edu", "bob@crepes.fr")
+		f.must(failure(f.q.Hold(f.Context(), held)))
+		f.send("eve@hamburger.edu", "bob@crepes.fr", "carol@crepes.fr")
+		f.pass(time.Second)
+		if n := f.length(); n != pageItems+8 {
+			t.Fatalf("%d in the queue", n)
+		}
+		f.quota("bob", mailstore.Quota{})
+		f.quota("carol", mailstore.Quota{})
+		f.must(f.q.RetryFull(f.Context(), "bob@crepes.fr"))
+		f.pass(time.Second)
+		if b, c, n := len(f.inbox("bob")), len(f.inbox("carol")), f.length(); b != pageItems+7 || c != 1 || n != 2 {
+			t.Errorf("bob has %d, carol %d, %d in the queue", b, c, n)
+		}
+		f.must(f.q.RetryFull(f.Context(), ""))
+		f.pass(time.Second)
+		if c, n := len(f.inbox("carol")), f.length(); c != 2 || n != 1 {
+			t.Errorf("carol has %d, %d in the queue", c, n)
+		}
+	})
+}
+
+// TestRetryFullUnderWay: a try that found no room just before the limit was raised
+// is followed by another.
+func TestRetryFullUnderWay(t *testing.T) {
+	bubble(t, Options{DelayNotice: -1}, func(f *fixture) {
+		f.run()
+		for i := range 100 {
+			f.quota("bob", mailstore.Quota{Storage: 10})
+			f.send("eve@hamburger.edu", "bob@crepes.fr")
+			f.pass(time.Millisecond)
+			f.must(failure(f.q.Retry(f.Context())))
+			for range i % 50 {
+				runtime.Gosched() // while it is tried
+			}
+			f.quota("bob", mailstore.Quota{})
+			f.must(f.q.RetryFull(f.Context(), "bob@crepes.fr"))
+			f.pass(time.Second)
+			if n := f.length(); n != 0 {
+				t.Fatalf("round %d: %d in the queue", i, n)
+			}
 		}
 	})
 }

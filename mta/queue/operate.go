@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -171,6 +172,46 @@ func (q *Queue) Retry(ctx context.Context, ids ...string) ([]Change, error) {
 		return q.operateAll(ctx, op)
 	}
 	return q.operate(ctx, ids, "retry", op)
+}
+
+// RetryFull makes due now what waits for a full account, or with "" for any: after
+// its limit was raised, say. It reads the whole queue and changes nothing else.
+func (q *Queue) RetryFull(ctx context.Context, account string) error {
+	waits := func(r *mailstore.QueueRecipient) bool {
+		return here(r.Domain) && !r.Held && (account == "" || r.Domain == account)
+	}
+	var items []mailstore.QueueID
+	err := q.o.Store.View(ctx, func(v *mailstore.View) error {
+		return v.Queue(0, func(item mailstore.QueueItem, rows []mailstore.QueueRecipient) bool {
+			if slices.ContainsFunc(rows, func(r mailstore.QueueRecipient) bool { return waits(&r) }) {
+				items = append(items, item.ID)
+			}
+			return ctx.Err() == nil
+		})
+	})
+	if err := errors.Join(err, ctx.Err()); err != nil {
+		return err
+	}
+	now := q.now()
+	for page := range slices.Chunk(items, pageItems) {
+		_, err := q.operateOn(ctx, page, func(tx *mailstore.Tx, r mailstore.QueueRecipient, busy *entry) (did, error) {
+			if !waits(&r) {
+				return nothing, nil
+			}
+			if busy != nil { // its row may be written, or not yet
+				q.mu.Lock()
+				busy.again = true
+				q.mu.Unlock()
+			}
+			q.reopen(r.Domain)
+			r.Next = now
+			return changed, tx.UpdateRecipient(r)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Hold keeps messages from being tried until Release. An attempt that is under
