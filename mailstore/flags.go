@@ -12,8 +12,7 @@ const (
 	MaxKeywordLength = 100 // octets
 )
 
-// clean sorts keywords and drops repetitions. A keyword is an atom (RFC 9051
-// section 9, flag-keyword).
+// clean sorts keywords and drops repetitions (RFC 9051 section 9, flag-keyword).
 func (f Flags) clean() (Flags, error) {
 	f.System &= Seen | Answered | Flagged | Deleted | Draft
 	if len(f.Keywords) == 0 {
@@ -21,7 +20,7 @@ func (f Flags) clean() (Flags, error) {
 		return f, nil
 	}
 	for _, k := range f.Keywords {
-		if !isAtom(k) || len(k) > MaxKeywordLength {
+		if !IsKeyword(k) {
 			return Flags{}, fmt.Errorf("%w: %.*q", ErrFlags, MaxKeywordLength, k)
 		}
 	}
@@ -32,9 +31,10 @@ func (f Flags) clean() (Flags, error) {
 	return f, nil
 }
 
-// isAtom tells whether s is an atom (RFC 9051 section 9).
-func isAtom(s string) bool {
-	if s == "" {
+// IsKeyword tells whether s can be a keyword: an atom of at most MaxKeywordLength
+// octets.
+func IsKeyword(s string) bool {
+	if s == "" || len(s) > MaxKeywordLength {
 		return false
 	}
 	for _, c := range []byte(s) {

@@ -120,6 +120,8 @@ func dialIMAP(ctx context.Context, u *url.URL, o IMAPOptions) (*imapclient.Clien
 	if addr, ok := conn.RemoteAddr().(*net.TCPAddr); ok && addr.IP.IsLoopback() {
 		return imapclient.New(conn, options), conn, nil
 	}
+	stop := context.AfterFunc(dialing, func() { conn.Close() })
+	defer stop()
 	c, err := imapclient.NewStartTLS(conn, options)
 	if err != nil {
 		return nil, nil, fmt.Errorf("no password goes over a connection without TLS: %w", explainTLS(err))

@@ -163,8 +163,11 @@ func (im *importer) fail(err error) {
 // errEnded: the connection broke without a word.
 var errEnded = errors.New("the server ended; give the command again when it runs: it goes on where it ended")
 
-// why tells what ended the connection, when reading or writing it failed.
-func (im *importer) why() error {
+// why tells what ended the connection, when reading or writing it failed with err.
+func (im *importer) why(err error) error {
+	if errors.Is(err, errFrame) { // it was not sent, and the connection stands
+		return err
+	}
 	for range im.replies { // until read has ended, and knows
 	}
 	im.mu.Lock()
@@ -178,7 +181,7 @@ func (im *importer) why() error {
 // ask sends a request and waits for ok; each frame before it goes to fn.
 func (im *importer) ask(k kind, request, answer any, fn func([]byte)) error {
 	if err := im.f.answer(k, request); err != nil {
-		return im.why()
+		return im.why(err)
 	}
 	for r := range im.replies {
 		if r.k == okKind {
@@ -189,7 +192,7 @@ func (im *importer) ask(k kind, request, answer any, fn func([]byte)) error {
 		}
 		fn(r.b)
 	}
-	return im.why()
+	return im.why(io.EOF)
 }
 
 func (im *importer) run(ctx context.Context, src Source) error {
@@ -339,16 +342,16 @@ func (v *visitor) Take(m *Message) error {
 		head.Internal, head.Dated = m.Internal.Unix(), true
 	}
 	if err := v.f.send(messageKind, head); err != nil {
-		return (*importer)(v).why()
+		return (*importer)(v).why(err)
 	}
 	_, err = v.f.body(r, v.buf, v.maxSize)
 	var broken connectionError
 	switch {
 	case errors.As(err, &broken):
-		return (*importer)(v).why()
+		return (*importer)(v).why(err)
 	case err != nil:
 		if err := v.f.write(dropKind, nil); err != nil {
-			return (*importer)(v).why()
+			return (*importer)(v).why(err)
 		}
 		if errors.Is(err, errTooLarge) {
 			v.Fits(m.Where, v.maxSize+1)
@@ -359,7 +362,7 @@ func (v *visitor) Take(m *Message) error {
 	}
 	v.summary.Dropped += int64(m.Dropped)
 	if err := v.f.write(endKind, nil); err != nil {
-		return (*importer)(v).why()
+		return (*importer)(v).why(err)
 	}
 	return nil
 }

@@ -322,8 +322,8 @@ func (m *mozilla) status(n uint64) {
 			m.flags.System |= flag
 		}
 	}
-	if n&mozForwarded != 0 {
-		m.flags.Keywords = append(m.flags.Keywords, "$Forwarded")
+	if n&mozForwarded != 0 && !m.flags.Has(0, forwarded) {
+		m.flags.Keywords = append(m.flags.Keywords, forwarded)
 	}
 	m.expunge = n&mozExpunged != 0
 }

@@ -132,6 +132,11 @@ func (im *importing) end(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Here and not within the Update, where deliveries would wait for it.
+	if err := body.Describe(); err != nil {
+		body.Release()
+		return err
+	}
 	im.batch = append(im.batch, incoming{*im.head, body})
 	im.bytes += min(body.Size(), mailstore.InlineSize)
 	im.head, im.body = nil, nil

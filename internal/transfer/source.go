@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"strings"
 	"time"
 
 	"postrider/mailstore"
@@ -96,26 +95,13 @@ func keepFlags(system mailstore.SystemFlags, keywords []string) (mailstore.Flags
 	for _, k := range keywords {
 		switch {
 		case f.Has(0, k):
-		case !isKeyword(k) || len(f.Keywords) == mailstore.MaxKeywords:
+		case !mailstore.IsKeyword(k) || len(f.Keywords) == mailstore.MaxKeywords:
 			dropped++
 		default:
 			f.Keywords = append(f.Keywords, k)
 		}
 	}
 	return f, dropped
-}
-
-// isKeyword tells whether the store keeps s: an atom (RFC 9051 section 9).
-func isKeyword(s string) bool {
-	if s == "" || len(s) > mailstore.MaxKeywordLength {
-		return false
-	}
-	for _, c := range []byte(s) {
-		if c <= ' ' || c >= 0x7f || strings.IndexByte("(){%*\"\\]", c) >= 0 {
-			return false
-		}
-	}
-	return true
 }
 
 // errDialect: the chosen form can not express the message.

@@ -577,6 +577,28 @@ func TestProtocol(t *testing.T) {
 	}
 }
 
+// oddSource has one folder with a name that no frame has room for.
+type oddSource struct{}
+
+func (oddSource) Identity() string { return "odd" }
+func (oddSource) Unit() string     { return "messages" }
+func (oddSource) Close() error     { return nil }
+
+func (oddSource) Folders(context.Context) ([]Folder, error) {
+	return []Folder{{Name: strings.Repeat("x", 2*maxFrame), Mailbox: "INBOX"}}, nil
+}
+
+func (oddSource) Read(context.Context, Folder, Visitor) error { return nil }
+
+// TestOverlongRequest: what can not be sent ends the import; it does not wait for
+// an answer.
+func TestOverlongRequest(t *testing.T) {
+	l := newLab(t)
+	if _, err := Import(t.Context(), l.connect(), oddSource{}, ImportOptions{Account: "a@x"}); !errors.Is(err, errFrame) {
+		t.Errorf("%v, not %v", err, errFrame)
+	}
+}
+
 // FuzzFrames: whatever a command sends, the server answers with frames, and
 // ends.
 func FuzzFrames(f *testing.F) {

@@ -129,11 +129,6 @@ func (a *acceptance) commit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(l.inboxes) > 0 {
-		if err := l.body.Describe(); err != nil {
-			return err
-		}
-	}
 	letters := []*letter{l}
 	if len(l.inboxes) == 0 && len(l.rows) == 0 {
 		letters = nil
@@ -378,6 +373,15 @@ func storedAddress(s string) mta.Address {
 // recipients are in memory where there is room. A overQuota has all accounts
 // that are full; nothing was changed then.
 func (q *Queue) store(ctx context.Context, letters []*letter, write func(tx *mailstore.Tx) error) error {
+	for _, l := range letters {
+		if len(l.inboxes) == 0 {
+			continue
+		}
+		// Here and not within the Update, where others would wait for it.
+		if err := l.body.Describe(); err != nil {
+			return err
+		}
+	}
 	var barred []mailstore.QueueID
 	err := q.o.Store.Update(ctx, func(tx *mailstore.Tx) error {
 		if write != nil {
