@@ -167,6 +167,12 @@ func (w *BodyWriter) Size() int64 { return w.size }
 // Commit makes a large body durable as a file and returns it. The body still
 // belongs to nobody: a Tx has to use it. After an error the body is gone.
 func (w *BodyWriter) Commit() (*Body, error) {
+	b, err := w.commit()
+	w.s.wantSpace(err)
+	return b, err
+}
+
+func (w *BodyWriter) commit() (*Body, error) {
 	var kept []byte
 	switch {
 	case w.err != nil || w.done || !w.s.compress:

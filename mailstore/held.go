@@ -217,6 +217,7 @@ func (s *Store) letGo(ctx context.Context, octets int64, before time.Time) (free
 		if err != nil || len(rows) == 0 {
 			return freed, err
 		}
+		step := int64(0)
 		err = s.Update(ctx, func(tx *Tx) error {
 			for _, row := range rows {
 				now, err := tx.r.HeldRow(row.ID)
@@ -229,13 +230,14 @@ func (s *Store) letGo(ctx context.Context, octets int64, before time.Time) (free
 				if err := tx.release(now); err != nil {
 					return err
 				}
-				freed += now.Size
+				step += now.Size
 			}
 			return nil
 		})
 		if err != nil {
 			return freed, err
 		}
+		freed += step
 	}
 	return freed, nil
 }

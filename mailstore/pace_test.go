@@ -1,6 +1,7 @@
 package mailstore_test
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"testing"
@@ -175,23 +176,51 @@ func TestHeldForAWhile(t *testing.T) {
 
 // The oldest of what is held goes when something new finds no space.
 func TestHeldGivesWay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		engine := storetest.NewEngine()
-		s, held := heldStore(t, engine, time.Hour, 3)
-		engine.SetFault(func(op string) error {
-			if op == storetest.OpCommit {
-				engine.SetFault(nil)
-				return mailstore.ErrFull
-			}
-			return nil
+	for _, op := range []string{storetest.OpCommit, storetest.OpCreateFile, storetest.OpWriteFile, storetest.OpCommitFile} {
+		t.Run(op, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				engine := storetest.NewEngine()
+				s, held := heldStore(t, engine, time.Hour, 3)
+				engine.SetFault(func(this string) error {
+					if this == op {
+						engine.SetFault(nil)
+						return mailstore.ErrFull
+					}
+					return nil
+				})
+				if err := addLarge(t.Context(), s); !errors.Is(err, mailstore.ErrFull) {
+					t.Errorf("error %v, want ErrFull", err)
+				}
+				synctest.Wait()
+				if n := held(); n != 0 {
+					t.Errorf("%d are still held", n)
+				}
+			})
 		})
-		err := s.Update(t.Context(), func(tx *mailstore.Tx) error { return tx.PutSetting("a", []byte("b")) })
-		if !errors.Is(err, mailstore.ErrFull) {
-			t.Errorf("error %v, want ErrFull", err)
+	}
+}
+
+// addLarge adds a message whose body goes to a file.
+func addLarge(ctx context.Context, s *mailstore.Store) error {
+	w := s.NewBody()
+	defer w.Abort()
+	if _, err := w.Write(make([]byte, 2*mailstore.InlineSize)); err != nil {
+		return err
+	}
+	b, err := w.Commit()
+	if err != nil {
+		return err
+	}
+	defer b.Release()
+	return s.Update(ctx, func(tx *mailstore.Tx) error {
+		a, err := tx.FirstAccount()
+		if err != nil {
+			return err
 		}
-		synctest.Wait()
-		if n := held(); n != 0 {
-			t.Errorf("%d are still held", n)
+		m, err := tx.Inbox(a.ID)
+		if err == nil {
+			_, err = tx.Append(m, mailstore.NewMessage{Body: b})
 		}
+		return err
 	})
 }
