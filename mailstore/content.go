@@ -47,13 +47,16 @@ func (b *Body) Describe() error {
 // Described is a message as lists show it, without reading it.
 type Described struct {
 	Message
+	// Record is that of the body, where the prefix in front of it changes nothing
+	// but offsets (message.Stored.Index takes them into account), else of the
+	// whole message.
 	Record message.Stored
 }
 
 // Describe calls fn for each message of the mailbox with from <= UID <= to, with
 // its record, until fn returns false. What fn gets is valid until it returns.
 // to = 0 means no upper limit. A message that was stored before there were
-// records, or whose record is damaged, is read.
+// records, or whose record is damaged or does not hold with its prefix, is read.
 func (v *View) Describe(m MailboxID, from, to UID, fn func(*Described) bool) error {
 	if to == 0 {
 		to = ^UID(0)
@@ -84,7 +87,7 @@ func (v *View) Describe(m MailboxID, from, to UID, fn func(*Described) bool) err
 		}
 		for i := first; i < last; i++ {
 			d.Message = o.row(i).Message
-			if d.Record, err = v.stored(d.Body, records[i-first]); err != nil {
+			if d.Record, err = v.stored(&d.Message, records[i-first]); err != nil {
 				return err
 			}
 			if !fn(&d) {
@@ -95,22 +98,29 @@ func (v *View) Describe(m MailboxID, from, to UID, fn func(*Described) bool) err
 	return nil
 }
 
-// stored reads a record, or makes it.
-func (v *View) stored(id BodyID, record []byte) (message.Stored, error) {
-	if record != nil {
-		if s, err := message.ReadStored(record); err == nil {
-			return s, nil
-		}
+// stored reads a message's record, or makes it.
+func (v *View) stored(m *Message, record []byte) (message.Stored, error) {
+	s, err := message.ReadStored(record)
+	if err != nil {
+		s, err = v.read(m.Body, "")
 	}
+	if err != nil || m.Prefix == "" || s.Headed {
+		return s, err
+	}
+	return v.read(m.Body, m.Prefix)
+}
+
+// read makes the record of a body behind a prefix.
+func (v *View) read(id BodyID, prefix string) (message.Stored, error) {
 	row, err := v.r.Body(id, true)
 	if err != nil {
 		return message.Stored{}, err
 	}
-	c, err := v.s.content(context.Background(), row, "")
+	c, err := v.s.content(context.Background(), row, prefix)
 	if err != nil {
 		return message.Stored{}, err
 	}
-	record, err = v.s.describers.describe(c)
+	record, err := v.s.describers.describe(c)
 	if err = errors.Join(err, c.Close()); err != nil {
 		return message.Stored{}, err
 	}

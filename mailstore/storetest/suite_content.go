@@ -169,6 +169,17 @@ func (s *suite) records() {
 	s.equal(subjects(box.ID, 1, 0), "1 1@x number 1, 2 3@x number 3")
 	s.equal(subjects(inbox, 9, 0), "")
 	s.equal(subjects(99, 1, 0), "")
+	// Behind a prefix some messages are others than without: the second of these
+	// begins with a line that goes on with the last one of the prefix.
+	for _, text := range []string{letter(4), "\tmore\r\n" + letter(5)} {
+		b := s.body(text)
+		s.update(func(tx *mailstore.Tx) error {
+			_, err := tx.Append(box.ID, mailstore.NewMessage{Body: b, Prefix: "X: 1\r\n"})
+			return err
+		})
+		b.Release()
+	}
+	s.equal(subjects(box.ID, 3, 0), "3 4@x number 4, 4 5@x number 5")
 }
 
 // threads: an answer is in the conversation of what it answers, within an
