@@ -184,7 +184,7 @@ func TestAppendCutShort(t *testing.T) {
 	w.raw("a LOGIN bob hungry\r\nb APPEND INBOX {4000+}\r\nonly this")
 	w.raw("a LOGIN bob hungry\r\nb APPEND INBOX {4000+}\r\n")
 	w.raw("a LOGIN bob hungry\r\nb APPEND INBOX {5+}\r\nhello")
-	if said := w.raw("a LOGIN bob hungry\r\nb STATUS INBOX (MESSAGES)\r\n"); !strings.Contains(said, "* STATUS INBOX (MESSAGES 1)\r\n") {
+	if said := w.raw("a LOGIN bob hungry\r\nb STATUS INBOX (MESSAGES)\r\n"); !strings.Contains(said, "* STATUS INBOX (MESSAGES 0)\r\n") {
 		t.Errorf("%q", said)
 	}
 }

@@ -2,171 +2,250 @@ package imap
 
 import (
 	"errors"
-	"net"
+	"io"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"postrider/internal/wire"
 )
 
-// conn is the connection as imapserver sees it. It collects writes until the
-// next read, since the engine writes each response on its own, and replaces the
-// engine's timeouts by ours.
-type conn struct {
-	*wire.Conn
+// Buffers are held while there is something in them.
+const (
+	smallBuffer = 8 << 10   // for responses
+	largeBuffer = 256 << 10 // for long lists and bodies
+	maxBuffer   = 2 * largeBuffer
+)
+
+// Why a session ended before LOGOUT. Each has a BYE of its own.
+var (
+	errIdle     = errors.New("idle too long")
+	errDraining = errors.New("server is shutting down")
+)
+
+// input is what the command reader reads. Before it waits for the client it
+// sends what is pending, so that the answers to a batch of commands leave
+// together.
+type input struct {
 	srv      *Server
+	conn     *wire.Conn
+	out      *output
 	draining <-chan struct{}
-	opened   time.Time
-	bye      func(text string) error // says BYE and closes
-	known    atomic.Bool             // logged in
-	working  atomic.Bool             // a command is under way: not to be interrupted
-	authing  atomic.Bool             // in AUTHENTICATE, when the engine holds its write lock
-	farewell atomic.Pointer[string]  // close, with these words, instead of the next read
-	until    atomic.Int64            // the read deadline, in Unix nanoseconds
+	opened   time.Time // when the connection came; zero after login
 
-	parts   sync.WaitGroup // session and connection, as long as the engine uses them
-	closing sync.Once
+	// A line has one deadline, a body one for each read.
+	deadline time.Time
+	begun    bool // the line has
+	body     bool // octets of a literal come, which Shutdown waits for
 
-	mu  sync.Mutex
-	buf *[]byte // responses that were not sent yet; nil for none
-	err error   // of the last flush: nothing is sent after it
+	// onWake, when set, is called within a read after wake was.
+	onWake func() error
+	woken  atomic.Bool
 }
 
-func newConn(s *Server, wc *wire.Conn, draining <-chan struct{}) *conn {
-	c := &conn{Conn: wc, srv: s, draining: draining, opened: s.o.Clock.Now()}
-	c.until.Store(c.opened.Add(strangerPatience).UnixNano())
-	c.parts.Add(2)
-	return c
+// expect begins the time for one command.
+func (in *input) expect() {
+	patience := idlePatience
+	if !in.opened.IsZero() {
+		patience = strangerPatience
+	}
+	in.deadline, in.begun, in.body = in.srv.o.Clock.Now().Add(patience), false, false
 }
 
-// Write collects; what does not fit is sent.
-func (c *conn) Write(p []byte) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for n := 0; ; {
-		if c.err != nil {
-			return n, c.err
+// wake makes a read that waits, or the next one, call onWake. It does not
+// block, and any goroutine may call it.
+func (in *input) wake() {
+	in.woken.Store(true)
+	// The read sets its deadline before it looks at woken.
+	_ = in.conn.Conn.SetReadDeadline(time.Unix(1, 0))
+}
+
+func (in *input) Read(p []byte) (int, error) {
+	for {
+		if err := in.out.flush(); err != nil {
+			return 0, err
 		}
-		if c.buf == nil {
-			c.buf = c.srv.buffers.Get().(*[]byte)
+		if err := in.arm(); err != nil {
+			return 0, err
 		}
-		b := *c.buf
-		k := min(cap(b)-len(b), len(p)-n)
-		*c.buf = append(b, p[n:n+k]...)
-		if n += k; n == len(p) {
-			return n, nil
+		if in.woken.Swap(false) {
+			if in.onWake != nil {
+				if err := in.onWake(); err != nil {
+					return 0, err
+				}
+			}
+			continue
 		}
-		c.flushLocked(sendTimeout)
+		n, err := in.conn.Read(p)
+		if n > 0 && !in.begun {
+			in.begun = true
+			if limit := in.srv.o.Clock.Now().Add(commandPatience); limit.Before(in.deadline) {
+				in.deadline = limit
+			}
+		}
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, err
+		}
 	}
 }
 
-// flush sends what was collected.
-func (c *conn) flush() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.flushLocked(sendTimeout)
-	return c.err
+// arm sets the deadline of one read, or tells why there shall be none. Before
+// login it wakes every minute, to see whether connections became scarce.
+func (in *input) arm() error {
+	now := in.srv.o.Clock.Now()
+	if in.body {
+		return in.conn.Busy(bodyPatience)
+	}
+	select {
+	case <-in.draining:
+		return errDraining
+	default:
+	}
+	patience := in.deadline.Sub(now)
+	if patience <= 0 {
+		return errIdle
+	}
+	if !in.opened.IsZero() {
+		left := crowdedPatience - now.Sub(in.opened)
+		if left <= 0 && in.srv.o.Crowded() {
+			return errIdle
+		}
+		if left <= 0 {
+			left = crowdedPatience
+		}
+		patience = min(patience, left)
+	}
+	return in.conn.Idle(patience)
 }
 
-func (c *conn) flushLocked(timeout time.Duration) {
-	if c.buf == nil {
+// output collects responses. Its first error is final. It belongs to the
+// goroutine that reads.
+type output struct {
+	srv  *Server
+	conn *wire.Conn
+	buf  *[]byte // nil when nothing is pending
+	big  bool    // buf is a large one
+	err  error
+	zip  *deflater // nil without COMPRESS
+}
+
+// begin gives the buffer to append to; end takes it back.
+func (o *output) begin() []byte {
+	if o.buf == nil {
+		o.buf, o.big = o.srv.small.Get().(*[]byte), false
+	}
+	return *o.buf
+}
+
+// beginLarge is begin for long responses.
+func (o *output) beginLarge() []byte {
+	if o.buf != nil && o.big {
+		return *o.buf
+	}
+	old := o.buf
+	o.buf, o.big = o.srv.large.Get().(*[]byte), true
+	if old != nil {
+		*o.buf = append(*o.buf, *old...)
+		*old = (*old)[:0]
+		o.srv.small.Put(old)
+	}
+	return *o.buf
+}
+
+// end keeps what was appended, and sends it when that is much.
+func (o *output) end(b []byte) {
+	*o.buf = b
+	limit := smallBuffer
+	if o.big {
+		limit = largeBuffer
+	}
+	if len(b) >= limit {
+		o.send()
+	}
+}
+
+// keep is end, but sends nothing yet: for who must not wait.
+func (o *output) keep(b []byte) { *o.buf = b }
+
+// line appends one line.
+func (o *output) line(parts ...string) {
+	b := o.begin()
+	for _, p := range parts {
+		b = append(b, p...)
+	}
+	o.end(append(b, '\r', '\n'))
+}
+
+// Write appends octets.
+func (o *output) Write(p []byte) (int, error) {
+	o.end(append(o.begin(), p...))
+	return len(p), o.err
+}
+
+// send writes what is pending and keeps the buffer.
+func (o *output) send() {
+	if o.buf == nil || len(*o.buf) == 0 {
 		return
 	}
-	if c.err == nil && len(*c.buf) > 0 {
-		c.err = c.Conn.SetWriteDeadline(c.srv.o.Clock.Now().Add(timeout))
-		if c.err == nil {
-			_, c.err = c.Conn.Write(*c.buf)
-		}
+	b := *o.buf
+	*o.buf = b[:0]
+	if o.err != nil {
+		return
 	}
-	*c.buf = (*c.buf)[:0]
-	c.srv.buffers.Put(c.buf)
-	c.buf = nil
+	if o.zip != nil {
+		o.err = o.zip.write(b)
+		return
+	}
+	o.err = o.raw(b)
 }
 
-// Read sends what was collected and waits for the client.
-func (c *conn) Read(p []byte) (int, error) {
-	if err := c.flush(); err != nil {
-		return 0, err
+// raw writes to the connection.
+func (o *output) raw(b []byte) error {
+	if err := o.conn.SetWriteDeadline(o.srv.o.Clock.Now().Add(sendTimeout)); err != nil {
+		return err
 	}
-	if words := c.farewell.Load(); words != nil {
-		return 0, c.end(*words)
-	}
-	patience := time.Unix(0, c.until.Load()).Sub(c.srv.o.Clock.Now())
-	var err error
-	if c.working.Load() {
-		err = c.Busy(patience)
-	} else {
-		err = c.Idle(patience)
-	}
-	if err != nil {
-		return 0, err
-	}
-	n, err := c.Conn.Read(p)
-	if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
-		return 0, c.end(c.timeoutText())
-	}
-	return n, err
-}
-
-// end says goodbye, unless the engine is where it cannot.
-func (c *conn) end(words string) error {
-	if !c.authing.Load() {
-		_ = c.bye(words) // the connection is over either way
-	}
-	return net.ErrClosed
-}
-
-func (c *conn) timeoutText() string {
-	select {
-	case <-c.draining:
-		return "The server is shutting down"
-	default:
-		return "Idle too long"
-	}
-}
-
-// SetReadDeadline takes the engine's wish for what is to be read next, which is
-// never a response of AUTHENTICATE: one that went on has ended.
-func (c *conn) SetReadDeadline(t time.Time) error {
-	c.authing.Store(false)
-	now := c.srv.o.Clock.Now()
-	patience := t.Sub(now)
-	switch {
-	case t.IsZero():
-		return nil
-	case c.known.Load():
-		patience = max(patience, commandPatience)
-	default:
-		patience = max(patience, strangerPatience)
-		if c.srv.o.Crowded() {
-			patience = c.opened.Add(crowdedPatience).Sub(now)
-		}
-	}
-	c.until.Store(now.Add(patience).UnixNano())
-	return nil
-}
-
-// SetWriteDeadline does nothing: each flush has a deadline.
-func (c *conn) SetWriteDeadline(time.Time) error { return nil }
-
-// SetDeadline is asked for by nobody but a TLS handshake.
-func (c *conn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
-
-// Close sends what is left, unless somebody is at it, and closes.
-func (c *conn) Close() error {
-	if c.mu.TryLock() {
-		c.flushLocked(farewellTimeout)
-		if c.err == nil {
-			c.err = net.ErrClosed
-		}
-		c.mu.Unlock()
-	}
-	err := c.Conn.Close()
-	c.closing.Do(c.parts.Done)
+	_, err := o.conn.Write(b)
 	return err
 }
 
-// abort closes without another word: what was sent may be incomplete.
-func (c *conn) abort() { _ = c.Conn.Close() }
+// flush sends what is pending and gives the buffer back.
+func (o *output) flush() error {
+	if o.buf == nil {
+		return o.err
+	}
+	o.send()
+	o.release()
+	return o.err
+}
+
+func (o *output) release() {
+	switch {
+	case o.buf == nil:
+	case cap(*o.buf) > maxBuffer, !o.big && cap(*o.buf) > 2*smallBuffer: // an unusual response made it so
+	case o.big:
+		o.srv.large.Put(o.buf)
+	default:
+		o.srv.small.Put(o.buf)
+	}
+	o.buf = nil
+}
+
+// copyFrom sends n octets of r.
+func (o *output) copyFrom(r io.Reader, n int64) error {
+	for n > 0 && o.err == nil {
+		b := o.beginLarge()
+		room := cap(b) - len(b)
+		if room < 4<<10 {
+			o.send()
+			continue
+		}
+		room = int(min(int64(room), n))
+		m, err := io.ReadFull(r, b[len(b):len(b)+room])
+		o.end(b[:len(b)+m])
+		n -= int64(m)
+		if err != nil {
+			return err
+		}
+	}
+	return o.err
+}

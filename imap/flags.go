@@ -22,49 +22,60 @@ var systemFlags = []struct {
 
 // flagRecent is of IMAP4rev1 and gone since: no message of ours has it, and a
 // client that sets it is not told off.
-const flagRecent imap.Flag = "\\Recent"
+const flagRecent = "\\Recent"
 
-func toFlags(f mailstore.Flags) []imap.Flag {
-	list := make([]imap.Flag, 0, len(systemFlags)+len(f.Keywords))
-	for _, s := range systemFlags {
-		if f.System&s.bit != 0 {
-			list = append(list, s.flag)
-		}
-	}
-	for _, k := range f.Keywords {
-		list = append(list, imap.Flag(k))
-	}
-	return list
-}
-
-func fromFlags(list []imap.Flag) (mailstore.Flags, error) {
+func fromFlags(list []string) (mailstore.Flags, error) {
 	var f mailstore.Flags
 	for _, flag := range list {
 		bit := systemFlag(flag)
 		switch {
 		case bit != 0:
 			f.System |= bit
-		case strings.EqualFold(string(flag), string(flagRecent)):
-		case strings.HasPrefix(string(flag), "\\"):
+		case strings.EqualFold(flag, flagRecent):
+		case strings.HasPrefix(flag, "\\"):
 			return f, bad("There is no such system flag")
 		default:
-			f.Keywords = append(f.Keywords, string(flag))
+			f.Keywords = append(f.Keywords, flag)
 		}
 	}
 	return f, nil
 }
 
 // systemFlag is the bit of a flag, 0 where it is none.
-func systemFlag(flag imap.Flag) mailstore.SystemFlags {
+func systemFlag(flag string) mailstore.SystemFlags {
 	for _, s := range systemFlags {
-		if strings.EqualFold(string(flag), string(s.flag)) {
+		if strings.EqualFold(flag, string(s.flag)) {
 			return s.bit
 		}
 	}
 	return 0
 }
 
-// flagList is the FLAGS response of a mailbox.
-func (b *selection) flagList() []imap.Flag {
-	return toFlags(mailstore.Flags{System: ^mailstore.SystemFlags(0), Keywords: b.keywords})
+// appendFlags appends a list of flags in parentheses; extra stands at its end.
+func appendFlags(b []byte, f mailstore.Flags, extra string) []byte {
+	b = append(b, '(')
+	n := len(b)
+	for _, s := range systemFlags {
+		if f.System&s.bit != 0 {
+			b = append(b, s.flag...)
+			b = append(b, ' ')
+		}
+	}
+	for _, k := range f.Keywords {
+		b = append(b, k...)
+		b = append(b, ' ')
+	}
+	if extra != "" {
+		b = append(b, extra...)
+		b = append(b, ' ')
+	}
+	if len(b) > n {
+		b = b[:len(b)-1]
+	}
+	return append(b, ')')
+}
+
+// flagList are all flags of a mailbox.
+func (b *selection) flagList() mailstore.Flags {
+	return mailstore.Flags{System: ^mailstore.SystemFlags(0), Keywords: b.keywords}
 }

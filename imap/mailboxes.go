@@ -1,18 +1,16 @@
 package imap
 
 import (
+	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-imap/v2/imapserver"
 
 	"postrider/mailstore"
 )
-
-// codeUseAttr is of RFC 6154 section 3.
-const codeUseAttr imap.ResponseCode = "USEATTR"
 
 // uses are the special uses that a mailbox can be created for (RFC 6154
 // section 2); \All and \Flagged would be views of other mailboxes.
@@ -20,62 +18,85 @@ var uses = []imap.MailboxAttr{
 	imap.MailboxAttrArchive, imap.MailboxAttrDrafts, imap.MailboxAttrJunk, imap.MailboxAttrSent, imap.MailboxAttrTrash,
 }
 
-// useAttrs is the special use of a mailbox as an attribute.
-func useAttrs(m mailstore.Mailbox) []imap.MailboxAttr {
+// useOf is the special use of a mailbox as an attribute; "" for none.
+func useOf(m *mailstore.Mailbox) string {
 	for _, u := range uses {
 		if strings.EqualFold(m.SpecialUse, string(u)) {
-			return []imap.MailboxAttr{u}
+			return string(u)
 		}
 	}
-	return nil
+	return ""
 }
 
-// change runs a transaction.
-func (s *session) change(doing string, fn func(tx *mailstore.Tx) error) error {
-	return s.fault(doing, s.srv.o.Store.Update(s.ctx, fn))
-}
+// mailboxID is the MAILBOXID (RFC 8474 section 4.1): it stays when the mailbox is
+// renamed, and no other one ever has it.
+func mailboxID(m mailstore.MailboxID) string { return "F" + strconv.FormatInt(int64(m), 10) }
 
-// Create is CREATE, with the levels above that are missing (RFC 9051 section
+// cmdCreate is CREATE, with the levels above that are missing (RFC 9051 section
 // 6.3.4).
-func (s *session) Create(name string, options *imap.CreateOptions) error {
-	defer s.begin()()
-	name, err := mailstore.CleanName(strings.TrimSuffix(name, "/"))
-	if err != nil {
-		return s.fault("create", err)
+func (s *session) cmdCreate(ctx context.Context, c *call) error {
+	name := s.name(c)
+	var wanted []string
+	if c.p.More() {
+		wanted = c.p.Use()
 	}
-	if strings.ContainsAny(name, "*%") {
-		return refuse(imap.ResponseCodeCannot, `A mailbox name cannot have "*" or "%"`)
+	if err := c.p.End(); err != nil {
+		return err
 	}
-	use, err := specialUse(options.SpecialUse)
+	name, err := s.newName(ctx, name)
 	if err != nil {
 		return err
 	}
-	return s.change("create", func(tx *mailstore.Tx) error {
+	use, err := specialUse(wanted)
+	if err != nil {
+		return err
+	}
+	var made mailstore.Mailbox
+	err = s.change(ctx, "create", func(tx *mailstore.Tx) error {
 		if use != "" {
 			boxes, err := tx.Mailboxes(s.account.ID)
 			if err != nil {
 				return err
 			}
 			if slices.ContainsFunc(boxes, func(m mailstore.Mailbox) bool { return strings.EqualFold(m.SpecialUse, use) }) {
-				return refuse(codeUseAttr, "There is a mailbox for that use already")
+				return refuse("USEATTR", "There is a mailbox for that use already")
 			}
 		}
 		if err := createParents(tx, s.account.ID, name); err != nil {
 			return err
 		}
-		_, err := tx.CreateMailbox(s.account.ID, name, use)
+		var err error
+		made, err = tx.CreateMailbox(s.account.ID, name, use)
 		return err
 	})
+	if err == nil {
+		c.code = "MAILBOXID (" + mailboxID(made.ID) + ")"
+	}
+	return err
 }
 
-func specialUse(attrs []imap.MailboxAttr) (string, error) {
-	switch {
-	case len(attrs) == 0:
-		return "", nil
-	case len(attrs) == 1 && slices.Contains(uses, attrs[0]):
-		return string(attrs[0]), nil
+// newName checks the name of a mailbox that is to be.
+func (s *session) newName(ctx context.Context, name string) (string, error) {
+	name, err := mailstore.CleanName(strings.TrimSuffix(name, "/"))
+	if err != nil {
+		return "", s.fault(ctx, "name", err)
 	}
-	return "", refuse(codeUseAttr, "A mailbox can have one of these uses: \\Archive, \\Drafts, \\Junk, \\Sent, \\Trash")
+	if strings.ContainsAny(name, "*%") {
+		return "", refuse("CANNOT", `A mailbox name cannot have "*" or "%"`)
+	}
+	return name, nil
+}
+
+func specialUse(wanted []string) (string, error) {
+	if len(wanted) == 0 {
+		return "", nil
+	}
+	for _, u := range uses {
+		if len(wanted) == 1 && strings.EqualFold(wanted[0], string(u)) {
+			return string(u), nil
+		}
+	}
+	return "", refuse("USEATTR", "A mailbox can have one of these uses: \\Archive, \\Drafts, \\Junk, \\Sent, \\Trash")
 }
 
 // createParents creates the levels above name that are missing.
@@ -91,16 +112,19 @@ func createParents(tx *mailstore.Tx, a mailstore.AccountID, name string) error {
 	return nil
 }
 
-// Delete is DELETE. What is below the mailbox stays; its name is then listed as
-// \NonExistent and cannot be deleted (RFC 9051 section 6.3.5).
-func (s *session) Delete(name string) error {
-	defer s.begin()()
-	return s.change("delete", func(tx *mailstore.Tx) error {
+// cmdDelete is DELETE. What is below the mailbox stays; its name is then listed
+// as \NonExistent and cannot be deleted (RFC 9051 section 6.3.5).
+func (s *session) cmdDelete(ctx context.Context, c *call) error {
+	name := s.name(c)
+	if err := c.p.End(); err != nil {
+		return err
+	}
+	return s.change(ctx, "delete", func(tx *mailstore.Tx) error {
 		m, err := tx.MailboxByName(s.account.ID, name)
 		if errors.Is(err, mailstore.ErrNotFound) {
 			below, e := inferiors(tx, s.account.ID, name)
 			if e == nil && len(below) > 0 {
-				return refuse(imap.ResponseCodeHasChildren, "There are mailboxes below that name")
+				return refuse("HASCHILDREN", "There are mailboxes below that name")
 			}
 		}
 		if err != nil {
@@ -122,18 +146,20 @@ func inferiors(tx *mailstore.Tx, a mailstore.AccountID, name string) ([]mailstor
 	return boxes, err
 }
 
-// Rename is RENAME, of a name with mailboxes below it too (RFC 9051 section
+// cmdRename is RENAME, of a name with mailboxes below it too (RFC 9051 section
 // 6.3.6).
-func (s *session) Rename(name, newName string, _ *imap.RenameOptions) error {
-	defer s.begin()()
-	newName, err := mailstore.CleanName(strings.TrimSuffix(newName, "/"))
+func (s *session) cmdRename(ctx context.Context, c *call) error {
+	name := s.name(c)
+	c.p.SP()
+	newName := s.name(c)
+	if err := c.p.End(); err != nil {
+		return err
+	}
+	newName, err := s.newName(ctx, newName)
 	if err != nil {
-		return s.fault("rename", err)
+		return err
 	}
-	if strings.ContainsAny(newName, "*%") {
-		return refuse(imap.ResponseCodeCannot, `A mailbox name cannot have "*" or "%"`)
-	}
-	return s.change("rename", func(tx *mailstore.Tx) error {
+	return s.change(ctx, "rename", func(tx *mailstore.Tx) error {
 		m, err := tx.MailboxByName(s.account.ID, name)
 		if errors.Is(err, mailstore.ErrNotFound) {
 			return s.renameBelow(tx, name, newName)
@@ -162,7 +188,7 @@ func (s *session) renameBelow(tx *mailstore.Tx, name, newName string) error {
 		return mailstore.ErrNotFound
 	}
 	if strings.HasPrefix(newName, name+"/") {
-		return refuse(imap.ResponseCodeCannot, "A mailbox cannot be moved below itself")
+		return refuse("CANNOT", "A mailbox cannot be moved below itself")
 	}
 	above := ""
 	for _, m := range boxes {
@@ -181,222 +207,28 @@ func (s *session) renameBelow(tx *mailstore.Tx, name, newName string) error {
 	return nil
 }
 
-// Subscribe is SUBSCRIBE; the mailbox need not exist.
-func (s *session) Subscribe(name string) error { return s.subscribe(name, true) }
+// cmdSubscribe is SUBSCRIBE; the mailbox need not exist.
+func (s *session) cmdSubscribe(ctx context.Context, c *call) error { return s.subscribe(ctx, c, true) }
 
-// Unsubscribe is UNSUBSCRIBE.
-func (s *session) Unsubscribe(name string) error { return s.subscribe(name, false) }
+func (s *session) cmdUnsubscribe(ctx context.Context, c *call) error {
+	return s.subscribe(ctx, c, false)
+}
 
-func (s *session) subscribe(name string, on bool) error {
-	defer s.begin()()
-	return s.change("subscribe", func(tx *mailstore.Tx) error {
+func (s *session) subscribe(ctx context.Context, c *call, on bool) error {
+	name := s.name(c)
+	if err := c.p.End(); err != nil {
+		return err
+	}
+	return s.change(ctx, "subscribe", func(tx *mailstore.Tx) error {
 		return tx.Subscribe(s.account.ID, strings.TrimSuffix(name, "/"), on)
 	})
 }
 
-// Status is STATUS.
-func (s *session) Status(name string, options *imap.StatusOptions) (*imap.StatusData, error) {
-	defer s.begin()()
-	var data *imap.StatusData
-	err := s.srv.o.Store.View(s.ctx, func(v *mailstore.View) error {
-		m, err := v.MailboxByName(s.account.ID, name)
-		if err != nil {
-			return err
-		}
-		data, err = s.status(v, m, options)
+// cmdNamespace says that all mailboxes are one's own (RFC 2342).
+func (s *session) cmdNamespace(_ context.Context, c *call) error {
+	if err := c.p.End(); err != nil {
 		return err
-	})
-	return data, s.fault("status", err)
-}
-
-// status has a value for all that the engine may ask for.
-func (s *session) status(v *mailstore.View, m mailstore.Mailbox, options *imap.StatusOptions) (*imap.StatusData, error) {
-	limit := s.AppendLimit()
-	data := &imap.StatusData{
-		Mailbox:        m.Name,
-		NumMessages:    &m.Messages,
-		NumRecent:      new(uint32),
-		UIDNext:        imap.UID(m.UIDNext),
-		UIDValidity:    m.UIDValidity,
-		NumUnseen:      &m.Unseen,
-		NumDeleted:     new(uint32),
-		Size:           &m.Size,
-		AppendLimit:    &limit,
-		DeletedStorage: new(int64),
-		HighestModSeq:  uint64(m.ModSeq),
 	}
-	if !options.NumDeleted && !options.DeletedStorage {
-		return data, nil
-	}
-	err := v.Messages(m.ID, 1, 0, func(m mailstore.Message) bool {
-		if m.Flags.System&mailstore.Deleted != 0 {
-			*data.NumDeleted++
-			*data.DeletedStorage += m.Size
-		}
-		return true
-	})
-	return data, err
-}
-
-// listed is a name that LIST may show.
-type listed struct {
-	name       string
-	box        *mailstore.Mailbox // nil where there is no such mailbox
-	subscribed bool
-	children   bool // mailboxes are below
-}
-
-// List is LIST and LSUB (RFC 9051 section 6.3.9, RFC 6154, RFC 5819).
-func (s *session) List(w *imapserver.ListWriter, reference string, patterns []string, options *imap.ListOptions) error {
-	defer s.begin()()
-	if len(patterns) == 0 { // LIST "" "" asks for the delimiter
-		return w.WriteList(&imap.ListData{Attrs: []imap.MailboxAttr{imap.MailboxAttrNoSelect}, Delim: '/'})
-	}
-	if len(patterns) > maxPatterns {
-		return refuse(imap.ResponseCodeLimit, "Too many patterns")
-	}
-	var compiled []pattern
-	for _, p := range patterns {
-		if c, ok := newPattern(reference, p); ok {
-			compiled = append(compiled, c)
-		}
-	}
-	var answer []*imap.ListData
-	err := s.srv.o.Store.View(s.ctx, func(v *mailstore.View) error {
-		names, err := s.names(v)
-		if err != nil {
-			return err
-		}
-		answer, err = s.choose(v, names, compiled, options)
-		return err
-	})
-	if err != nil {
-		return s.fault("list", err)
-	}
-	for _, data := range answer {
-		if err := w.WriteList(data); err != nil {
-			return err
-		}
-	}
+	s.out.line(`* NAMESPACE (("" "/")) NIL NIL`)
 	return nil
-}
-
-// names has all mailboxes, the levels above them, and all subscriptions: INBOX
-// first, then by name.
-func (s *session) names(v *mailstore.View) ([]*listed, error) {
-	boxes, err := v.Mailboxes(s.account.ID)
-	if err != nil {
-		return nil, err
-	}
-	subscriptions, err := v.Subscriptions(s.account.ID)
-	if err != nil {
-		return nil, err
-	}
-	table := make(map[string]*listed, len(boxes))
-	entry := func(name string) *listed {
-		if table[name] == nil {
-			table[name] = &listed{name: name}
-		}
-		return table[name]
-	}
-	for i := range boxes {
-		entry(boxes[i].Name).box = &boxes[i]
-		for name := parent(boxes[i].Name); name != "" && !entry(name).children; name = parent(name) {
-			entry(name).children = true
-		}
-	}
-	for _, name := range subscriptions {
-		entry(name).subscribed = true
-	}
-	list := make([]*listed, 0, len(table))
-	for _, l := range table {
-		list = append(list, l)
-	}
-	slices.SortFunc(list, func(a, b *listed) int {
-		switch {
-		case a.name == mailstore.Inbox:
-			return -1
-		case b.name == mailstore.Inbox:
-			return 1
-		}
-		return strings.Compare(a.name, b.name)
-	})
-	return list, nil
-}
-
-// parent is the level above a name; "" for none.
-func parent(name string) string { return name[:max(strings.LastIndexByte(name, '/'), 0)] }
-
-// choose makes the answer to LIST.
-func (s *session) choose(v *mailstore.View, names []*listed, patterns []pattern, options *imap.ListOptions) ([]*imap.ListData, error) {
-	matching := func(l *listed) bool {
-		return slices.ContainsFunc(patterns, func(p pattern) bool { return p.match(l.name) })
-	}
-	// Names with subscribed ones below them that the patterns do not show.
-	var below map[string]bool
-	if options.SelectRecursiveMatch {
-		below = make(map[string]bool)
-		for _, l := range names {
-			if l.subscribed && !matching(l) {
-				for name := parent(l.name); name != ""; name = parent(name) {
-					below[name] = true
-				}
-			}
-		}
-		known := make(map[string]bool, len(names))
-		for _, l := range names {
-			known[l.name] = true
-		}
-		for name := range below {
-			if !known[name] {
-				names = append(names, &listed{name: name})
-			}
-		}
-	}
-	var answer []*imap.ListData
-	for _, l := range names {
-		switch {
-		case options.SelectSubscribed && !l.subscribed && !below[l.name]:
-			continue
-		case !options.SelectSubscribed && l.box == nil && !l.children:
-			continue // only a subscription
-		case options.SelectSpecialUse && (l.box == nil || len(useAttrs(*l.box)) == 0):
-			continue
-		case !matching(l):
-			continue
-		}
-		data := l.data(options)
-		if below[l.name] {
-			data.ChildInfo = &imap.ListDataChildInfo{Subscribed: true}
-		}
-		if options.ReturnStatus != nil && l.box != nil {
-			var err error
-			if data.Status, err = s.status(v, *l.box, options.ReturnStatus); err != nil {
-				return nil, err
-			}
-		}
-		answer = append(answer, data)
-	}
-	return answer, nil
-}
-
-// data makes the LIST response.
-func (l *listed) data(options *imap.ListOptions) *imap.ListData {
-	data := &imap.ListData{Delim: '/', Mailbox: l.name}
-	if l.box == nil {
-		// Both, for clients that know only the older one (RFC 5258 section 3).
-		data.Attrs = append(data.Attrs, imap.MailboxAttrNonExistent, imap.MailboxAttrNoSelect)
-	}
-	if l.subscribed && (options.SelectSubscribed || options.ReturnSubscribed) {
-		data.Attrs = append(data.Attrs, imap.MailboxAttrSubscribed)
-	}
-	if l.children {
-		data.Attrs = append(data.Attrs, imap.MailboxAttrHasChildren)
-	} else {
-		data.Attrs = append(data.Attrs, imap.MailboxAttrHasNoChildren)
-	}
-	if l.box != nil {
-		data.Attrs = append(data.Attrs, useAttrs(*l.box)...)
-	}
-	return data
 }

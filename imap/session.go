@@ -2,189 +2,373 @@ package imap
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
-	"sync"
+	"strconv"
+	"strings"
 
-	"github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-imap/v2/imapserver"
-	"github.com/emersion/go-sasl"
-
+	"postrider/imap/syntax"
 	"postrider/internal/directory"
+	"postrider/internal/wire"
 	"postrider/mailstore"
 )
 
-// session is what imapserver asks. Its methods are called by the goroutine of
-// the connection, and Idle beside it.
+// session is one connection. Its state is in two values: without an account the
+// client has not logged in, without a box it has selected no mailbox.
 type session struct {
-	srv    *Server
-	ctx    context.Context // of the connection: the engine's interface has no room for one
-	conn   *conn
-	engine *imapserver.Conn
-	log    *slog.Logger
+	srv  *Server
+	conn *wire.Conn
+	in   *input
+	out  *output
+	r    *syntax.Reader
+	log  *slog.Logger
 
-	mu      sync.Mutex
-	account *mailstore.Account // nil before login
-	box     *selection         // nil when no mailbox is selected
-	failed  int                // logins
+	account *mailstore.Account
+	box     *selection
+	enabled enabled
+
+	failed int    // logins
+	errors int    // BAD answers
+	over   bool   // close after this
+	bye    string // with these words; "" for none
+	broken bool   // close now, without another word: a literal was cut short
 }
 
-var (
-	_ imapserver.SessionIMAP4rev2      = (*session)(nil)
-	_ imapserver.SessionSASL           = (*session)(nil)
-	_ imapserver.SessionAppendLimit    = (*session)(nil)
-	_ imapserver.SessionUnauthenticate = (*session)(nil)
-)
-
-// begin opens a command; the function that it returns ends it.
-func (s *session) begin() func() {
-	s.mu.Lock()
-	s.conn.working.Store(true)
-	return func() {
-		s.conn.working.Store(false)
-		s.mu.Unlock()
-	}
+// enabled is what changes the meaning of what we say (RFC 5161).
+type enabled struct {
+	rev2      bool // IMAP4rev2: UTF-8 names, ESEARCH, no \Recent
+	utf8      bool // UTF8=ACCEPT (RFC 6855)
+	condstore bool // FETCH tells MODSEQ (RFC 7162)
+	qresync   bool // VANISHED instead of EXPUNGE
+	uidonly   bool // no message numbers (RFC 9586)
 }
 
-// Close ends the session.
-func (s *session) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.box = nil
-	if s.account != nil {
-		s.log.Info("session ended", "account", s.account.Address)
-	}
-	s.conn.parts.Done()
-	return nil
+// wide tells whether names and strings go out in UTF-8.
+func (e *enabled) wide() bool { return e.rev2 || e.utf8 }
+
+// call is one command under way.
+type call struct {
+	*syntax.Command
+	p     *syntax.Parser
+	code  string       // response code of the tagged OK, without brackets
+	text  string       // of the tagged OK; "" is "NAME completed"
+	after func() error // runs when the tagged OK was written
+	told  bool         // the tagged OK has HIGHESTMODSEQ, where QRESYNC is enabled
 }
 
-// peer is who is at the other end.
-func (s *session) peer() directory.Peer {
-	p := directory.Peer{Addr: s.conn.Remote, TLS: s.conn.TLS, Protocol: "imap", Session: s.conn.ID}
-	if s.engine != nil {
-		if t, ok := s.engine.NetConn().(*tls.Conn); ok { // after STARTTLS
-			state := t.ConnectionState()
-			p.TLS = &state
-		}
-	}
-	return p
+// refusal is a tagged NO or BAD.
+type refusal struct {
+	bad  bool
+	code string // response code without brackets; "" for none
+	text string
 }
 
-// Login is the command LOGIN.
-func (s *session) Login(name, password string) error {
-	defer s.begin()()
-	account, err := s.srv.o.Directory.Login(s.ctx, s.peer(), name, password)
-	if err != nil {
-		return s.loginFailed(err)
-	}
-	s.loggedIn(account)
-	return nil
-}
-
-func (s *session) loggedIn(account mailstore.Account) {
-	s.account = &account
-	s.conn.known.Store(true)
-	s.conn.SetAuthenticated()
-	count(s.srv.o.Metrics.Logins, 1)
-	s.log.Info("logged in", "account", account.Address)
-}
-
-// loginFailed chooses what the client sees (RFC 5530 section 3).
-func (s *session) loginFailed(err error) error {
-	switch {
-	case errors.Is(err, directory.ErrCredentials):
-		if s.failed++; s.failed >= maxFailedLogins {
-			words := "Too many failed logins"
-			s.conn.farewell.Store(&words)
-		}
-		return refuse(imap.ResponseCodeAuthenticationFailed, "Wrong name or password")
-	case errors.Is(err, directory.ErrPlaintext):
-		return refuse(imap.ResponseCodePrivacyRequired, "Passwords need TLS here")
-	case errors.Is(err, directory.ErrTooManyLogins):
-		return refuse(imap.ResponseCodeUnavailable, "Too many failed logins, try again in a minute")
-	case errors.Is(err, directory.ErrBusy):
-		return refuse(imap.ResponseCodeUnavailable, "Too many logins at once, try again in a moment")
-	case errors.Is(err, directory.ErrMechanism):
-		return refuse(imap.ResponseCodeCannot, "No such mechanism here")
-	}
-	s.log.Error("login failed for a reason of ours", "err", err)
-	return refuse(imap.ResponseCodeUnavailable, "Login is not possible now, try again later")
-}
-
-// AuthenticateMechanisms lists the SASL mechanisms.
-func (s *session) AuthenticateMechanisms() []string {
-	return s.srv.o.Directory.Mechanisms(s.peer())
-}
-
-// Authenticate begins AUTHENTICATE.
-func (s *session) Authenticate(mech string) (sasl.Server, error) {
-	defer s.begin()()
-	srv, account, err := s.srv.o.Directory.SASL(s.ctx, s.peer(), mech)
-	if err != nil {
-		return nil, s.loginFailed(err)
-	}
-	s.conn.authing.Store(true)
-	return &exchange{s: s, server: srv, account: account}, nil
-}
-
-// exchange is one SASL exchange as imapserver runs it.
-type exchange struct {
-	s       *session
-	server  sasl.Server
-	account func() mailstore.Account
-	last    bool // the server's last data was sent
-}
-
-func (x *exchange) Next(response []byte) (challenge []byte, done bool, err error) {
-	defer x.s.begin()()
-	if !x.last {
-		challenge, done, err = x.server.Next(response)
-	}
-	switch {
-	case err != nil:
-		x.s.conn.authing.Store(false)
-		return nil, false, x.s.loginFailed(err)
-	case done && len(challenge) > 0:
-		// The engine drops data that come with success; IMAP has no other place
-		// for them than one more continuation (RFC 9051 section 6.2.2).
-		x.last = true
-		return challenge, false, nil
-	case done || x.last:
-		x.s.conn.authing.Store(false)
-		x.s.loggedIn(x.account())
-		return nil, true, nil
-	case len(challenge) == 0:
-		return nil, false, nil // the engine would write an empty one as "="
-	}
-	return challenge, false, nil
-}
-
-// Unauthenticate returns to the state before login (RFC 8437).
-func (s *session) Unauthenticate() error {
-	defer s.begin()()
-	s.box, s.account = nil, nil
-	s.conn.known.Store(false)
-	return nil
-}
-
-// AppendLimit is the largest message that APPEND takes (RFC 7889).
-func (s *session) AppendLimit() uint32 { return s.srv.maxSize.Load() }
-
-// Namespace says that all mailboxes are one's own (RFC 2342).
-func (s *session) Namespace() (*imap.NamespaceData, error) {
-	return &imap.NamespaceData{Personal: []imap.NamespaceDescriptor{{Delim: '/'}}}, nil
-}
+func (r *refusal) Error() string { return r.text }
 
 // refuse makes a NO.
-func refuse(code imap.ResponseCode, text string) error {
-	return &imap.Error{Type: imap.StatusResponseTypeNo, Code: code, Text: text}
-}
+func refuse(code, text string) error { return &refusal{code: code, text: text} }
 
 // bad makes a BAD: the client should not have asked.
-func bad(text string) error {
-	return &imap.Error{Type: imap.StatusResponseTypeBad, Code: imap.ResponseCodeClientBug, Text: text}
+func bad(text string) error { return &refusal{bad: true, code: "CLIENTBUG", text: text} }
+
+// serve is the handler of one connection.
+func (s *Server) serve(ctx context.Context, conn *wire.Conn, draining <-chan struct{}) {
+	out := &output{srv: s, conn: conn}
+	in := &input{srv: s, conn: conn, out: out, draining: draining, opened: s.o.Clock.Now()}
+	log := conn.Log
+	if log == nil {
+		log = s.o.Log
+	}
+	ss := &session{srv: s, conn: conn, in: in, out: out, r: syntax.NewReader(in), log: log}
+	ss.r.Invite = func() error {
+		out.line("+ Ready for literal data")
+		return out.err
+	}
+	err := ss.run(ctx)
+	ss.farewell(err)
+}
+
+// farewell says why the connection ends, where that is our choice, and logs it.
+func (s *session) farewell(err error) {
+	reason := "logout"
+	bye := ""
+	switch {
+	case s.broken:
+		reason = "a message could not be sent whole"
+		s.out.err = io.ErrClosedPipe // what was sent is incomplete: no BYE within a literal
+	case err == nil && s.bye != "":
+		reason, bye = s.bye, s.bye
+	case err == nil:
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		reason = "client left"
+	case errors.Is(err, errIdle):
+		reason, bye = "idle", "Idle too long"
+	case errors.Is(err, errDraining):
+		reason, bye = "shutdown", "The server is shutting down"
+	case errors.Is(err, syntax.ErrTooLong):
+		reason, bye = "a command was too long", "[TOOBIG] The command is too long"
+	case errors.Is(err, syntax.ErrFraming):
+		reason, bye = "framing", "[CLIENTBUG] It is not clear where your command ends"
+	default:
+		reason = err.Error()
+	}
+	if bye != "" {
+		s.out.line("* BYE ", bye)
+	}
+	if err := s.out.flush(); err != nil && reason == "logout" {
+		reason = err.Error()
+	}
+	s.out.release()
+	if s.account != nil {
+		s.log.Info("session ended", "account", s.account.Address, "reason", reason)
+	} else {
+		s.log.Debug("session ended", "reason", reason)
+	}
+}
+
+// run reads commands and answers them until the session is over.
+func (s *session) run(ctx context.Context) error {
+	s.out.line("* OK [CAPABILITY ", s.capabilities(), "] IMAP server ready")
+	for !s.over && !s.broken {
+		s.in.expect()
+		c, err := s.r.Next()
+		if err == nil {
+			err = s.execute(ctx, c)
+		} else {
+			err = s.unreadable(c, err)
+		}
+		if err == nil {
+			err = s.out.err
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unreadable answers what is no command. Errors that the next command does not
+// survive it returns.
+func (s *session) unreadable(c *syntax.Command, err error) error {
+	tag := "*"
+	if c != nil && c.Tag != "" {
+		tag = c.Tag
+	}
+	var literal *syntax.LiteralError
+	var wrong *syntax.Error
+	switch {
+	case errors.As(err, &literal):
+		s.out.line(tag, " NO [TOOBIG] ", fmt.Sprintf("Literals are limited to %d octets here", literal.Limit))
+		return nil
+	case errors.As(err, &wrong):
+		return s.tooMany(tag + " BAD [CLIENTBUG] Syntax error: " + wrong.Error())
+	case errors.Is(err, syntax.ErrBareLF):
+		return s.tooMany(tag + " BAD [CLIENTBUG] A line ends in CR LF; yours had a bare LF (with nc, use nc -C)")
+	case errors.Is(err, syntax.ErrTooLong) && tag != "*":
+		s.out.line(tag, " BAD [TOOBIG] The command is too long")
+	}
+	return err
+}
+
+// tooMany writes a BAD and ends the session when it was one too many.
+func (s *session) tooMany(line string) error {
+	s.out.line(line)
+	s.errors++
+	if limit := s.maxErrors(); s.errors >= limit {
+		s.over, s.bye = true, "Too many errors"
+	}
+	return s.out.err
+}
+
+func (s *session) maxErrors() int {
+	if s.account == nil {
+		return maxStrangerBad
+	}
+	return maxErrors
+}
+
+// execute runs one command and answers it.
+func (s *session) execute(ctx context.Context, cmd *syntax.Command) error {
+	c := &call{Command: cmd, p: syntax.NewParser(cmd.Args)}
+	err := s.dispatch(ctx, c)
+	if s.broken {
+		return nil
+	}
+	var no *refusal
+	if err != nil {
+		if no = s.chosen(err); no == nil {
+			return err
+		}
+	}
+	if c.Message != nil { // refused before its message was read
+		if err := s.r.Refuse(cmd); err != nil {
+			s.answer(c, no)
+			return err
+		}
+	}
+	if no == nil || !no.bad {
+		if err := s.poll(ctx, c.Command); err != nil {
+			return err
+		}
+	}
+	s.answer(c, no)
+	if no == nil && c.after != nil {
+		return c.after()
+	}
+	return s.out.err
+}
+
+// answer writes the tagged response.
+func (s *session) answer(c *call, no *refusal) {
+	name := c.Name
+	if c.UID {
+		name = "UID " + name
+	}
+	b := s.out.begin()
+	b = append(b, c.Tag...)
+	switch {
+	case no == nil:
+		b = append(b, " OK "...)
+		code := c.code
+		if c.told && s.enabled.qresync && s.box != nil {
+			code = strings.TrimSuffix("HIGHESTMODSEQ "+strconv.FormatUint(uint64(s.box.modseq), 10)+" "+code, " ")
+		}
+		b = appendCode(b, code)
+		if c.text == "" {
+			b = append(b, name...)
+			b = append(b, " completed"...)
+		}
+		b = append(b, c.text...)
+	case no.bad:
+		b = append(b, " BAD "...)
+		b = appendCode(b, no.code)
+		b = append(b, no.text...)
+	default:
+		b = append(b, " NO "...)
+		b = appendCode(b, no.code)
+		b = append(b, no.text...)
+	}
+	s.out.end(append(b, '\r', '\n'))
+	if no != nil && no.bad {
+		if s.errors++; s.errors >= s.maxErrors() && !s.over {
+			s.over, s.bye = true, "Too many errors"
+		}
+	}
+}
+
+func appendCode(b []byte, code string) []byte {
+	if code == "" {
+		return b
+	}
+	b = append(b, '[')
+	b = append(b, code...)
+	return append(b, "] "...)
+}
+
+// chosen is the refusal that an error means for the client; nil for one that
+// ends the session.
+func (s *session) chosen(err error) *refusal {
+	var no *refusal
+	var wrong *syntax.Error
+	var limit *syntax.LimitError
+	switch {
+	case errors.As(err, &no):
+		return no
+	case errors.As(err, &wrong):
+		return &refusal{bad: true, code: "CLIENTBUG", text: "Syntax error: " + wrong.Error()}
+	case errors.As(err, &limit):
+		return &refusal{code: "LIMIT", text: strings.ToUpper(limit.Error()[:1]) + limit.Error()[1:]}
+	}
+	return nil
+}
+
+// dispatch finds and runs the command.
+func (s *session) dispatch(ctx context.Context, c *call) error {
+	cmd, ok := commands[c.Name]
+	switch {
+	case !ok, c.UID && cmd.form == plain:
+		return s.unknown(c)
+	case cmd.in&s.state() == 0:
+		return bad(cmd.in.only())
+	case s.enabled.uidonly && !c.UID && cmd.form != plain && c.Name != "EXPUNGE":
+		return &refusal{bad: true, code: "UIDREQUIRED", text: "Message numbers are off: use UID " + c.Name}
+	}
+	return cmd.run(s, ctx, c)
+}
+
+// unknown answers a verb that is none.
+func (s *session) unknown(c *call) error {
+	if s.account == nil {
+		for _, verb := range []string{"GET", "POST", "HEAD", "PUT", "OPTIONS", "CONNECT", "EHLO", "HELO"} {
+			if c.Tag == verb { // a browser, or one that made another program send to us
+				s.out.line(c.Tag, " BAD This is IMAP")
+				s.out.line("* BYE This is IMAP")
+				return errWrongProtocol
+			}
+		}
+	}
+	for name := range commands {
+		if wire.OneOff(c.Name, name) {
+			return &refusal{bad: true, text: "Unknown command, did you mean " + name + "?"}
+		}
+	}
+	return &refusal{bad: true, text: "Unknown command"}
+}
+
+// errWrongProtocol: another protocol is spoken; all was said.
+var errWrongProtocol = errors.New("the client speaks another protocol")
+
+// peer describes the connection to the directory.
+func (s *session) peer() directory.Peer {
+	return directory.Peer{Addr: s.conn.Remote, TLS: s.conn.TLS, Protocol: "imap", Session: s.conn.ID}
+}
+
+// name reads a mailbox name.
+func (s *session) name(c *call) string { return s.decode(c, c.p.AString("the name of a mailbox")) }
+
+// decode reads modified UTF-7 where the client writes it.
+func (s *session) decode(c *call, raw string) string {
+	if s.enabled.wide() {
+		return raw
+	}
+	name, err := syntax.DecodeUTF7(raw)
+	if err != nil {
+		c.p.Fail(refuse("CANNOT", "The name of the mailbox is not in modified UTF-7"))
+	}
+	return name
+}
+
+// fault chooses what the client sees of an error of the store.
+func (s *session) fault(ctx context.Context, doing string, err error) error {
+	var chosen *refusal
+	var full *mailstore.QuotaError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &chosen):
+		return chosen
+	case errors.Is(err, mailstore.ErrNotFound):
+		return refuse("NONEXISTENT", "No such mailbox")
+	case errors.Is(err, mailstore.ErrExists):
+		return refuse("ALREADYEXISTS", "A mailbox of that name exists already")
+	case errors.Is(err, mailstore.ErrName), errors.Is(err, mailstore.ErrFlags):
+		return refuse("CANNOT", err.Error()) // these tell only what the client said
+	case errors.Is(err, mailstore.ErrLimit):
+		return refuse("LIMIT", "That exceeds a limit of this server")
+	case errors.As(err, &full):
+		return overQuota(full)
+	case errors.Is(err, mailstore.ErrFull):
+		s.log.Warn("no space", "doing", doing, "err", err)
+		return refuse("UNAVAILABLE", "The server has no space left, try again later")
+	case errors.Is(err, mailstore.ErrDamaged):
+		s.log.Error("a stored message is damaged", "doing", doing, "err", err)
+		return refuse("CORRUPTION", "A stored message is damaged")
+	case ctx.Err() == nil:
+		s.log.Error("store failed", "doing", doing, "err", err)
+	}
+	return refuse("UNAVAILABLE", "That is not possible now, try again later")
 }
 
 // overQuota refuses what the account has no room for (RFC 5530 section 3).
@@ -202,36 +386,15 @@ func overQuota(full *mailstore.QuotaError) error {
 	case messages > 0 && full.Usage.Messages >= messages:
 		text = fmt.Sprintf("Your mailboxes have all of the %d messages that they may hold: delete something first", messages)
 	}
-	return refuse(imap.ResponseCodeOverQuota, text)
+	return refuse("OVERQUOTA", text)
 }
 
-// fault chooses what the client sees of an error of the store.
-func (s *session) fault(doing string, err error) error {
-	var chosen *imap.Error
-	var full *mailstore.QuotaError
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &chosen):
-		return chosen
-	case errors.Is(err, mailstore.ErrNotFound):
-		return refuse(imap.ResponseCodeNonExistent, "No such mailbox")
-	case errors.Is(err, mailstore.ErrExists):
-		return refuse(imap.ResponseCodeAlreadyExists, "A mailbox of that name exists already")
-	case errors.Is(err, mailstore.ErrName), errors.Is(err, mailstore.ErrFlags):
-		return refuse(imap.ResponseCodeCannot, err.Error()) // these tell only what the client said
-	case errors.Is(err, mailstore.ErrLimit):
-		return refuse(imap.ResponseCodeLimit, "That exceeds a limit of this server")
-	case errors.As(err, &full):
-		return overQuota(full)
-	case errors.Is(err, mailstore.ErrFull):
-		s.log.Warn("no space", "doing", doing, "err", err)
-		return refuse(imap.ResponseCodeUnavailable, "The server has no space left, try again later")
-	case errors.Is(err, mailstore.ErrDamaged):
-		s.log.Error("a stored message is damaged", "doing", doing, "err", err)
-		return refuse(imap.ResponseCodeCorruption, "A stored message is damaged")
-	case s.ctx.Err() == nil:
-		s.log.Error("store failed", "doing", doing, "err", err)
-	}
-	return refuse(imap.ResponseCodeUnavailable, "That is not possible now, try again later")
+// change runs a transaction.
+func (s *session) change(ctx context.Context, doing string, fn func(tx *mailstore.Tx) error) error {
+	return s.fault(ctx, doing, s.srv.o.Store.Update(ctx, fn))
+}
+
+// view runs fn on a snapshot.
+func (s *session) view(ctx context.Context, doing string, fn func(v *mailstore.View) error) error {
+	return s.fault(ctx, doing, s.srv.o.Store.View(ctx, fn))
 }

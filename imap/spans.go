@@ -1,6 +1,26 @@
 package imap
 
-import "slices"
+import (
+	"slices"
+
+	"postrider/mailstore"
+)
+
+// merge sorts spans, joins what touches and drops what is empty.
+func merge(list []span) []span {
+	slices.SortFunc(list, func(a, b span) int { return a.lo - b.lo })
+	out := list[:0]
+	for _, sp := range list {
+		switch n := len(out); {
+		case sp.lo >= sp.hi:
+		case n > 0 && sp.lo <= out[n-1].hi:
+			out[n-1].hi = max(out[n-1].hi, sp.hi)
+		default:
+			out = append(out, sp)
+		}
+	}
+	return out
+}
 
 // intersect is what two lists of spans, each in order, have in common.
 func intersect(a, b []span) []span {
@@ -31,4 +51,91 @@ func contains(spans []span, i int) bool {
 		return 0
 	})
 	return found
+}
+
+// total is how many messages spans have.
+func total(spans []span) int {
+	n := 0
+	for _, sp := range spans {
+		n += sp.hi - sp.lo
+	}
+	return n
+}
+
+// split cuts n messages off the front of spans.
+func split(spans []span, n int) (front, rest []span) {
+	for i, sp := range spans {
+		if size := sp.hi - sp.lo; size < n {
+			n -= size
+			continue
+		}
+		front = append(slices.Clone(spans[:i]), span{sp.lo, sp.lo + n})
+		rest = slices.Clone(spans[i:])
+		rest[0].lo += n
+		if rest[0].lo == rest[0].hi {
+			rest = rest[1:]
+		}
+		return front, rest
+	}
+	return spans, nil
+}
+
+// reader reads messages with from <= UID <= to in order, as View.Messages and
+// View.Describe do.
+type reader func(from, to mailstore.UID, fn func(*mailstore.Described) bool) error
+
+// rows reads without records.
+func rows(v *mailstore.View, m mailstore.MailboxID) reader {
+	return func(from, to mailstore.UID, fn func(*mailstore.Described) bool) error {
+		var d mailstore.Described
+		return v.Messages(m, from, to, func(m mailstore.Message) bool {
+			d.Message = m
+			return fn(&d)
+		})
+	}
+}
+
+// described reads with records.
+func described(v *mailstore.View, m mailstore.MailboxID) reader {
+	return func(from, to mailstore.UID, fn func(*mailstore.Described) bool) error {
+		return v.Describe(m, from, to, fn)
+	}
+}
+
+// scan reads the messages of spans in order and calls fn with the index of each
+// until it returns false; those that there are no more it leaves out. Neighbours,
+// and what is nearly so, are read at once.
+func (b *selection) scan(read reader, spans []span, fn func(i int, d *mailstore.Described) bool) error {
+	more := true
+	for i := 0; i < len(spans) && more; {
+		j := i + 1
+		for j < len(spans) && spans[j].lo-spans[j-1].hi <= maxGap {
+			j++
+		}
+		group := spans[i:j]
+		i = j
+		at := group[0].lo
+		err := read(b.uids[at], b.uids[group[len(group)-1].hi-1], func(d *mailstore.Described) bool {
+			for b.uids[at] < d.UID {
+				at++
+			}
+			for at >= group[0].hi {
+				group = group[1:]
+			}
+			if b.uids[at] == d.UID && at >= group[0].lo {
+				more = fn(at, d)
+			}
+			return more
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// numbered is one message with its index in the selection.
+type numbered struct {
+	index int
+	mailstore.Message
 }

@@ -4,13 +4,14 @@ import (
 	"math/rand/v2"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
-	"github.com/emersion/go-imap/v2"
 	"github.com/google/go-cmp/cmp"
 
+	"postrider/imap/syntax"
 	"postrider/mailstore"
 )
 
@@ -80,40 +81,52 @@ func BenchmarkPatternWorst(b *testing.B) {
 }
 
 func TestSpans(t *testing.T) {
-	b := newSelection(false)
-	b.uids = []mailstore.UID{2, 3, 5, 8, 13, 21}
-	b.saved = []mailstore.UID{3, 4, 21}
+	b := &selection{uids: []mailstore.UID{2, 3, 5, 8, 13, 21}, saved: []mailstore.UID{3, 4, 21}}
 	tests := []struct {
-		set  imap.NumSet
-		want []span
+		set   string
+		byUID bool
+		want  []span
 	}{
-		{imap.SeqSet{{Start: 1, Stop: 0}}, []span{{0, 6}}},
-		{imap.SeqSet{{Start: 0, Stop: 0}}, []span{{5, 6}}},
-		{imap.SeqSet{{Start: 2, Stop: 3}, {Start: 5, Stop: 100}}, []span{{1, 3}, {4, 6}}},
-		{imap.SeqSet{{Start: 9, Stop: 0}}, []span{{5, 6}}},
-		{imap.UIDSet{{Start: 4, Stop: 8}}, []span{{2, 4}}},
-		{imap.UIDSet{{Start: 4, Stop: 4}}, nil},
-		{imap.UIDSet{{Start: 22, Stop: 0}}, []span{{5, 6}}},
-		{imap.UIDSet{{Start: 22, Stop: 30}}, nil},
-		{imap.UIDSet{{Start: 1, Stop: 3}, {Start: 3, Stop: 5}, {Start: 13, Stop: 4294967295}}, []span{{0, 3}, {4, 6}}},
-		{imap.SearchRes(), []span{{1, 2}, {5, 6}}},
-		{imap.UIDSet{}, nil},
+		{"1:*", false, []span{{0, 6}}},
+		{"*", false, []span{{5, 6}}},
+		{"2:3,5:100", false, []span{{1, 3}, {4, 6}}},
+		{"9:*", false, []span{{5, 6}}},
+		{"4:8", true, []span{{2, 4}}},
+		{"4", true, nil},
+		{"22:*", true, []span{{5, 6}}},
+		{"22:30", true, nil},
+		{"1:3,3:5,13:4294967295", true, []span{{0, 3}, {4, 6}}},
+		{"3:1,5:3", true, []span{{0, 3}}},
+		{"$", true, []span{{1, 2}, {5, 6}}},
+		{"$", false, []span{{1, 2}, {5, 6}}},
 	}
 	for _, test := range tests {
-		got, err := b.spans(test.set)
+		got, err := b.spans(parseSet(t, test.set), test.byUID)
 		if err != nil || !slices.Equal(got, test.want) {
 			t.Errorf("%v = %v, %v, want %v", test.set, got, err, test.want)
 		}
 	}
-	if _, err := b.spans(imap.SeqSet{{Start: 7, Stop: 9}}); err == nil {
+	if _, err := b.spans(parseSet(t, "7:9"), false); err == nil {
 		t.Error("a number beyond the last is accepted")
 	}
-	empty := newSelection(false)
-	for _, set := range []imap.NumSet{imap.SeqSet{{Start: 1, Stop: 0}}, imap.SeqSet{{}}, imap.UIDSet{{Start: 1, Stop: 0}}, imap.UIDSet{{}}} {
-		if got, err := empty.spans(set); err != nil || len(got) != 0 {
-			t.Errorf("%v of nothing = %v, %v", set, got, err)
+	empty := &selection{}
+	for _, set := range []string{"1:*", "*"} {
+		for _, byUID := range []bool{false, true} {
+			if got, err := empty.spans(parseSet(t, set), byUID); err != nil || len(got) != 0 {
+				t.Errorf("%v of nothing = %v, %v", set, got, err)
+			}
 		}
 	}
+}
+
+func parseSet(t *testing.T, s string) syntax.Set {
+	t.Helper()
+	p := syntax.NewParser([]byte(s))
+	set := p.Set()
+	if err := p.End(); err != nil {
+		t.Fatal(err)
+	}
+	return set
 }
 
 func TestSplit(t *testing.T) {
@@ -150,7 +163,7 @@ func TestRead(t *testing.T) {
 	}
 }
 
-func itoa(i int) string { return imap.SeqSetNum(uint32(i)).String() }
+func itoa(i int) string { return strconv.Itoa(i) }
 
 // TestIntersect compares with sets of numbers.
 func TestIntersect(t *testing.T) {

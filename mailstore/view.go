@@ -207,6 +207,16 @@ func (v *View) Select(m MailboxID) (Selected, error) {
 	return s, err
 }
 
+// UIDs lists the UIDs of a mailbox, in order. The list is shared by all who see
+// this state of the mailbox: it must not be changed.
+func (v *View) UIDs(m MailboxID) ([]UID, error) {
+	x, err := v.messages(m)
+	if err != nil {
+		return nil, err
+	}
+	return x.list()
+}
+
 // Changes tells what happened in m after since, in time proportional to that.
 // Expunged may name UIDs that arrived after since and are gone again.
 func (v *View) Changes(m MailboxID, since ModSeq) (Changes, error) {

@@ -39,6 +39,10 @@ func (ws *watchers) wake(touched map[MailboxID]AccountID, lists map[AccountID]bo
 
 func wakeAll(set map[*Watcher]bool) {
 	for w := range set {
+		if w.fn != nil {
+			w.fn()
+			continue
+		}
 		select {
 		case w.c <- struct{}{}:
 		default: // it has not looked yet since the last
@@ -50,7 +54,20 @@ func wakeAll(set map[*Watcher]bool) {
 // after one, ask Changes. m = 0 watches every mailbox of the account and its
 // list; m alone hears also of the mailbox's renaming and deletion.
 func (s *Store) Watch(a AccountID, m MailboxID) *Watcher {
-	w := &Watcher{ws: &s.watch, account: a, mailbox: m, c: make(chan struct{}, 1)}
+	return s.enter(&Watcher{account: a, mailbox: m, c: make(chan struct{}, 1)})
+}
+
+// WatchFunc is Watch for who has no goroutine to wait: fn is called after each
+// such commit, on a goroutine that must not be held up. It is not called after
+// Close has returned.
+func (s *Store) WatchFunc(a AccountID, m MailboxID, fn func()) *Watcher {
+	return s.enter(&Watcher{account: a, mailbox: m, fn: fn})
+}
+
+// enter adds a watcher.
+func (s *Store) enter(w *Watcher) *Watcher {
+	a, m := w.account, w.mailbox
+	w.ws = &s.watch
 	ws := w.ws
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
@@ -82,9 +99,10 @@ type Watcher struct {
 	account AccountID
 	mailbox MailboxID
 	c       chan struct{}
+	fn      func() // instead of c; nil for none
 }
 
-// C gets a value after a change; its capacity is 1.
+// C gets a value after a change; its capacity is 1. It is nil for WatchFunc.
 func (w *Watcher) C() <-chan struct{} { return w.c }
 
 // Close ends the subscription. It may be called again.

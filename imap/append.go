@@ -1,0 +1,259 @@
+package imap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"postrider/imap/syntax"
+	"postrider/mailstore"
+)
+
+// maxMulti bounds the messages of one APPEND (RFC 3502).
+const maxMulti = 1000
+
+// arriving is a message of APPEND that was received and is not yet stored.
+type arriving struct {
+	body  *mailstore.Body
+	flags mailstore.Flags
+	date  time.Time
+}
+
+// cmdAppend is APPEND (RFC 9051 section 6.3.12) of one message or of several, all
+// or nothing (RFC 3502). They stream into the store.
+func (s *session) cmdAppend(ctx context.Context, c *call) error {
+	list, name, err := s.receiveAll(ctx, c)
+	defer release(list)
+	if err != nil {
+		return err
+	}
+	var uids []mailstore.UID
+	var validity uint32
+	err = s.srv.o.Store.Update(ctx, func(tx *mailstore.Tx) error {
+		m, err := tx.MailboxByName(s.account.ID, name)
+		if err != nil {
+			return err
+		}
+		validity = m.UIDValidity
+		uids, err = appendAll(tx, m.ID, list)
+		return err
+	})
+	if err != nil {
+		return s.tryCreate(ctx, "append", err)
+	}
+	count(s.srv.o.Metrics.Appended, len(list))
+	c.code = appendUID(validity, uids)
+	return nil
+}
+
+func appendUID(validity uint32, uids []mailstore.UID) string {
+	b := append([]byte("APPENDUID "), strconv.FormatUint(uint64(validity), 10)...)
+	return string(syntax.AppendNumbers(append(b, ' '), uids))
+}
+
+func appendAll(tx *mailstore.Tx, m mailstore.MailboxID, list []arriving) ([]mailstore.UID, error) {
+	var uids []mailstore.UID
+	for _, one := range list {
+		uid, err := tx.Append(m, mailstore.NewMessage{Body: one.body, Flags: one.flags, Internal: one.date})
+		if err != nil {
+			return nil, err
+		}
+		uids = append(uids, uid)
+	}
+	return uids, nil
+}
+
+func release(list []arriving) {
+	for _, one := range list {
+		one.body.Release()
+	}
+}
+
+// cmdReplace is REPLACE: the new message is there and the old one gone in one
+// commit (RFC 8508).
+func (s *session) cmdReplace(ctx context.Context, c *call) error {
+	number := c.p.NzNumber()
+	c.p.SP()
+	if err := c.p.Err(); err != nil {
+		return err
+	}
+	b := s.box
+	if b.readOnly {
+		return errReadOnly()
+	}
+	old := mailstore.UID(number)
+	if c.UID {
+		if _, known := b.index(old); !known {
+			return refuse("", "No message has that UID")
+		}
+	} else {
+		if int(number) > len(b.uids) {
+			return bad("No message has that number")
+		}
+		old = b.uids[number-1]
+	}
+	list, name, err := s.receiveAll(ctx, c)
+	defer release(list)
+	if err != nil {
+		return err
+	}
+	if len(list) != 1 {
+		return bad("REPLACE takes one message")
+	}
+	var uids, gone []mailstore.UID
+	var validity uint32
+	err = s.srv.o.Store.Update(ctx, func(tx *mailstore.Tx) error {
+		m, err := tx.MailboxByName(s.account.ID, name)
+		if err != nil {
+			return err
+		}
+		validity = m.UIDValidity
+		if gone, err = tx.Expunge(b.id, []mailstore.UID{old}); err != nil {
+			return err
+		}
+		if len(gone) == 0 {
+			return refuse("EXPUNGEISSUED", "The message is gone, another session expunged it")
+		}
+		uids, err = appendAll(tx, m.ID, list)
+		return err
+	})
+	if err != nil {
+		return s.tryCreate(ctx, "replace", err)
+	}
+	count(s.srv.o.Metrics.Appended, 1)
+	s.out.line("* OK [", appendUID(validity, uids), "] Replacement stored")
+	s.expunged(gone)
+	c.told = true
+	return nil
+}
+
+// receiveAll reads the mailbox and the messages of APPEND. What it has received
+// when it fails it returns too.
+func (s *session) receiveAll(ctx context.Context, c *call) (list []arriving, name string, err error) {
+	name = s.name(c)
+	c.p.SP()
+	for {
+		o := c.p.AppendOptions()
+		if err := c.p.AtMessage(); err != nil {
+			return list, name, err
+		}
+		if err := s.admit(ctx, c, name, &o, len(list)); err != nil {
+			return list, name, err
+		}
+		flags, err := fromFlags(o.Flags)
+		if err != nil {
+			return list, name, err
+		}
+		body, err := s.receive(ctx, c)
+		if err != nil {
+			return list, name, err
+		}
+		list = append(list, arriving{body, flags, o.Date})
+		c.p = syntax.NewParser(c.Args)
+		if o.UTF8 {
+			c.p.Close()
+		}
+		if c.Message == nil {
+			return list, name, c.p.End()
+		}
+		c.p.SP()
+	}
+}
+
+// admit finds out whether there is a place for a message before its octets come.
+func (s *session) admit(ctx context.Context, c *call, name string, o *syntax.Append, had int) error {
+	size, limit := c.Message.Size, s.srv.maxSize.Load()
+	switch {
+	case had == maxMulti:
+		return refuse("LIMIT", fmt.Sprintf("One APPEND takes %d messages", maxMulti))
+	case o.UTF8 && !s.enabled.wide():
+		return bad("UTF8 has to be enabled first") // RFC 6855 section 4
+	case size == 0:
+		return refuse("CANNOT", "A message cannot be empty")
+	case size > limit:
+		return refuse("TOOBIG", fmt.Sprintf("Messages are limited to %d octets", limit))
+	}
+	if had == 0 {
+		err := s.srv.o.Store.View(ctx, func(v *mailstore.View) error {
+			_, err := v.MailboxByName(s.account.ID, name)
+			return err
+		})
+		if err != nil {
+			return s.tryCreate(ctx, "append", err)
+		}
+	}
+	return s.fault(ctx, "append", s.srv.o.Store.Room(ctx, s.account.ID, size))
+}
+
+// receive reads one message into a body, and then the rest of the command, up to
+// its end or the next message.
+func (s *session) receive(ctx context.Context, c *call) (*mailstore.Body, error) {
+	size := c.Message.Size
+	s.in.body = true
+	defer func() { s.in.body = false }()
+	r, err := s.r.Accept(c.Command)
+	if err != nil {
+		return nil, err
+	}
+	if size > smallBuffer {
+		room := s.srv.large.Get().(*[]byte)
+		defer s.srv.large.Put(room)
+		s.r.Lend((*room)[:cap(*room)])
+		defer s.r.Reclaim()
+	}
+	w := s.srv.o.Store.NewBody()
+	defer w.Abort()
+	src := &counted{r: r}
+	_, failed := io.Copy(w, src)
+	if src.err != nil {
+		s.log.Info("APPEND broke off", "octets", src.n, "of", size)
+		return nil, src.err
+	}
+	if failed != nil { // the store's fault: the rest of the literal is no command
+		if _, err := io.Copy(io.Discard, r); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.r.Rest(c.Command); err != nil {
+		c.Message = nil
+		var literal *syntax.LiteralError
+		switch {
+		case errors.As(err, &literal):
+			return nil, refuse("TOOBIG", "The command is too long")
+		case errors.Is(err, syntax.ErrBareLF):
+			return nil, bad("A line ends in CR LF; yours had a bare LF")
+		}
+		return nil, err
+	}
+	if failed != nil {
+		return nil, s.fault(ctx, "receive message", failed)
+	}
+	body, err := w.Commit()
+	if err != nil {
+		return nil, s.fault(ctx, "receive message", err)
+	}
+	if err := body.Describe(); err != nil {
+		body.Release()
+		return nil, s.fault(ctx, "receive message", err)
+	}
+	return body, nil
+}
+
+// counted tells errors of the source from those of the target.
+type counted struct {
+	r   io.Reader
+	n   int64
+	err error
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	if err != nil && err != io.EOF {
+		c.err = err
+	}
+	return n, err
+}

@@ -1,0 +1,95 @@
+package imap
+
+import "context"
+
+// state is a set of the states in which a command is valid (RFC 9051 section 3).
+type state int
+
+const (
+	stranger state = 1 << iota // not authenticated
+	user                       // authenticated, no mailbox selected
+	selected
+	loggedIn = user | selected
+	anyState = stranger | loggedIn
+)
+
+// only says where a command is valid.
+func (in state) only() string {
+	switch in {
+	case stranger:
+		return "This command is only valid before login"
+	case selected:
+		return "This command is only valid when a mailbox is selected"
+	}
+	return "This command is only valid after login"
+}
+
+func (s *session) state() state {
+	switch {
+	case s.account == nil:
+		return stranger
+	case s.box == nil:
+		return user
+	}
+	return selected
+}
+
+// form tells whether a command has a form with UID in front.
+type form int
+
+const (
+	plain   form = iota // no
+	numbers             // yes; without it, its message numbers keep EXPUNGE away
+	removes             // yes; it may be answered with EXPUNGE either way
+)
+
+type command struct {
+	in   state
+	form form
+	run  func(s *session, ctx context.Context, c *call) error
+}
+
+// commands has a row for each command; its method is in the file of its family.
+var commands = map[string]command{
+	// session.go, login.go
+	"CAPABILITY":     {anyState, plain, (*session).cmdCapability},
+	"NOOP":           {anyState, plain, (*session).cmdNoop},
+	"LOGOUT":         {anyState, plain, (*session).cmdLogout},
+	"ID":             {anyState, plain, (*session).cmdID},
+	"STARTTLS":       {stranger, plain, (*session).cmdStartTLS},
+	"AUTHENTICATE":   {stranger, plain, (*session).cmdAuthenticate},
+	"LOGIN":          {stranger, plain, (*session).cmdLogin},
+	"UNAUTHENTICATE": {loggedIn, plain, (*session).cmdUnauthenticate},
+	"ENABLE":         {loggedIn, plain, (*session).cmdEnable},
+	"COMPRESS":       {loggedIn, plain, (*session).cmdCompress},
+	// mailboxes.go, list.go, status.go, quota.go
+	"CREATE":       {loggedIn, plain, (*session).cmdCreate},
+	"DELETE":       {loggedIn, plain, (*session).cmdDelete},
+	"RENAME":       {loggedIn, plain, (*session).cmdRename},
+	"SUBSCRIBE":    {loggedIn, plain, (*session).cmdSubscribe},
+	"UNSUBSCRIBE":  {loggedIn, plain, (*session).cmdUnsubscribe},
+	"LIST":         {loggedIn, plain, (*session).cmdList},
+	"LSUB":         {loggedIn, plain, (*session).cmdLSub},
+	"NAMESPACE":    {loggedIn, plain, (*session).cmdNamespace},
+	"STATUS":       {loggedIn, plain, (*session).cmdStatus},
+	"GETQUOTA":     {loggedIn, plain, (*session).cmdGetQuota},
+	"GETQUOTAROOT": {loggedIn, plain, (*session).cmdGetQuotaRoot},
+	"SETQUOTA":     {loggedIn, plain, (*session).cmdSetQuota},
+	// select.go, idle.go
+	"SELECT":   {loggedIn, plain, (*session).cmdSelect},
+	"EXAMINE":  {loggedIn, plain, (*session).cmdExamine},
+	"UNSELECT": {selected, plain, (*session).cmdUnselect},
+	"CLOSE":    {selected, plain, (*session).cmdClose},
+	"CHECK":    {selected, plain, (*session).cmdNoop},
+	"IDLE":     {loggedIn, plain, (*session).cmdIdle},
+	// append.go, store.go, copy.go, expunge.go
+	"APPEND":  {loggedIn, plain, (*session).cmdAppend},
+	"REPLACE": {selected, removes, (*session).cmdReplace},
+	"STORE":   {selected, numbers, (*session).cmdStore},
+	"COPY":    {selected, removes, (*session).cmdCopy},
+	"MOVE":    {selected, removes, (*session).cmdMove},
+	"EXPUNGE": {selected, removes, (*session).cmdExpunge},
+	// fetch.go, search.go
+	"FETCH":  {selected, numbers, (*session).cmdFetch},
+	"SEARCH": {selected, numbers, (*session).cmdSearch},
+}

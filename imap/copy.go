@@ -1,0 +1,82 @@
+package imap
+
+import (
+	"context"
+	"errors"
+	"strconv"
+
+	"postrider/imap/syntax"
+	"postrider/mailstore"
+)
+
+// tryCreate tells the client that it could create the target (RFC 9051 section
+// 6.3.12).
+func (s *session) tryCreate(ctx context.Context, doing string, err error) error {
+	if errors.Is(err, mailstore.ErrNotFound) {
+		return refuse("TRYCREATE", "No such mailbox")
+	}
+	return s.fault(ctx, doing, err)
+}
+
+// cmdCopy is COPY: all or nothing (RFC 9051 section 6.4.7).
+func (s *session) cmdCopy(ctx context.Context, c *call) error {
+	code, _, err := s.transfer(ctx, c, (*mailstore.Tx).Copy)
+	c.code = code
+	return err
+}
+
+// cmdMove is MOVE: in one commit, so that no message is in both mailboxes or in
+// none (RFC 6851).
+func (s *session) cmdMove(ctx context.Context, c *call) error {
+	if s.box.readOnly {
+		return errReadOnly()
+	}
+	code, moved, err := s.transfer(ctx, c, (*mailstore.Tx).Move)
+	if err != nil || len(moved) == 0 {
+		return err
+	}
+	s.out.line("* OK [", code, "] Moved")
+	s.expunged(moved)
+	c.told = true
+	return nil
+}
+
+type transferFunc func(tx *mailstore.Tx, from mailstore.MailboxID, uids []mailstore.UID, to mailstore.MailboxID) (src, dst []mailstore.UID, err error)
+
+// transfer copies or moves. src are the messages that were there, and the code
+// is "" where none was.
+func (s *session) transfer(ctx context.Context, c *call, do transferFunc) (code string, src []mailstore.UID, err error) {
+	set := c.p.Set()
+	c.p.SP()
+	dest := s.name(c)
+	if err := c.p.End(); err != nil {
+		return "", nil, err
+	}
+	spans, err := s.box.spans(set, c.UID)
+	if err != nil || len(spans) == 0 {
+		return "", nil, err
+	}
+	uids := s.box.uidsOf(spans)
+	var dst []mailstore.UID
+	var to mailstore.Mailbox
+	err = s.srv.o.Store.Update(ctx, func(tx *mailstore.Tx) error {
+		var err error
+		if to, err = tx.MailboxByName(s.account.ID, dest); err != nil {
+			return err
+		}
+		if src, dst, err = do(tx, s.box.id, uids, to.ID); err != nil {
+			return err
+		}
+		return lost(c, len(uids)-len(src))
+	})
+	if err != nil {
+		return "", nil, s.tryCreate(ctx, "copy", err)
+	}
+	if len(src) == 0 {
+		return "", nil, nil
+	}
+	b := append([]byte("COPYUID "), strconv.FormatUint(uint64(to.UIDValidity), 10)...)
+	b = syntax.AppendNumbers(append(b, ' '), src)
+	b = syntax.AppendNumbers(append(b, ' '), dst)
+	return string(b), src, nil
+}

@@ -1,0 +1,101 @@
+package imap
+
+import (
+	"context"
+	"errors"
+
+	"postrider/mailstore"
+)
+
+// cmdExpunge is EXPUNGE and UID EXPUNGE (RFC 4315). It removes messages that
+// this client knows of: one that it never saw cannot be what it meant.
+func (s *session) cmdExpunge(ctx context.Context, c *call) error {
+	spans := s.box.everything()
+	if c.UID {
+		var err error
+		if spans, err = s.set(c); err != nil {
+			return err
+		}
+	}
+	if err := c.p.End(); err != nil {
+		return err
+	}
+	if s.box.readOnly {
+		return errReadOnly()
+	}
+	gone, err := s.expunge(ctx, spans)
+	if err != nil {
+		return err
+	}
+	s.expunged(gone)
+	c.told = len(gone) > 0
+	return nil
+}
+
+// cmdClose is CLOSE: it expunges without a word, where the mailbox was opened by
+// SELECT, and leaves it (RFC 9051 section 6.4.1).
+func (s *session) cmdClose(ctx context.Context, c *call) error {
+	if err := c.p.End(); err != nil {
+		return err
+	}
+	if !s.box.readOnly {
+		if _, err := s.expunge(ctx, s.box.everything()); err != nil {
+			return err
+		}
+	}
+	s.box = nil
+	return nil
+}
+
+// expunge removes those of spans that have \Deleted.
+func (s *session) expunge(ctx context.Context, spans []span) ([]mailstore.UID, error) {
+	b := s.box
+	var marked []mailstore.UID
+	err := s.view(ctx, "expunge", func(v *mailstore.View) error {
+		return b.scan(rows(v, b.id), spans, func(_ int, d *mailstore.Described) bool {
+			if d.Flags.System&mailstore.Deleted != 0 {
+				marked = append(marked, d.UID)
+			}
+			return true
+		})
+	})
+	if err != nil || len(marked) == 0 {
+		return nil, err
+	}
+	var gone []mailstore.UID
+	err = s.change(ctx, "expunge", func(tx *mailstore.Tx) error {
+		still, err := stillDeleted(tx, b.id, marked)
+		if err != nil {
+			return err
+		}
+		gone, err = tx.Expunge(b.id, still)
+		return err
+	})
+	return gone, err
+}
+
+// stillDeleted are those of uids that have \Deleted inside the transaction.
+func stillDeleted(tx *mailstore.Tx, m mailstore.MailboxID, uids []mailstore.UID) ([]mailstore.UID, error) {
+	var still []mailstore.UID
+	for _, uid := range uids {
+		row, err := tx.Message(m, uid)
+		if errors.Is(err, mailstore.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if row.Flags.System&mailstore.Deleted != 0 {
+			still = append(still, uid)
+		}
+	}
+	return still, nil
+}
+
+// expunged tells the client of messages that its own command removed.
+func (s *session) expunged(uids []mailstore.UID) {
+	for _, uid := range uids {
+		s.box.goes(uid)
+	}
+	s.tellGone()
+}

@@ -1,0 +1,181 @@
+package syntax
+
+import (
+	"math"
+	"time"
+)
+
+// MaxSearchKeys bounds the keys of one SEARCH.
+const MaxSearchKeys = 500
+
+// Key is a search key (RFC 9051 section 6.4.4). Name is the key in capitals:
+//
+//	AND            Keys, all of them; none is ALL
+//	OR             two Keys
+//	NOT            one Key
+//	SEQ            Set of message numbers
+//	UID            Set of UIDs
+//	KEYWORD        Text; UNKEYWORD likewise
+//	HEADER         Field and Text
+//	BCC ... TEXT   Text
+//	BEFORE ...     Date; also SENT... and SAVED... (RFC 8514)
+//	LARGER, SMALLER, OLDER, YOUNGER (RFC 5032), MODSEQ (RFC 7162)
+//	               Number
+//	EMAILID, THREADID (RFC 8474)
+//	               Text
+//	FUZZY          one Key (RFC 6203)
+//	ANSWERED ...   nothing
+type Key struct {
+	Name   string
+	Keys   []Key
+	Set    Set
+	Field  string
+	Text   string
+	Date   time.Time
+	Number uint64
+}
+
+// Search is the arguments of SEARCH.
+type Search struct {
+	Extended bool     // RETURN was given (RFC 4731)
+	Return   []string // options in capitals
+	Partial  *PartialRange
+	Charset  string // as given; "" for none
+	Key      Key
+}
+
+// Search reads them.
+func (p *Parser) Search() Search {
+	var s Search
+	if p.takeWord("RETURN") {
+		p.SP()
+		s.Extended = true
+		p.List(func() { p.searchReturn(&s) })
+		p.SP()
+	}
+	if p.takeWord("CHARSET") {
+		p.SP()
+		s.Charset = p.AString("a character set")
+		p.SP()
+	}
+	s.Key = p.SearchKeys()
+	return s
+}
+
+func (p *Parser) searchReturn(s *Search) {
+	option := p.Keyword("a return option")
+	switch option {
+	case "MIN", "MAX", "ALL", "COUNT", "SAVE":
+	case "PARTIAL":
+		p.SP()
+		r := p.Partial()
+		s.Partial = &r
+	default:
+		p.fail("MIN, MAX, ALL, COUNT, SAVE or PARTIAL")
+	}
+	s.Return = append(s.Return, option)
+}
+
+// SearchKeys reads keys up to the end or a closing parenthesis.
+func (p *Parser) SearchKeys() Key {
+	n := 0
+	return p.searchKeys(&n)
+}
+
+func (p *Parser) searchKeys(n *int) Key {
+	k := p.searchKey(n)
+	if p.peek() != ' ' {
+		return k
+	}
+	all := Key{Name: "AND", Keys: []Key{k}}
+	for p.More() {
+		all.Keys = append(all.Keys, p.searchKey(n))
+	}
+	return all
+}
+
+func (p *Parser) searchKey(n *int) Key {
+	if *n++; *n > MaxSearchKeys {
+		p.limit("search keys")
+	}
+	if p.depth++; p.depth > MaxDepth {
+		p.limit("search keys within each other")
+	}
+	defer func() { p.depth-- }()
+	switch {
+	case p.err != nil:
+		return Key{}
+	case p.take('('):
+		k := p.searchKeys(n)
+		p.expect(')')
+		return k
+	case p.startsSet():
+		return Key{Name: "SEQ", Set: p.Set()}
+	}
+	at := p.pos
+	k := Key{Name: p.Keyword("a search key")}
+	switch k.Name {
+	case "ALL":
+		return Key{Name: "AND"}
+	case "ANSWERED", "DELETED", "DRAFT", "FLAGGED", "SEEN", "UNANSWERED", "UNDELETED", "UNDRAFT", "UNFLAGGED", "UNSEEN",
+		"NEW", "OLD", "RECENT", "SAVEDATESUPPORTED":
+	case "NOT", "FUZZY":
+		p.SP()
+		k.Keys = []Key{p.searchKey(n)}
+	case "OR":
+		p.SP()
+		k.Keys = []Key{p.searchKey(n)}
+		p.SP()
+		k.Keys = append(k.Keys, p.searchKey(n))
+	case "UID":
+		p.SP()
+		k.Set = p.Set()
+	default:
+		if !p.searchValue(&k) {
+			p.pos = at
+			p.fail("a search key")
+		}
+	}
+	return k
+}
+
+// searchValue reads the value of a key that has one.
+func (p *Parser) searchValue(k *Key) bool {
+	switch k.Name {
+	case "BEFORE", "ON", "SINCE", "SENTBEFORE", "SENTON", "SENTSINCE", "SAVEDBEFORE", "SAVEDON", "SAVEDSINCE":
+		p.SP()
+		k.Date = p.Date()
+	case "LARGER", "SMALLER":
+		p.SP()
+		k.Number = p.Number64()
+	case "OLDER", "YOUNGER":
+		p.SP()
+		k.Number = uint64(p.NzNumber())
+	case "MODSEQ":
+		p.SP()
+		if p.peek() == '"' {
+			p.quoted() // one entry has the mod-sequence of all (RFC 7162 section 3.1.5)
+			p.SP()
+			p.Keyword("priv, shared or all")
+			p.SP()
+		}
+		k.Number = p.number(math.MaxInt64, "a mod-sequence")
+	case "KEYWORD", "UNKEYWORD":
+		p.SP()
+		k.Text = p.Flag()
+	case "EMAILID", "THREADID":
+		p.SP()
+		k.Text = p.Atom("an object identifier")
+	case "HEADER":
+		p.SP()
+		k.Field = p.AString("the name of a header field")
+		p.SP()
+		k.Text = p.AString("a text")
+	case "BCC", "BODY", "CC", "FROM", "SUBJECT", "TEXT", "TO":
+		p.SP()
+		k.Text = p.AString("a text")
+	default:
+		return false
+	}
+	return true
+}
