@@ -1,9 +1,13 @@
 package imap
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"fmt"
+	"net"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -66,6 +70,56 @@ func benchCommand(b *testing.B, n int, command string) {
 
 // BenchmarkFetchFlags10k: what a client asks when it opens a mailbox.
 func BenchmarkFetchFlags10k(b *testing.B) { benchCommand(b, 10000, "UID FETCH 1:* (FLAGS)") }
+
+// BenchmarkFetchList100k: the list of a mailbox, over a TCP socket to a client
+// that only reads. cpu/message is the processor time of the whole process.
+func BenchmarkFetchList100k(b *testing.B) {
+	const n = 100000
+	w := newBench(b, n)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	w.wire.Serve(l, w.server.Protocol("imap", false))
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close()
+	r := bufio.NewReaderSize(conn, 256<<10)
+	ask := func(command string) (octets int) {
+		fmt.Fprintf(conn, "t %s\r\n", command)
+		for {
+			line, err := r.ReadSlice('\n')
+			if err != nil {
+				b.Fatal(err)
+			}
+			if octets += len(line); bytes.HasPrefix(line, []byte("t ")) {
+				if !bytes.HasPrefix(line, []byte("t OK")) {
+					b.Fatalf("%s", line)
+				}
+				return octets
+			}
+		}
+	}
+	ask("LOGIN bob hungry")
+	ask("SELECT INBOX")
+	before := processorTime()
+	octets := 0
+	for b.Loop() {
+		octets = ask("UID FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE ENVELOPE BODYSTRUCTURE)")
+	}
+	b.ReportMetric(float64((processorTime()-before).Nanoseconds())/float64(n)/float64(b.N), "cpu-ns/message")
+	b.ReportMetric(float64(octets)/n, "octets/message")
+}
+
+func processorTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
 
 func BenchmarkFetchEnvelope1k(b *testing.B) { benchCommand(b, 1000, "FETCH 1:* (ENVELOPE)") }
 

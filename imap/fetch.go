@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"slices"
 
 	"postrider/imap/syntax"
@@ -186,7 +187,8 @@ func (s *session) changedSince(ctx context.Context, spans []span, set *syntax.Se
 	return intersect(spans, b.spansOf(changed)), nil
 }
 
-// fixed is a set of UIDs without "*".
+// fixed is a set of UIDs without "*", which reaches as far as UIDs do here: what
+// was behind the last message vanished too.
 func (b *selection) fixed(set *syntax.Set) []syntax.Range {
 	last := uint32(0)
 	if n := len(b.uids); n > 0 {
@@ -195,10 +197,13 @@ func (b *selection) fixed(set *syntax.Set) []syntax.Range {
 	var ranges []syntax.Range
 	for _, r := range set.Ranges {
 		if r.First == 0 {
+			r.First, r.Last = r.Last, r.First
+		}
+		if r.First == 0 {
 			r.First = last
 		}
 		if r.Last == 0 {
-			r.Last = last
+			r.First, r.Last = min(r.First, last), math.MaxUint32
 		}
 		ranges = append(ranges, r)
 	}

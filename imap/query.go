@@ -235,6 +235,9 @@ func (cc *compiler) compile(k *syntax.Key) (node, error) {
 		n, err := cc.compile(&k.Keys[0])
 		return not{n}, err
 	case "SEQ", "UID":
+		if k.Name == "SEQ" && !k.Set.Saved && cc.s.enabled.uidonly {
+			return nil, &refusal{bad: true, code: "UIDREQUIRED", text: "Message numbers are off: search by UID"}
+		}
 		spans, err := cc.b.spans(k.Set, k.Name == "UID")
 		return inSet(spans), err
 	case "FUZZY":

@@ -211,10 +211,8 @@ func (r *Reader) begin(lit *Literal) (*Command, error) {
 		r.head = argsAt(r.buf)
 		return c, nil
 	}
-	if lit != nil {
-		if e := r.refuse(lit); e != nil {
-			return c, e
-		}
+	if e := r.abandon(lit); e != nil {
+		return c, e
 	}
 	return c, err
 }
@@ -223,11 +221,8 @@ func (r *Reader) begin(lit *Literal) (*Command, error) {
 func (r *Reader) collect(tag string, lit *Literal) error {
 	_, total := r.limits()
 	left := int64(total - len(r.buf))
-	if r.n++; r.n > MaxLiterals {
-		left = 0
-	}
-	if lit.Size > left {
-		if err := r.refuse(lit); err != nil {
+	if r.n++; lit.Size > left || r.n > MaxLiterals {
+		if err := r.abandon(lit); err != nil {
 			return err
 		}
 		return &LiteralError{Tag: tag, Limit: max(left, 0)}
@@ -294,12 +289,17 @@ func (r *Reader) Rest(c *Command) error {
 // sends as part of the command, it has not sent yet (synchronising literals) or
 // is consumed.
 func (r *Reader) Refuse(c *Command) error {
-	for lit := c.Message; lit != nil; {
-		if err := r.refuse(lit); err != nil {
+	lit := c.Message
+	c.Message = nil
+	return r.abandon(lit)
+}
+
+// abandon gets rid of the rest of a command, from a literal on. A client that
+// waits to be invited has sent no more of it.
+func (r *Reader) abandon(lit *Literal) error {
+	for lit != nil {
+		if err := r.refuse(lit); err != nil || !lit.NonSync {
 			return err
-		}
-		if !lit.NonSync {
-			break
 		}
 		r.buf = r.buf[:0]
 		var err error
@@ -307,7 +307,6 @@ func (r *Reader) Refuse(c *Command) error {
 			return err
 		}
 	}
-	c.Message = nil
 	return nil
 }
 
@@ -433,7 +432,7 @@ func split(b []byte) (*Command, error) {
 		name, _, _ = bytes.Cut(rest, []byte(" "))
 		c.Name = upper(bytes.TrimRight(name, "\r\n"))
 	}
-	if c.Name == "" {
+	if !validName(c.Name) {
 		return c, &Error{Want: "a command after the tag"}
 	}
 	return c, nil
@@ -476,6 +475,15 @@ func validTag(b []byte) bool {
 		}
 	}
 	return true
+}
+
+func validName(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if !isAtomChar(s[i]) {
+			return false
+		}
+	}
+	return s != ""
 }
 
 func upper(b []byte) string { return strings.ToUpper(string(b)) }
