@@ -86,6 +86,9 @@ func (in *input) Read(p []byte) (int, error) {
 		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
+		if in.body {
+			return 0, errIdle
+		}
 	}
 }
 
@@ -126,7 +129,6 @@ type output struct {
 	buf  *[]byte // nil when nothing is pending
 	big  bool    // buf is a large one
 	err  error
-	zip  *deflater // nil without COMPRESS
 }
 
 // begin gives the buffer to append to; end takes it back.
@@ -190,10 +192,6 @@ func (o *output) send() {
 	b := *o.buf
 	*o.buf = b[:0]
 	if o.err != nil {
-		return
-	}
-	if o.zip != nil {
-		o.err = o.zip.write(b)
 		return
 	}
 	o.err = o.raw(b)

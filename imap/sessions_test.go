@@ -25,6 +25,9 @@ type client struct {
 	tag  int
 	view []known
 	all  []string // untagged lines of the last command
+
+	qresync bool   // VANISHED is enabled
+	modseq  uint64 // the highest that was told
 }
 
 // known is what the client knows of a message.
@@ -76,6 +79,8 @@ var (
 	untagged = regexp.MustCompile(`(?s)^\* (\d+) (EXISTS|EXPUNGE|FETCH)(?: \((.*)\))?$`)
 	uidItem  = regexp.MustCompile(`UID (\d+)`)
 	flagItem = regexp.MustCompile(`FLAGS \(([^)]*)\)`)
+
+	modseqItem = regexp.MustCompile(`MODSEQ \((\d+)\)`)
 )
 
 // do runs a command and returns its tagged answer.
@@ -106,12 +111,18 @@ func (c *client) ok(command string) {
 
 // hear updates the picture.
 func (c *client) hear(command, line string) {
+	if set, ok := strings.CutPrefix(line, "* VANISHED "); ok {
+		c.vanish(command, set)
+		return
+	}
 	m := untagged.FindStringSubmatch(line)
 	if m == nil {
 		return
 	}
 	n, _ := strconv.Atoi(m[1])
 	switch {
+	case m[2] == "EXPUNGE" && c.qresync:
+		c.t.Errorf("%s: %s, and QRESYNC is enabled", command, line)
 	case m[2] == "EXISTS":
 		if n < len(c.view) {
 			c.t.Errorf("%s: %s, but there were %d", command, line, len(c.view))
@@ -144,6 +155,54 @@ func (c *client) hearFetch(command string, k *known, items string) {
 		f := strings.Fields(m[1])
 		slices.Sort(f)
 		k.flags = strings.Join(f, " ")
+	}
+	if m := modseqItem.FindStringSubmatch(items); m != nil {
+		n, _ := strconv.ParseUint(m[1], 10, 64)
+		c.modseq = max(c.modseq, n)
+	} else if c.qresync && !strings.HasPrefix(command, "FETCH") && strings.Contains(items, "FLAGS") {
+		c.t.Errorf("%s: %s without MODSEQ", command, items)
+	}
+}
+
+// vanish takes messages by UID out of the picture.
+func (c *client) vanish(command, set string) {
+	if verb, _, _ := strings.Cut(command, " "); verb == "FETCH" || verb == "STORE" || verb == "SEARCH" || !c.qresync {
+		c.t.Errorf("%s: VANISHED %s", command, set)
+	}
+	for _, r := range strings.Split(set, ",") {
+		first, last, ranged := strings.Cut(r, ":")
+		from, _ := strconv.Atoi(first)
+		to := from
+		if ranged {
+			to, _ = strconv.Atoi(last)
+		}
+		for uid := from; uid <= to; uid++ {
+			i := slices.IndexFunc(c.view, func(k known) bool { return k.uid == uid })
+			if i < 0 { // one of those that came since, whose UIDs the client has not asked for
+				i = slices.IndexFunc(c.view, func(k known) bool { return k.uid == 0 })
+			}
+			if i < 0 {
+				c.t.Errorf("%s: UID %d vanished, of which the client does not know", command, uid)
+				return
+			}
+			c.view = slices.Delete(c.view, i, i+1)
+		}
+	}
+}
+
+// enableQresync makes the client one that goes by UIDs.
+func (c *client) enableQresync() *client {
+	c.ok("ENABLE QRESYNC")
+	c.qresync = true
+	c.learn()
+	return c
+}
+
+// learn asks for the UIDs that are not known.
+func (c *client) learn() {
+	if slices.ContainsFunc(c.view, func(k known) bool { return k.uid == 0 }) {
+		c.do("NOOP")
+		c.do("FETCH 1:* (UID FLAGS)") // NO where one is gone already
 	}
 }
 
@@ -186,6 +245,9 @@ func (c *client) step(r *rand.Rand) {
 	default:
 		c.do("SEARCH SEEN")
 	}
+	if c.qresync {
+		c.learn()
+	}
 }
 
 // store changes a flag. Of a silent change the server says nothing, so that the
@@ -219,7 +281,7 @@ func TestSessionsAgree(t *testing.T) {
 	for seed := range uint64(40) {
 		w := newWorld(t, nil)
 		w.deliver("bob", "INBOX", []byte("Subject: x\r\n\r\nhello\r\n"), mailstore.Flags{}, 5)
-		clients := []*client{w.client("INBOX"), w.client("INBOX"), w.client("INBOX")}
+		clients := []*client{w.client("INBOX"), w.client("INBOX"), w.client("INBOX").enableQresync()}
 		r := rand.New(rand.NewPCG(seed, 1))
 		for range 60 {
 			clients[r.IntN(len(clients))].step(r)
@@ -235,7 +297,7 @@ func TestSessionsAgree(t *testing.T) {
 func TestSessionsAtOnce(t *testing.T) {
 	w := newWorld(t, nil)
 	w.deliver("bob", "INBOX", []byte("Subject: x\r\n\r\nhello\r\n"), mailstore.Flags{}, 20)
-	clients := []*client{w.client("INBOX"), w.client("INBOX"), w.client("INBOX"), w.client("INBOX")}
+	clients := []*client{w.client("INBOX"), w.client("INBOX"), w.client("INBOX").enableQresync(), w.client("INBOX").enableQresync()}
 	var wg sync.WaitGroup
 	for i, c := range clients {
 		wg.Go(func() {
