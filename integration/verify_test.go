@@ -10,10 +10,12 @@ import (
 )
 
 // sql changes the database of a server that does not run.
-func (s *server) sql(text string) {
+func (s *server) sql(text string) { s.t.Helper(); s.sqlIn("postrider.db", text) }
+
+func (s *server) sqlIn(file, text string) {
 	s.t.Helper()
 	succeed(s.t, nil, "", "python3", "-c", "import sqlite3, sys\nsqlite3.connect(sys.argv[1]).executescript('BEGIN;' + sys.argv[2] + ';COMMIT')",
-		filepath.Join(s.dir, "data", "postrider.db"), text)
+		filepath.Join(s.dir, "data", file), text)
 }
 
 // bodyFiles are the large bodies of a data directory.
@@ -83,6 +85,36 @@ func TestVerify(t *testing.T) {
 		}
 		if out := s.must("verify"); strings.Contains(out, ";") || !strings.HasPrefix(out, "ok: 27 messages, 27 bodies") {
 			t.Errorf("%s: after --repair %q", c.name, out)
+		}
+	}
+}
+
+// TestVerifySearch: a damaged search index is found, beside a server and without
+// one, and made anew.
+func TestVerifySearch(t *testing.T) {
+	s := newServer(t, options{})
+	s.fill(20)
+	s.must("reindex")
+	for _, running := range []bool{true, false} {
+		if !running {
+			s.stop()
+		}
+		if out := s.must("verify"); !strings.HasPrefix(out, "ok: 27 messages") || strings.Contains(out, ";") {
+			t.Errorf("running %v: a sound index: %q", running, out)
+		}
+		s.sqlIn("search.db", "UPDATE place SET data = substr(data, 1, length(data) - 1) || x'00' WHERE mailbox = 1; UPDATE account SET live = live + 1 WHERE id = 1")
+		out, _, code := s.run("", "verify")
+		if code != 1 || !strings.HasPrefix(out, "damaged: 27 messages") || strings.Count(out, "search: the index for SEARCH: ") != 2 || strings.Count(out, ", of alice@"+hostname) != 2 {
+			t.Errorf("running %v: exit %d, %q", running, code, out)
+		}
+		if out := s.must("verify", "--repair"); !strings.HasPrefix(out, "ok: 27 messages") || !strings.Contains(out, "2 repaired") {
+			t.Errorf("running %v: --repair says %q", running, out)
+		}
+		if out := s.must("verify"); !strings.HasPrefix(out, "ok: 27 messages") || strings.Contains(out, ";") {
+			t.Errorf("running %v: after --repair: %q", running, out)
+		}
+		if running {
+			s.must("reindex", "alice@"+hostname)
 		}
 	}
 }

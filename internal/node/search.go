@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"path/filepath"
 	"sync"
@@ -29,7 +30,7 @@ func (s *searching) open(n *Node) (*search.Index, error) {
 		return s.index, nil
 	}
 	s.index = search.Open(n.Store, search.Options{
-		Path:    filepath.Join(n.options.DataDir, "search.db"),
+		Path:    s.path(n),
 		Clock:   n.options.Clock,
 		Log:     n.log,
 		Metrics: n.metrics.search(),
@@ -40,6 +41,20 @@ func (s *searching) open(n *Node) (*search.Index, error) {
 	n.metrics.gauge("search_waiting", "Messages that are not indexed yet; searches read them.",
 		func() float64 { return float64(x.Status().Waiting) })
 	return x, nil
+}
+
+// path is where the index is.
+func (*searching) path(n *Node) string { return filepath.Join(n.options.DataDir, "search.db") }
+
+// verify checks the index, without opening one for that.
+func (s *searching) verify(ctx context.Context, n *Node, found func(search.Damage)) error {
+	s.mu.Lock()
+	x := s.index
+	s.mu.Unlock()
+	if x != nil {
+		return x.Verify(ctx, found)
+	}
+	return search.Verify(ctx, n.Store, s.path(n), found)
 }
 
 // searcher is what the IMAP server asks; nil without an index.

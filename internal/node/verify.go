@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"postrider/mailstore"
+	"postrider/mailstore/search"
 )
 
 // session is what the commands of one connection leave running between them. It
@@ -112,12 +113,67 @@ func (a *Admin) verify(ctx context.Context, c *check, repair bool) {
 			c.err = errors.New("a fault of the program: the server's log has the details")
 		}
 	}()
-	c.err = a.n.Store.Verify(ctx, mailstore.VerifyOptions{Repair: repair, Progress: &c.progress, Found: func(f mailstore.Finding) {
+	found := func(f mailstore.Finding) {
 		select {
 		case c.findings <- f:
 		case <-ctx.Done():
 		}
-	}})
+	}
+	c.err = a.n.Store.Verify(ctx, mailstore.VerifyOptions{Repair: repair, Progress: &c.progress, Found: found})
+	if c.err == nil && a.n.options.SearchIndex {
+		c.err = a.verifyIndex(ctx, repair, found)
+	}
+}
+
+// verifyIndex checks the search index; what is wrong is mended by making that of
+// the account anew, which a server does behind other work.
+func (a *Admin) verifyIndex(ctx context.Context, repair bool, found func(mailstore.Finding)) error {
+	var list []search.Damage
+	anew := map[mailstore.AccountID]error{} // whose index is made anew, and whether that could begin
+	err := a.n.searching.verify(ctx, a.n, func(d search.Damage) {
+		list = append(list, d)
+		anew[d.Account] = nil
+	})
+	if err != nil {
+		return err
+	}
+	if _, all := anew[0]; all {
+		anew = map[mailstore.AccountID]error{0: nil}
+	}
+	for id := range anew {
+		if repair {
+			anew[id] = a.reindex(ctx, id)
+		}
+	}
+	for _, d := range list {
+		f := mailstore.Finding{Kind: "search", Text: "the index for SEARCH: " + d.Text, Repaired: repair}
+		if err := a.n.Store.View(ctx, func(v *mailstore.View) error {
+			account, err := v.Account(d.Account)
+			f.Account = account.Address
+			return err
+		}); err == nil {
+			f.Text += ", of " + f.Account
+		}
+		err, one := anew[d.Account]
+		if !one {
+			err = anew[0]
+		}
+		if err != nil {
+			f.Repaired = false
+			f.Text += fmt.Sprintf("; not repaired: %v", err)
+		}
+		found(f)
+	}
+	return nil
+}
+
+func (a *Admin) reindex(ctx context.Context, id mailstore.AccountID) error {
+	x, err := a.n.searching.open(a.n)
+	if err != nil {
+		return err
+	}
+	_, err = x.Reindex(ctx, id)
+	return err
 }
 
 // VerifyState is how far a check is.

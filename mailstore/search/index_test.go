@@ -192,6 +192,7 @@ func (w *world) actions(t *rapid.T, letters *[]*letter) map[string]func(*rapid.T
 			if rapid.IntRange(0, 2).Draw(t, "look") > 0 {
 				return
 			}
+			w.sound()
 			var keys []Key
 			for range 4 {
 				field, name, text := drawKey(t, *letters)
@@ -375,6 +376,11 @@ func TestIndexMends(t *testing.T) {
 				_ = os.Remove(w.path + beside)
 			}
 			w.must(spoil(w))
+			damage := 0
+			w.must(Verify(context.Background(), w.store, w.path, func(Damage) { damage++ }))
+			if unnoticed := name == "empty" || name == "newer" || name == "foreign"; unnoticed != (damage == 0) {
+				t.Errorf("Verify found %d kinds of damage", damage)
+			}
 			w.open()
 			w.check(keys) // finds the damage, where opening does not
 			w.settle()
@@ -383,6 +389,7 @@ func TestIndexMends(t *testing.T) {
 			if sure := w.check(keys); sure != 2*len(keys) {
 				t.Errorf("sure of %d answers of %d", sure, 2*len(keys))
 			}
+			w.sound()
 			if s := w.index.Status(); s.Documents != 1 {
 				t.Errorf("status %+v", s)
 			}

@@ -20,6 +20,7 @@ type Derived struct{ c *conn }
 type Row struct{ r row }
 
 func (r Row) Int(i int) int64   { return r.r.int(i) }
+func (r Row) Text(i int) string { return r.r.str(i) }
 func (r Row) Blob(i int) []byte { return r.r.blob(i) }
 
 // OpenDerived opens the database file path, which is made, for its owner's eyes
