@@ -25,6 +25,17 @@ type smallDisk struct {
 // newSmallDisk mounts one of so many octets; nil where that is not allowed.
 func newSmallDisk(t *testing.T, size int) *smallDisk {
 	t.Helper()
+	d := mountSmallDisk(t, size)
+	if d != nil {
+		d.init()
+		d.start()
+	}
+	return d
+}
+
+// mountSmallDisk is newSmallDisk with nothing on it.
+func mountSmallDisk(t *testing.T, size int) *smallDisk {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Log("NOT TRIED: this needs root, to mount a small file system")
 		return nil
@@ -46,8 +57,6 @@ func newSmallDisk(t *testing.T, size int) *smallDisk {
 			t.Error(err)
 		}
 	})
-	s.init()
-	s.start()
 	return d
 }
 

@@ -19,7 +19,14 @@ import (
 func oldServer(t *testing.T, messages int) *server {
 	t.Helper()
 	s := prepare(t, options{})
-	data := filepath.Join(s.dir, "data")
+	s.oldData(messages)
+	return s
+}
+
+// oldData puts the data directory of oldServer into place.
+func (s *server) oldData(messages int) {
+	t, data := s.t, filepath.Join(s.dir, "data")
+	t.Helper()
 	if err := os.CopyFS(data, os.DirFS("../mailstore/sqlite/testdata/v1")); err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +40,6 @@ func oldServer(t *testing.T, messages int) *server {
 			INSERT INTO body_share SELECT body, %[1]d FROM message WHERE id = (1 << 32) + 11
 			ON CONFLICT DO UPDATE SET extra = extra + %[1]d`, messages))
 	}
-	return s
 }
 
 // version is that of the data directory, by the first page of its database.
@@ -90,6 +96,42 @@ func TestUpgradeServe(t *testing.T) {
 	s.start()
 	if got := s.must("verify"); !strings.HasPrefix(got, "ok: 4 messages") {
 		t.Errorf("verify: %q", got)
+	}
+}
+
+// TestUpgradeNoSpace: without room for a copy nothing is changed, by serve neither,
+// and with room all goes on.
+func TestUpgradeNoSpace(t *testing.T) {
+	d := mountSmallDisk(t, 40<<20)
+	if d == nil {
+		return
+	}
+	d.oldData(20000)
+	old := d.file("postrider.db")
+	d.write("of somebody else", 22<<20)
+	for _, args := range [][]string{{"upgrade", "--dry-run"}, {"upgrade"}, {"serve"}} {
+		if _, stderr, code := d.run("", args...); code != 1 || !strings.Contains(stderr, "make room and try again; nothing was changed") {
+			t.Errorf("%v: exit %d, %q", args, code, stderr)
+		}
+		if d.file("postrider.db") != old || exists(filepath.Join(d.mount, "upgrade")) {
+			t.Errorf("%v changed something", args)
+		}
+	}
+	if err := os.Remove(filepath.Join(d.mount, "of somebody else")); err != nil {
+		t.Fatal(err)
+	}
+	d.must("upgrade", "--dry-run")
+	d.start()
+	if out := d.must("verify"); !strings.HasPrefix(out, "ok: 20004 messages") || d.file("postrider.db.v1") != old {
+		t.Errorf("verify: %q", out)
+	}
+}
+
+// write makes a file of that size.
+func (d *smallDisk) write(name string, size int) {
+	d.t.Helper()
+	if err := os.WriteFile(filepath.Join(d.mount, name), make([]byte, size), 0o600); err != nil {
+		d.t.Fatal(err)
 	}
 }
 
