@@ -11,7 +11,7 @@ var offered = []string{
 	"IMAP4rev1", "IMAP4rev2", "LITERAL+", "SASL-IR", "ENABLE", "ID", "IDLE", "NAMESPACE", "CHILDREN", "UNSELECT", "UIDPLUS",
 	"MOVE", "REPLACE", "MULTIAPPEND", "ESEARCH", "SEARCHRES", "WITHIN", "PARTIAL", "CONDSTORE", "QRESYNC", "BINARY",
 	"LIST-EXTENDED", "LIST-STATUS", "SPECIAL-USE", "CREATE-SPECIAL-USE", "STATUS=SIZE", "OBJECTID", "SAVEDATE",
-	"QUOTA", "QUOTA=RES-STORAGE", "QUOTA=RES-MESSAGE", "UTF8=ACCEPT", "UIDONLY", "UNAUTHENTICATE",
+	"QUOTA", "QUOTA=RES-STORAGE", "QUOTA=RES-MESSAGE", "UTF8=ACCEPT", "UIDONLY",
 }
 
 // capabilities is what the client can use in the present state (RFC 9051 section
@@ -33,6 +33,9 @@ func (s *session) capabilities() string {
 	}
 	b.WriteString(strings.Join(offered, " "))
 	b.WriteString(" APPENDLIMIT=" + strconv.FormatInt(s.srv.maxSize.Load(), 10))
+	if s.out.zip == nil {
+		b.WriteString(" COMPRESS=DEFLATE UNAUTHENTICATE")
+	}
 	return b.String()
 }
 

@@ -61,6 +61,7 @@ var commands = map[string]command{
 	"LOGIN":          {stranger, plain, (*session).cmdLogin},
 	"UNAUTHENTICATE": {loggedIn, plain, (*session).cmdUnauthenticate},
 	"ENABLE":         {loggedIn, plain, (*session).cmdEnable},
+	"COMPRESS":       {loggedIn, plain, (*session).cmdCompress},
 	// mailboxes.go, list.go, status.go, quota.go
 	"CREATE":       {loggedIn, plain, (*session).cmdCreate},
 	"DELETE":       {loggedIn, plain, (*session).cmdDelete},

@@ -129,6 +129,7 @@ type output struct {
 	buf  *[]byte // nil when nothing is pending
 	big  bool    // buf is a large one
 	err  error
+	zip  *deflater // nil without COMPRESS
 }
 
 // begin gives the buffer to append to; end takes it back.
@@ -192,6 +193,10 @@ func (o *output) send() {
 	b := *o.buf
 	*o.buf = b[:0]
 	if o.err != nil {
+		return
+	}
+	if o.zip != nil {
+		o.err = o.zip.write(b)
 		return
 	}
 	o.err = o.raw(b)

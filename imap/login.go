@@ -193,6 +193,9 @@ func (s *session) cmdUnauthenticate(_ context.Context, c *call) error {
 	if err := c.p.End(); err != nil {
 		return err
 	}
+	if s.out.zip != nil {
+		return refuse("CANNOT", "UNAUTHENTICATE is not possible after COMPRESS")
+	}
 	s.box, s.account, s.enabled = nil, nil, enabled{}
 	s.in.opened = s.srv.o.Clock.Now()
 	s.r.SetKnown(false)
