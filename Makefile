@@ -11,6 +11,16 @@ PREFIX     ?= /usr/local
 DESTDIR    ?=
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 TORTURE     = POSTRIDER_TORTURE=$(GATE) $(GO) test -timeout 48h -count 1 -v
+# FUZZ is every fuzz target for a time. It is no $(MAKE) in a recipe: that would
+# run what make -n is to show.
+define FUZZ
+set -e; for pkg in $$($(GO) list $(GOFLAGS_) ./...); do \
+  for target in $$($(GO) test $(GOFLAGS_) -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+    echo "== $$pkg $$target"; \
+    $(GO) test $(GOFLAGS_) -run '^$$' -fuzz "^$$target$$" -fuzztime $(1) -fuzzminimizetime 10x $$pkg; \
+  done; \
+done
+endef
 export CGO_ENABLED := 1
 
 .PHONY: help build run lab test lint bench plot fuzz torture install deps clean
@@ -50,18 +60,13 @@ plot: ## docs/scaling.svg: what mailboxes of 10,000 to 1,000,000 messages cost
 	PLOT=$(CURDIR)/docs/scaling.svg $(GO) test $(GOFLAGS_) -count 1 -timeout 60m -v -run '^TestPlot$$' ./mailstore/sqlite
 
 fuzz: ## every fuzz target for FUZZTIME each
-	@set -e; for pkg in $$($(GO) list $(GOFLAGS_) ./...); do \
-	  for target in $$($(GO) test $(GOFLAGS_) -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
-	    echo "== $$pkg $$target"; \
-	    $(GO) test $(GOFLAGS_) -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg; \
-	  done; \
-	done
+	@$(call FUZZ,$(FUZZTIME))
 
 torture: deps ## one gate of the reliability rules in full: make torture GATE=R1
 	@case "$(GATE)" in R1|R2|R3|R4|R5|R6|R7|R8|R9|R10|R11|S1|S4|S5|S7) ;; *) \
 	  echo "name the gate: make torture GATE=R1 (R1 to R11, S1, S4, S5, S7)"; exit 2;; esac
 	@case "$(GATE)" in \
-	  S1) $(MAKE) fuzz FUZZTIME=1h;; \
+	  S1) $(call FUZZ,1h);; \
 	  S5) $(TORTURE) $(GOFLAGS_) ./mailstore/message -run '$(GATE)$$';; \
 	  R5|R6) $(TORTURE) $(GOFLAGS_) ./integration -run 'R5$$';; \
 	  R10) $(TORTURE) $(GOFLAGS_) ./mta/queue -run '$(GATE)$$';; \
