@@ -180,19 +180,11 @@ type AdminClient struct {
 // OpenAdmin reaches the server that runs on o.DataDir; with none running it
 // opens the data directory itself.
 func OpenAdmin(ctx context.Context, o Options) (*AdminClient, error) {
-	conn, n, err := reach(ctx, o, controlSocket)
+	conn, n, err := connect(ctx, o, controlSocket, func(n *Node, c net.Conn) { n.control.serve(c) })
 	if err != nil {
 		return nil, err
 	}
-	if n == nil {
-		return &AdminClient{rpc: jsonrpc.NewClient(conn), Running: true}, nil
-	}
-	ours, theirs, err := socketPair()
-	if err != nil {
-		return nil, errors.Join(err, n.Close())
-	}
-	n.control.serve(theirs)
-	return &AdminClient{rpc: jsonrpc.NewClient(ours), node: n}, nil
+	return &AdminClient{rpc: jsonrpc.NewClient(conn), node: n, Running: n == nil}, nil
 }
 
 // Call runs a method of Admin by its name.
@@ -221,22 +213,8 @@ func (c *AdminClient) Close() {
 // o.DataDir; with none running it opens the data directory itself, and closeNode
 // closes it. Mail for other servers then waits for one to run.
 func OpenSubmission(ctx context.Context, o Options) (conn net.Conn, closeNode func(), err error) {
-	conn, n, err := reach(ctx, o, submitSocket)
-	if err != nil {
-		return nil, nil, err
-	}
-	if n == nil {
-		return conn, func() {}, nil
-	}
-	ours, theirs, err := socketPair()
-	if err != nil {
-		return nil, nil, errors.Join(err, n.Close())
-	}
-	n.server.ServeConn(theirs, n.protocols["submit"])
-	return ours, func() {
-		ours.Close()
-		n.Close()
-	}, nil
+	conn, n, err := connect(ctx, o, submitSocket, func(n *Node, c net.Conn) { n.server.ServeConn(c, n.protocols["submit"]) })
+	return conn, closing(conn, n), err
 }
 
 const (
@@ -247,9 +225,39 @@ const (
 	busyPause    = 50 * time.Millisecond
 )
 
-// reach connects to a socket of the server that runs on o.DataDir; with none
-// running it opens the data directory.
-func reach(ctx context.Context, o Options, socket string) (net.Conn, *Node, error) {
+// connect connects to a socket of the server that runs on o.DataDir. With none
+// running it opens the data directory, and serve answers at the other end of the
+// connection; whoever closes that closes the node.
+func connect(ctx context.Context, o Options, socket string, serve func(*Node, net.Conn)) (net.Conn, *Node, error) {
+	var n *Node
+	conn, err := reach(ctx, o, socket, func() (err error) {
+		n, err = New(ctx, o, nil)
+		return err
+	})
+	if err != nil || n == nil {
+		return conn, nil, err
+	}
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return nil, nil, errors.Join(err, n.Close())
+	}
+	serve(n, theirs)
+	return ours, n, nil
+}
+
+// closing ends a node that was opened for one connection.
+func closing(conn net.Conn, n *Node) func() {
+	return func() {
+		if n != nil {
+			conn.Close()
+			n.Close()
+		}
+	}
+}
+
+// reach connects to a socket of the server that runs on o.DataDir. With none
+// running it has own take the directory, and returns no connection.
+func reach(ctx context.Context, o Options, socket string, own func() error) (net.Conn, error) {
 	c := o.Clock
 	if c == nil {
 		c = clock.System()
@@ -257,24 +265,21 @@ func reach(ctx context.Context, o Options, socket string) (net.Conn, *Node, erro
 	for waited := time.Duration(0); ; waited += busyPause {
 		conn, err := dialInDir(o.DataDir, socket)
 		if err == nil {
-			return conn, nil, nil
+			return conn, nil
 		}
 		if errors.Is(err, fs.ErrPermission) {
-			return nil, nil, fmt.Errorf("%w: do this as root or as the owner of the data directory", err)
+			return nil, fmt.Errorf("%w: do this as root or as the owner of the data directory", err)
 		}
-		n, err := New(ctx, o, nil)
-		if err == nil {
-			return nil, n, nil
-		}
-		if !errors.Is(err, sqlite.ErrInUse) || waited >= busyPatience {
-			return nil, nil, err
+		err = own()
+		if err == nil || !errors.Is(err, sqlite.ErrInUse) || waited >= busyPatience {
+			return nil, err
 		}
 		t := c.NewTimer(busyPause)
 		select {
 		case <-t.Chan():
 		case <-ctx.Done():
 			t.Stop()
-			return nil, nil, ctx.Err()
+			return nil, ctx.Err()
 		}
 	}
 }

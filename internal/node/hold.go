@@ -2,9 +2,7 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net/rpc/jsonrpc"
 	"os"
 	"path/filepath"
@@ -30,39 +28,28 @@ func OpenHold(ctx context.Context, o Options) (*Hold, error) {
 	if _, err := os.Stat(filepath.Join(o.DataDir, "postrider.db")); err != nil {
 		return nil, fmt.Errorf("there is no data directory to back up: %w", err)
 	}
+	h := &Hold{stop: make(chan struct{})}
+	conn, err := reach(ctx, o, controlSocket, func() (err error) {
+		h.free, err = sqlite.Lock(o.DataDir)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if conn == nil {
+		return h, nil
+	}
+	h.admin = &AdminClient{rpc: jsonrpc.NewClient(conn), Running: true}
+	if err := h.admin.Call("HoldBegin", None{}, &None{}); err != nil {
+		h.admin.Close()
+		return nil, err
+	}
 	c := o.Clock
 	if c == nil {
 		c = clock.System()
 	}
-	for waited := time.Duration(0); ; waited += busyPause {
-		conn, err := dialInDir(o.DataDir, controlSocket)
-		if err == nil {
-			h := &Hold{admin: &AdminClient{rpc: jsonrpc.NewClient(conn), Running: true}, stop: make(chan struct{})}
-			if err := h.admin.Call("HoldBegin", None{}, &None{}); err != nil {
-				h.admin.Close()
-				return nil, err
-			}
-			go h.pulse(c)
-			return h, nil
-		}
-		if errors.Is(err, fs.ErrPermission) {
-			return nil, fmt.Errorf("%w: do this as root or as the owner of the data directory", err)
-		}
-		free, err := sqlite.Lock(o.DataDir)
-		if err == nil {
-			return &Hold{free: free, stop: make(chan struct{})}, nil
-		}
-		if !errors.Is(err, sqlite.ErrInUse) || waited >= busyPatience {
-			return nil, err
-		}
-		t := c.NewTimer(busyPause)
-		select {
-		case <-t.Chan():
-		case <-ctx.Done():
-			t.Stop()
-			return nil, ctx.Err()
-		}
-	}
+	go h.pulse(c)
+	return h, nil
 }
 
 func (h *Hold) pulse(c clock.Clock) {

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"runtime/debug"
@@ -41,20 +40,6 @@ func newTransfers(n *Node) *control {
 // export; with none running it opens the data directory itself, and closeNode
 // closes it.
 func OpenTransfer(ctx context.Context, o Options) (conn net.Conn, closeNode func(), err error) {
-	conn, n, err := reach(ctx, o, transferSocket)
-	if err != nil {
-		return nil, nil, err
-	}
-	if n == nil {
-		return conn, func() {}, nil
-	}
-	ours, theirs, err := socketPair()
-	if err != nil {
-		return nil, nil, errors.Join(err, n.Close())
-	}
-	n.transfers.serve(theirs)
-	return ours, func() {
-		ours.Close()
-		n.Close()
-	}, nil
+	conn, n, err := connect(ctx, o, transferSocket, func(n *Node, c net.Conn) { n.transfers.serve(c) })
+	return conn, closing(conn, n), err
 }
