@@ -188,22 +188,23 @@ type recordReader struct {
 
 func (r *recordReader) uvarint() uint64 {
 	v, n := binary.Uvarint(r.b)
-	if n <= 0 {
-		r.fail()
-		return 0
-	}
-	r.b = r.b[n:]
+	r.past(n)
 	return v
 }
 
 func (r *recordReader) varint() int64 {
 	v, n := binary.Varint(r.b)
+	r.past(n)
+	return v
+}
+
+// past goes on behind a number of n octets, which is 0 where n tells a fault.
+func (r *recordReader) past(n int) {
 	if n <= 0 {
 		r.fail()
-		return 0
+		return
 	}
 	r.b = r.b[n:]
-	return v
 }
 
 func (r *recordReader) octet() byte {
