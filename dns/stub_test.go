@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,6 +19,7 @@ import (
 	miekg "github.com/miekg/dns"
 
 	"postrider/dns/dnstest"
+	"postrider/internal/clock"
 )
 
 const exampleZone = `
@@ -462,7 +462,7 @@ func TestLargestAnswer(t *testing.T) {
 		record(pointer, pointer)
 	}
 	binary.BigEndian.PutUint16(b[6:], uint16(n))
-	began := processorTime(t)
+	began := clock.Processor()
 	framed := append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...)
 	got, err := overTCP(stream{nil, strings.NewReader(string(framed))}, nil, expectation{m.Id, q, false})
 	if err != nil {
@@ -474,19 +474,9 @@ func TestLargestAnswer(t *testing.T) {
 	if err := Format(io.Discard, newAnswer(q, got)); err != nil {
 		t.Error(err)
 	}
-	if took := processorTime(t) - began; took > time.Second {
+	if took := clock.Processor() - began; took > time.Second {
 		t.Errorf("took %v", took)
 	} else {
 		t.Logf("%d records in %v", n, took)
 	}
-}
-
-// processorTime is what this process has used: other programs do not add to it.
-func processorTime(t testing.TB) time.Duration {
-	t.Helper()
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		t.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"postrider/dns/dnstest"
+	"postrider/internal/clock"
 )
 
 // benchText is a message of 4 KiB, its end included.
@@ -32,16 +33,6 @@ func benchText() []byte {
 	}
 	text = append(text, bytes.Repeat([]byte("x"), size-2-len(text))...)
 	return append(text, "\r\n"...)
-}
-
-// cpu is the processor time that this process has used, the clients and sinks
-// of a benchmark included.
-func cpu() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // syncs is how often a second the disk under dir syncs 8 KiB appended to a
@@ -217,9 +208,9 @@ func BenchmarkAcceptDeliver(b *testing.B) {
 			}
 			before := syncs(b, n.options.DataDir)
 			b.ResetTimer()
-			begin := cpu()
+			begin := clock.Processor()
 			sendMany(b, n.Addr("smtp"), sessions, func(i int64) string { return fmt.Sprintf("user%d@hamburger.edu", i%users) })
-			used := cpu() - begin
+			used := clock.Processor() - begin
 			b.StopTimer()
 			figures(b, used, before, syncs(b, n.options.DataDir))
 		})
@@ -246,7 +237,7 @@ func BenchmarkRelay(b *testing.B) {
 	before := syncs(b, n.options.DataDir)
 	s.want = int64(b.N)
 	b.ResetTimer()
-	begin := cpu()
+	begin := clock.Processor()
 	sendMany(b, n.Addr("smtp"), 8, func(i int64) string { return fmt.Sprintf("bob@d%d.example", i%domains) })
 	select {
 	case <-s.done:
@@ -258,7 +249,7 @@ func BenchmarkRelay(b *testing.B) {
 			b.Fatal("the queue is not empty")
 		}
 	}
-	used := cpu() - begin
+	used := clock.Processor() - begin
 	b.StopTimer()
 	figures(b, used, before, syncs(b, n.options.DataDir))
 }

@@ -7,10 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
+	"postrider/internal/clock"
 	"postrider/mailstore"
 	"postrider/mailstore/sqlite"
 )
@@ -92,22 +92,12 @@ func benchImport(b *testing.B, then func(*Server)) {
 	go s.Serve(context.Background(), theirs)
 	b.ReportAllocs()
 	b.ResetTimer()
-	before := processorTime(b)
+	before := clock.Processor()
 	sum, err := Import(b.Context(), ours, src, ImportOptions{Account: "a@x"})
 	if err != nil || sum.Messages != int64(b.N) {
 		b.Fatalf("%+v, %v", sum, err)
 	}
 	then(s)
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
-	b.ReportMetric(float64((processorTime(b)-before).Microseconds())/float64(b.N), "cpu-µs/op")
-}
-
-// processorTime is what the process has used, both sides of the transfer; with
-// an export after it, the import's is in it.
-func processorTime(b *testing.B) time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	b.ReportMetric(float64((clock.Processor()-before).Microseconds())/float64(b.N), "cpu-µs/op")
 }

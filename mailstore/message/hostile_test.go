@@ -5,25 +5,15 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"postrider/internal/clock"
 )
 
 // maxWork is more than any of these messages needs on a slow machine under the
 // race detector, and far less than quadratic work would take.
 const maxWork = 10 * time.Second
-
-// processorTime is what this process has used so far. Other processes do not
-// add to it.
-func processorTime(t testing.TB) time.Duration {
-	t.Helper()
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		t.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
 
 // TestHostile holds messages that are built to be expensive to the linear
 // bound.
@@ -65,7 +55,7 @@ func TestHostile(t *testing.T) {
 			b := []byte(m)
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			start := processorTime(t)
+			start := clock.Processor()
 			checkIndex(t, b)
 			x := Parse(bytes.NewReader(b), int64(len(b)))
 			bs, err := x.BodyStructure()
@@ -79,7 +69,7 @@ func TestHostile(t *testing.T) {
 			if n := len(s.Append(nil)); n > MaxStored {
 				t.Errorf("a record of %d octets", n)
 			}
-			if d := processorTime(t) - start; d > maxWork {
+			if d := clock.Processor() - start; d > maxWork {
 				t.Errorf("took %v", d)
 			}
 			runtime.GC()

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-imap/v2"
+
+	"postrider/internal/clock"
 )
 
 // Gate S5: what a message may cost, whatever it is.
@@ -220,9 +222,9 @@ func spendMessage(t *testing.T, name string) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	step := func(name string, do func()) {
-		start := processorTime(t)
+		start := clock.Processor()
 		do()
-		cost.Time[name] = processorTime(t) - start
+		cost.Time[name] = clock.Processor() - start
 	}
 	var x *Index
 	step("describe", func() {

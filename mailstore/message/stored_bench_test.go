@@ -5,6 +5,8 @@ import (
 	"io"
 	"strings"
 	"testing"
+
+	"postrider/internal/clock"
 )
 
 // typical is a letter of about 4 KiB with two texts and a small attachment, as
@@ -40,7 +42,7 @@ func BenchmarkDescribe(b *testing.B) {
 	b.ReportAllocs()
 	var d Describer
 	var record []byte
-	start := processorTime(b)
+	start := clock.Processor()
 	for b.Loop() {
 		s, err := d.Describe(bytes.NewReader(msg), int64(len(msg)))
 		if err != nil {
@@ -48,7 +50,7 @@ func BenchmarkDescribe(b *testing.B) {
 		}
 		record = s.Append(record[:0])
 	}
-	b.ReportMetric(float64(processorTime(b)-start)/float64(b.N), "cpu-ns/op")
+	b.ReportMetric(float64(clock.Processor()-start)/float64(b.N), "cpu-ns/op")
 	b.ReportMetric(float64(len(record)), "record-B")
 }
 

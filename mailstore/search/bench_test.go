@@ -8,10 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
+	"postrider/internal/clock"
 	"postrider/mailstore"
 	"postrider/mailstore/sqlite"
 )
@@ -131,15 +130,6 @@ func benchWorld(b *testing.B, n int) (store *mailstore.Store, a mailstore.Accoun
 	return store, a, m, filepath.Join(dir, "search.db")
 }
 
-// processorTime is what this process has used.
-func processorTime(b *testing.B) time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
 // BenchmarkIndex: the processor time from a message in the store to its place
 // in the index, merges included.
 func BenchmarkIndex(b *testing.B) {
@@ -147,12 +137,12 @@ func BenchmarkIndex(b *testing.B) {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			store, _, _, path := benchWorld(b, n)
 			messages := 0
-			start := processorTime(b)
+			start := clock.Processor()
 			for b.Loop() {
 				indexAll(b, store, path, n)
 				messages += n
 			}
-			b.ReportMetric(float64((processorTime(b)-start).Microseconds())/float64(messages), "cpu-µs/message")
+			b.ReportMetric(float64((clock.Processor()-start).Microseconds())/float64(messages), "cpu-µs/message")
 		})
 	}
 }

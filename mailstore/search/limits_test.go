@@ -6,10 +6,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
+	"postrider/internal/clock"
 	"postrider/mailstore"
 )
 
@@ -188,11 +188,11 @@ func TestHostileMessages(t *testing.T) {
 		if raceDetector {
 			limit *= 20
 		}
-		start := usedTime(t)
+		start := clock.Processor()
 		if _, err := Match(strings.NewReader(string(raw)), int64(len(raw)), keys); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		matched := usedTime(t) - start
+		matched := clock.Processor() - start
 		var b builder
 		var e extractor
 		b.next()
@@ -200,22 +200,13 @@ func TestHostileMessages(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		b.done()
-		if took := usedTime(t) - start; took > 2*limit || matched > limit {
+		if took := clock.Processor() - start; took > 2*limit || matched > limit {
 			t.Errorf("%s: %v of processor time, %v of it to match", name, took, matched)
 		}
 		if b.size > 16<<20 {
 			t.Errorf("%s: %d octets of index", name, b.size)
 		}
 	}
-}
-
-// usedTime is the processor time of this process.
-func usedTime(t *testing.T) time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		t.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // FuzzIndex: whatever a message consists of, the index says of it what reading

@@ -7,10 +7,10 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
+	"postrider/internal/clock"
 	"postrider/mailstore"
 )
 
@@ -49,15 +49,6 @@ func update(b *testing.B, s *mailstore.Store, fn func(tx *mailstore.Tx) error) {
 	}
 }
 
-// cpu is the processor time that this process has used.
-func cpu() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
 // measure runs b.N operations from some goroutines and reports the processor
 // time of each beside the elapsed time.
 func measure(b *testing.B, goroutines int, op func(g int)) {
@@ -66,7 +57,7 @@ func measure(b *testing.B, goroutines int, op func(g int)) {
 	var wg sync.WaitGroup
 	b.ReportAllocs()
 	b.ResetTimer()
-	start := cpu()
+	start := clock.Processor()
 	for g := range goroutines {
 		wg.Go(func() {
 			for next.Add(1) <= int64(b.N) {
@@ -76,7 +67,7 @@ func measure(b *testing.B, goroutines int, op func(g int)) {
 	}
 	wg.Wait()
 	b.StopTimer()
-	b.ReportMetric(float64(cpu()-start)/float64(b.N), "cpu-ns/op")
+	b.ReportMetric(float64(clock.Processor()-start)/float64(b.N), "cpu-ns/op")
 }
 
 func message(size int) []byte {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"postrider/internal/clock"
 	"postrider/mailstore"
 )
 
@@ -160,7 +161,7 @@ func benchBodies(b *testing.B, list [][]byte, compress bool) {
 			next <- list[i%len(list)]
 		}
 	}()
-	start := cpu()
+	start := clock.Processor()
 	octets, files := 0, 0
 	for i := range b.N {
 		octets += len(list[i%len(list)])
@@ -174,14 +175,14 @@ func benchBodies(b *testing.B, list [][]byte, compress bool) {
 		})
 		m.Release()
 	})
-	read := cpu()
+	read := clock.Processor()
 	readAll(b, s, box, b.N)
-	b.ReportMetric(float64(cpu()-read)/float64(b.N), "cpu-ns/read")
-	start += cpu() - read
+	b.ReportMetric(float64(clock.Processor()-read)/float64(b.N), "cpu-ns/read")
+	start += clock.Processor() - read
 	if err := s.Close(); err != nil {
 		b.Error(err)
 	}
-	b.ReportMetric(float64(cpu()-start)/float64(b.N), "cpu-ns/op") // with the last checkpoint
+	b.ReportMetric(float64(clock.Processor()-start)/float64(b.N), "cpu-ns/op") // with the last checkpoint
 	b.ReportMetric(float64(onDisk(b, dir))/float64(octets), "disk/octet")
 	b.ReportMetric(float64(files)/float64(octets), "maildir/octet")
 }
@@ -241,13 +242,13 @@ func benchZstd(b *testing.B, list [][]byte, how []zstd.EOption, dictionary []byt
 	var kept, got []byte
 	for i := range b.N {
 		for chunk := range slices.Chunk(list[i%len(list)], mailstore.ChunkSize) {
-			start := cpu()
+			start := clock.Processor()
 			kept = enc.EncodeAll(chunk, kept[:0])
-			middle := cpu()
+			middle := clock.Processor()
 			if got, err = dec.DecodeAll(kept, got[:0]); err != nil || !bytes.Equal(got, chunk) {
 				b.Fatal(err)
 			}
-			out += cpu() - middle
+			out += clock.Processor() - middle
 			in += middle - start
 			before += len(chunk)
 			after += len(kept)

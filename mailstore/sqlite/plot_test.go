@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"postrider/internal/clock"
 	"postrider/mailstore"
 )
 
@@ -82,12 +83,12 @@ func costs(t *testing.T, n int) []float64 {
 	}
 	defer endStore(t, s)
 	warm := median(200, func(int) { uidsOf(t, s, box) })
-	begin := cpu()
+	begin := clock.Processor()
 	list(t, s, box)
-	listed := cpu() - begin
-	begin = cpu()
+	listed := clock.Processor() - begin
+	begin = clock.Processor()
 	delivery := median(500, func(i int) { fillLetters(t, s, box, n+i, 1, 1024) })
-	delivered := (cpu() - begin) / 500
+	delivered := (clock.Processor() - begin) / 500
 	store := median(500, func(i int) {
 		storeOne(t, s, box, mailstore.UID(1+i*n/500), mailstore.AddFlags)
 	})

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"postrider/internal/clock"
 	"postrider/mailstore"
 	"postrider/mailstore/sqlite"
 	"postrider/mailstore/storetest"
@@ -90,7 +91,7 @@ func benchmarkRelay(b *testing.B, engine mailstore.Engine, sessions int) {
 	text := bytes.Repeat([]byte("0123456789012345678901234567890123456789012345678901234567890\r\n"), 65)
 	text = append(text[:4094], "\r\n"...)
 	var next atomic.Int64
-	begin := cpu()
+	begin := clock.Processor()
 	b.ResetTimer()
 	var group sync.WaitGroup
 	for range sessions {
@@ -112,7 +113,7 @@ func benchmarkRelay(b *testing.B, engine mailstore.Engine, sessions int) {
 	}
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
-	b.ReportMetric(float64((cpu()-begin).Microseconds())/float64(b.N), "cpu-µs/op")
+	b.ReportMetric(float64((clock.Processor()-begin).Microseconds())/float64(b.N), "cpu-µs/op")
 	cancel()
 	ran.Wait()
 	if err := store.Close(); err != nil {
@@ -169,7 +170,7 @@ func BenchmarkDrain(b *testing.B) {
 		}
 		group.Wait()
 		ctx, cancel := context.WithCancel(b.Context())
-		begin := cpu()
+		begin := clock.Processor()
 		b.StartTimer()
 		start := time.Now()
 		group.Go(func() {
@@ -180,7 +181,7 @@ func BenchmarkDrain(b *testing.B) {
 		<-deliver.done
 		b.StopTimer()
 		b.ReportMetric(backlog/time.Since(start).Seconds(), "msg/s")
-		b.ReportMetric(float64((cpu()-begin).Microseconds())/backlog, "cpu-µs/msg")
+		b.ReportMetric(float64((clock.Processor()-begin).Microseconds())/backlog, "cpu-µs/msg")
 		cancel()
 		group.Wait()
 		if err := store.Close(); err != nil {

@@ -2,9 +2,10 @@ package smtpd
 
 import (
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"postrider/internal/clock"
 )
 
 // TestHostileAuthors: the largest header that is taken, made to be hard to
@@ -33,9 +34,9 @@ func TestHostileAuthors(t *testing.T) {
 		"encoded charset": "=?x?b?" + strings.Repeat("AAAA", 100) + "?= ",
 	} {
 		header := "From: " + strings.Repeat(piece, (maxHeader-100)/len(piece)) + "\r\n\r\n"
-		begin := processorTime(t)
+		begin := clock.Processor()
 		_, authors, r := (&submission{}).apply([]byte(header))
-		if took := processorTime(t) - begin; took > bound {
+		if took := clock.Processor() - begin; took > bound {
 			t.Errorf("%s: %v", name, took)
 		}
 		if r == nil && len(authors) > maxAuthors {
@@ -54,14 +55,4 @@ func TestAuthorLimit(t *testing.T) {
 	if _, _, r := (&submission{}).apply(fields(maxAuthors + 1)); r == nil || r.Code != 550 {
 		t.Errorf("one more: %v", r)
 	}
-}
-
-// processorTime is what this process has used: other programs do not add to it.
-func processorTime(t testing.TB) time.Duration {
-	t.Helper()
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		t.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
