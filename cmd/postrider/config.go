@@ -120,11 +120,14 @@ func parseConfig(path string, text []byte) (*config, error) {
 	if (c.node.TLSCert == "") != (c.node.TLSKey == "") {
 		fail("tls", "cert and key go together")
 	}
+	if key, text := c.node.OAuth.Check(); text != "" {
+		fail("auth.oauth."+key, "%s", text)
+	}
 	if len(e.problems) > 0 {
 		slices.SortStableFunc(e.problems, func(a, b problem) int { return a.line - b.line })
 		return nil, e
 	}
-	for _, p := range []*string{&c.node.DataDir, &c.node.TLSCert, &c.node.TLSKey} {
+	for _, p := range []*string{&c.node.DataDir, &c.node.TLSCert, &c.node.TLSKey, &c.node.OAuth.CAFile} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
 		}
@@ -155,6 +158,15 @@ func (c *config) keys() map[string]setter {
 		"tls.key":                   text(&n.TLSKey, nil),
 		"auth.plaintext":            oneOf((*string)(&n.Plaintext), string(directory.PlaintextNever), string(directory.PlaintextLoopback), string(directory.PlaintextAlways)),
 		"auth.client_certificates":  oneOf(&n.ClientCertificates, "never", "registered", "always"),
+		"auth.oauth.issuer":         text(&n.OAuth.Issuer, nil),
+		"auth.oauth.audience":       text(&n.OAuth.Audience, nil),
+		"auth.oauth.scope":          list(&n.OAuth.Scopes, func(s string) (string, error) { return s, nil }),
+		"auth.oauth.claim":          text(&n.OAuth.Claim, nil),
+		"auth.oauth.introspection":  text(&n.OAuth.Introspection, nil),
+		"auth.oauth.client_id":      text(&n.OAuth.ClientID, nil),
+		"auth.oauth.client_secret":  text(&n.OAuth.ClientSecret, nil),
+		"auth.oauth.ca":             text(&n.OAuth.CAFile, nil),
+		"auth.oauth.leeway":         orOff(&n.OAuth.Leeway),
 		"smtp.relay_networks":       list(&n.RelayNetworks, parsePrefix),
 		"smtp.relay_domains":        list(&n.RelayDomains, mta.NormalizeDomain),
 		"smtp.require_auth":         boolean(&n.RequireAuth),

@@ -47,11 +47,13 @@ func TestSampleConfig(t *testing.T) {
 	}
 }
 
+type configProblems struct {
+	name, text string
+	want       []string // lines of the error, each a part of one
+}
+
 func TestConfigProblems(t *testing.T) {
-	for _, test := range []struct {
-		name, text string
-		want       []string // lines of the error, each a part of one
-	}{
+	for _, test := range []configProblems{
 		{"empty", "", []string{"c.toml:1: hostname: is missing"}},
 		{"syntax", "hostname = \"a.b\"\n[listen\n", []string{"c.toml:2: "}},
 		{"all at once", `hostname = "a.b"
@@ -127,22 +129,38 @@ level = "loud"
 		{"login without a smarthost", "hostname = \"a.b\"\n[delivery]\nuser = \"x\"\n", []string{"c.toml:3: delivery.user: is the login at"}},
 		{"tls halves", "hostname = \"a.b\"\n[tls]\ncert = \"c.pem\"\n", []string{"c.toml:2: tls: cert and key go together"}},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			_, err := parseConfig("c.toml", []byte(test.text))
-			var e *configError
-			if !errors.As(err, &e) {
-				t.Fatalf("error %v, want a list of problems", err)
-			}
-			lines := strings.Split(err.Error(), "\n")
-			if len(lines) != len(test.want) {
-				t.Fatalf("got:\n%v\nwant %d lines", err, len(test.want))
-			}
-			for i, want := range test.want {
-				if !strings.Contains(lines[i], want) {
-					t.Errorf("line %d is %q, want %q in it", i+1, lines[i], want)
-				}
-			}
-		})
+		t.Run(test.name, test.try)
+	}
+}
+
+// try wants just these problems of a configuration.
+func (p configProblems) try(t *testing.T) {
+	_, err := parseConfig("c.toml", []byte(p.text))
+	var e *configError
+	if !errors.As(err, &e) {
+		t.Fatalf("error %v, want a list of problems", err)
+	}
+	lines := strings.Split(err.Error(), "\n")
+	if len(lines) != len(p.want) {
+		t.Fatalf("got:\n%v\nwant %d lines", err, len(p.want))
+	}
+	for i, want := range p.want {
+		if !strings.Contains(lines[i], want) {
+			t.Errorf("line %d is %q, want %q in it", i+1, lines[i], want)
+		}
+	}
+}
+
+func TestConfigProblemsOfAuth(t *testing.T) {
+	for _, test := range []configProblems{
+		{"oauth without an issuer", "hostname = \"a.b\"\n[auth.oauth]\naudience = \"x\"\n", []string{"c.toml:2: auth.oauth.issuer: is missing"}},
+		{"oauth in clear", "hostname = \"a.b\"\n[auth.oauth]\nissuer = \"http://id.example\"\n", []string{"c.toml:3: auth.oauth.issuer: must be a URL that begins with"}},
+		{"oauth for anybody", "hostname = \"a.b\"\n[auth.oauth]\nissuer = \"https://id.example\"\n", []string{"c.toml:2: auth.oauth.audience: is missing"}},
+		{"oauth clock", "hostname = \"a.b\"\n[auth.oauth]\nissuer = \"https://id.example\"\naudience = \"x\"\nleeway = \"6m\"\n",
+			[]string{"c.toml:5: auth.oauth.leeway: must be at most"}},
+		{"certificates", "hostname = \"a.b\"\n[auth]\nclient_certificates = \"often\"\n", []string{"c.toml:3: auth.client_certificates: must be"}},
+	} {
+		t.Run(test.name, test.try)
 	}
 }
 

@@ -45,7 +45,8 @@ var (
 // Options has what a Directory needs; zero values work.
 type Options struct {
 	Plaintext             PlaintextPolicy
-	FailedLoginsPerMinute int // of one address or account; 0 = off
+	FailedLoginsPerMinute int    // of one address or account; 0 = off
+	Tokens                Tokens // nil: no logins by bearer tokens
 	Clock                 clock.Clock
 	Log                   *slog.Logger
 }
@@ -58,6 +59,7 @@ type Directory struct {
 	log          *slog.Logger
 	book         book
 	passwords    *verifier
+	tokens       Tokens // nil: off
 	verified     *verifiedLogins
 	throttle     *throttle
 	scramKey     []byte        // makes the salts of users who do not exist
@@ -98,6 +100,7 @@ func newDirectory(store *mailstore.Store, o Options, c cost) (*Directory, error)
 		// Half of the processors stay free for mail.
 		passwords: newVerifier(c, max(1, runtime.GOMAXPROCS(0)/2)),
 		verified:  newVerifiedLogins(o.Clock),
+		tokens:    o.Tokens,
 		throttle:  newThrottle(o.Clock, o.FailedLoginsPerMinute),
 		scramTurn: make(chan struct{}, 1),
 	}

@@ -28,6 +28,9 @@ func (d *Directory) Mechanisms(p Peer) []string {
 	for _, h := range scramHashes {
 		list = append(list, h.name)
 	}
+	if d.tokens != nil && p.TLS != nil {
+		list = append(list, mechOAuth, mechXOAuth2)
+	}
 	if d.PlaintextAllowed(p) {
 		list = append(list, sasl.Plain, sasl.Login)
 	}
@@ -56,7 +59,12 @@ func (x *exchange) first(mech string) (step, error) {
 		return x.scramFirst, nil
 	}
 	var first step
+	bearer := false
 	switch mech {
+	case mechOAuth:
+		first, bearer = x.oauthBearer, true
+	case mechXOAuth2:
+		first, bearer = x.xoauth2, true
 	case mechExternal:
 		if presented(x.peer) == nil {
 			return nil, ErrMechanism
@@ -69,7 +77,11 @@ func (x *exchange) first(mech string) (step, error) {
 	default:
 		return nil, ErrMechanism
 	}
-	if !x.d.PlaintextAllowed(x.peer) {
+	switch {
+	case bearer && x.d.tokens == nil:
+		return nil, ErrMechanism
+	// A token is never sent in clear (RFC 7628 section 3), whatever the policy.
+	case bearer && x.peer.TLS == nil, !x.d.PlaintextAllowed(x.peer):
 		return nil, ErrPlaintext
 	}
 	return first, nil

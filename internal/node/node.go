@@ -21,6 +21,7 @@ import (
 	"postrider/imap"
 	"postrider/internal/clock"
 	"postrider/internal/directory"
+	"postrider/internal/oauth"
 	"postrider/internal/wire"
 	"postrider/mailstore"
 	"postrider/mailstore/sqlite"
@@ -47,6 +48,7 @@ type Node struct {
 	metrics   *metrics
 	ls        *Listeners // nil offline
 	certs     *wire.Certificates
+	tokens    *oauth.Judge // nil: off
 	gate      *wire.Gate
 	server    *wire.Server
 	smtp      []*smtpd.Server
@@ -129,7 +131,16 @@ func (n *Node) openStore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var tokens directory.Tokens
+	if o := n.options.OAuth; n.ls != nil && o.Enabled() {
+		o.Clock, o.Log = n.options.Clock, n.log
+		if n.tokens, err = oauth.New(o); err != nil {
+			return err
+		}
+		tokens = n.tokens
+	}
 	n.Directory, err = directory.New(n.Store, directory.Options{
+		Tokens:                tokens,
 		Plaintext:             n.options.Plaintext,
 		FailedLoginsPerMinute: n.options.Limits.FailedLoginsPerMinute,
 		Clock:                 n.options.Clock,

@@ -8,6 +8,7 @@ import (
 
 	"postrider/internal/clock"
 	"postrider/internal/directory"
+	"postrider/internal/oauth"
 	"postrider/mailstore"
 	"postrider/mta"
 )
@@ -25,6 +26,7 @@ type Options struct {
 	// ClientCertificates says when clients that may log in are asked for a
 	// certificate: never, registered (while an account has one), always.
 	ClientCertificates string
+	OAuth              oauth.Options // logins by bearer tokens
 
 	RelayNetworks []netip.Prefix
 	RelayDomains  []string
@@ -113,6 +115,7 @@ func DefaultOptions() Options {
 		DataDir:            "data",
 		Plaintext:          directory.PlaintextLoopback,
 		ClientCertificates: "registered",
+		OAuth:              oauth.Options{Claim: "email", Leeway: time.Minute},
 		BareNewline:        "reject",
 		Resolver:           "system",
 		HostsFile:          "/etc/hosts",

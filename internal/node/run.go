@@ -116,6 +116,9 @@ func (n *Node) free() (err error) {
 		if n.client != nil {
 			n.client.Close()
 		}
+		if n.tokens != nil {
+			n.tokens.Close()
+		}
 		n.sockets.remove()
 		n.searching.close()
 		if n.Store != nil {
