@@ -261,7 +261,8 @@ func sectionBytes(t *testing.T, x *Index, s *imap.FetchItemBodySection) []byte {
 	return b
 }
 
-func FuzzParse(f *testing.F) {
+// seed adds the fixtures to a fuzz target.
+func seed(f *testing.F) {
 	files, err := filepath.Glob("testdata/*.msg")
 	if err != nil || len(files) == 0 {
 		f.Fatalf("no fixtures: %v", err)
@@ -273,6 +274,10 @@ func FuzzParse(f *testing.F) {
 		}
 		f.Add(b)
 	}
+}
+
+func FuzzParse(f *testing.F) {
+	seed(f)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		checkIndex(t, b)
 		if one, two := describe(t, b), describe(t, b); one != two {

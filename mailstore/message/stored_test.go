@@ -331,17 +331,7 @@ func TestStoredProperties(t *testing.T) {
 }
 
 func FuzzStored(f *testing.F) {
-	files, err := filepath.Glob("testdata/*.msg")
-	if err != nil || len(files) == 0 {
-		f.Fatalf("no fixtures: %v", err)
-	}
-	for _, file := range files {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(b)
-	}
+	seed(f)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var d Describer
 		checkStored(t, &d, b)

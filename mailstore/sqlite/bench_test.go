@@ -17,30 +17,13 @@ import (
 // benchStore opens a store in a new directory with one account and n mailboxes.
 func benchStore(b *testing.B, n int) (*mailstore.Store, []mailstore.MailboxID) {
 	b.Helper()
-	e, err := Open(context.Background(), b.TempDir()+"/data", Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	s, err := mailstore.Open(context.Background(), e, mailstore.Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
+	s := openWith(b, b.TempDir()+"/data", mailstore.Options{})
 	b.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			b.Error(err)
 		}
 	})
-	var boxes []mailstore.MailboxID
-	update(b, s, func(tx *mailstore.Tx) error {
-		a, err := tx.CreateAccount(mailstore.Account{Address: "bob@example.org"})
-		for i := 0; i < n && err == nil; i++ {
-			var box mailstore.Mailbox
-			box, err = tx.CreateMailbox(a, fmt.Sprintf("box %d", i), "")
-			boxes = append(boxes, box.ID)
-		}
-		return err
-	})
-	return s, boxes
+	return s, makeBoxes(b, s, n)
 }
 
 func update(b *testing.B, s *mailstore.Store, fn func(tx *mailstore.Tx) error) {

@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -32,28 +31,13 @@ func fillDistinct(b *testing.B, s *mailstore.Store, box mailstore.MailboxID, n, 
 	}
 }
 
-// allUIDs lists a mailbox.
-func allUIDs(b *testing.B, s *mailstore.Store, m mailstore.MailboxID) []mailstore.UID {
-	b.Helper()
-	var uids []mailstore.UID
-	err := s.View(context.Background(), func(v *mailstore.View) error {
-		box, err := v.Select(m)
-		uids = box.UIDs
-		return err
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	return uids
-}
-
 // BenchmarkCopyMoveExpunge copies 10,000 messages with a body each to another
 // mailbox, moves the copies to a third, and expunges them there, in one commit each.
 func BenchmarkCopyMoveExpunge(b *testing.B) {
 	const n = 10000
 	s, boxes := benchStore(b, 3)
 	fillDistinct(b, s, boxes[0], n, 1024)
-	uids := allUIDs(b, s, boxes[0])
+	uids := uidsOf(b, s, boxes[0])
 	var took [3]time.Duration
 	for b.Loop() {
 		start := time.Now()
@@ -62,14 +46,14 @@ func BenchmarkCopyMoveExpunge(b *testing.B) {
 			return err
 		})
 		took[0] += time.Since(start)
-		list := allUIDs(b, s, boxes[1])
+		list := uidsOf(b, s, boxes[1])
 		start = time.Now()
 		update(b, s, func(tx *mailstore.Tx) error {
 			_, _, err := tx.Move(boxes[1], list, boxes[2])
 			return err
 		})
 		took[1] += time.Since(start)
-		list = allUIDs(b, s, boxes[2])
+		list = uidsOf(b, s, boxes[2])
 		start = time.Now()
 		update(b, s, func(tx *mailstore.Tx) error {
 			_, err := tx.Expunge(boxes[2], list)
@@ -87,28 +71,12 @@ func BenchmarkCopyMoveExpunge(b *testing.B) {
 func BenchmarkSelect(b *testing.B) {
 	const n = 100000
 	dir := b.TempDir() + "/data"
-	e, err := Open(context.Background(), dir, Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	s, err := mailstore.Open(context.Background(), e, mailstore.Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	var box mailstore.MailboxID
-	update(b, s, func(tx *mailstore.Tx) error {
-		a, err := tx.CreateAccount(mailstore.Account{Address: "bob@example.org"})
-		if err != nil {
-			return err
-		}
-		m, err := tx.CreateMailbox(a, "box", "")
-		box = m.ID
-		return err
-	})
+	s := openWith(b, dir, mailstore.Options{})
+	box := makeBoxes(b, s, 1)[0]
 	fill(b, s, box, n)
 	b.Run("warm", func(b *testing.B) {
 		for b.Loop() {
-			allUIDs(b, s, box)
+			uidsOf(b, s, box)
 		}
 	})
 	b.Run("cold", func(b *testing.B) {
@@ -117,14 +85,9 @@ func BenchmarkSelect(b *testing.B) {
 			if err := s.Close(); err != nil {
 				b.Fatal(err)
 			}
-			if e, err = Open(context.Background(), dir, Options{}); err != nil {
-				b.Fatal(err)
-			}
-			if s, err = mailstore.Open(context.Background(), e, mailstore.Options{}); err != nil {
-				b.Fatal(err)
-			}
+			s = openWith(b, dir, mailstore.Options{})
 			b.StartTimer()
-			if len(allUIDs(b, s, box)) != n {
+			if len(uidsOf(b, s, box)) != n {
 				b.Fatal("messages are missing")
 			}
 		}

@@ -101,23 +101,8 @@ func kinds() map[string][][]byte {
 func stored(b *testing.B, compress bool) (s *mailstore.Store, box mailstore.MailboxID, dir string) {
 	b.Helper()
 	dir = filepath.Join(b.TempDir(), "data")
-	e, err := Open(context.Background(), dir, Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	if s, err = mailstore.Open(context.Background(), e, mailstore.Options{Compress: compress}); err != nil {
-		b.Fatal(err)
-	}
-	update(b, s, func(tx *mailstore.Tx) error {
-		a, err := tx.CreateAccount(mailstore.Account{Address: "bob@example.org"})
-		if err != nil {
-			return err
-		}
-		m, err := tx.CreateMailbox(a, "box", "")
-		box = m.ID
-		return err
-	})
-	return s, box, dir
+	s = openWith(b, dir, mailstore.Options{Compress: compress})
+	return s, makeBoxes(b, s, 1)[0], dir
 }
 
 // onDisk is the size of a data directory without what is kept in reserve.

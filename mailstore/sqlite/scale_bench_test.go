@@ -32,11 +32,16 @@ func sized(tb testing.TB, variable string, n int) int {
 // openDir opens a data directory with the settings that servers have.
 func openDir(tb testing.TB, dir string) *mailstore.Store {
 	tb.Helper()
+	return openWith(tb, dir, mailstore.Options{Keep: 14 * 24 * time.Hour})
+}
+
+func openWith(tb testing.TB, dir string, o mailstore.Options) *mailstore.Store {
+	tb.Helper()
 	e, err := Open(context.Background(), dir, Options{})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s, err := mailstore.Open(context.Background(), e, mailstore.Options{Keep: 14 * 24 * time.Hour})
+	s, err := mailstore.Open(context.Background(), e, o)
 	if err != nil {
 		tb.Fatal(err)
 	}
