@@ -109,72 +109,106 @@ func (r *blockReader) DeleteBlock(_ MailboxID, first UID) error {
 	return nil
 }
 
-// TestBoxChange does random changes to blocks and to a plain list.
+// TestBoxChange does random changes to blocks and to a plain list. Some changes
+// are undone, as are some commits with all changes in them.
 func TestBoxChange(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
+		w := &boxWorld{T: t, next: 1}
 		disk := &blockReader{blocks: make(map[UID]*BlockRow)}
-		sizes := BlockSizes{Full: 8, Open: 2}
+		sizes := rapid.SampledFrom([]BlockSizes{{Full: 8, Open: 2}, {Full: 16, Open: 4}}).Draw(t, "sizes")
 		base := &boxIndex{}
-		var want []MessageRow
-		next, seq := UID(1), ModSeq(1)
 		for range rapid.IntRange(1, 20).Draw(t, "commits") {
-			c := &boxChange{mailbox: 1, sizes: sizes, base: base, boxIndex: boxIndex{blocks: slices.Clone(base.blocks)}}
+			start := w.state()
+			c := (&boxChange{mailbox: 1, sizes: sizes, base: base, boxIndex: boxIndex{blocks: base.blocks, tail: base.tail}}).clone()
 			for range rapid.IntRange(1, 3).Draw(t, "changes") {
-				seq++
-				var runs []run
-				for uid := UID(1); uid < next; uid++ {
-					if rapid.IntRange(0, 3).Draw(t, "in") == 0 {
-						runs = append(runs, runsOf([]UID{uid, min(next, uid+UID(rapid.IntRange(0, 9).Draw(t, "length")))})...)
-					}
+				before, one := w.state(), c.clone()
+				w.seq++
+				w.change(disk, one)
+				if rapid.IntRange(0, 3).Draw(t, "undone") == 0 {
+					w.back(before)
+					continue
 				}
-				runs = disjoint(runs)
-				in := func(r MessageRow) bool {
-					return slices.ContainsFunc(runs, func(run run) bool { return run.first <= r.UID && r.UID <= run.last })
-				}
-				switch rapid.IntRange(0, 3).Draw(t, "kind") {
-				case 0, 1:
-					rows := drawRows(t, 1, next, rapid.IntRange(1, 11).Draw(t, "n"))
-					for i := range rows {
-						rows[i].Created, rows[i].ModSeq = seq, seq
-					}
-					next = rows[len(rows)-1].UID + 1
-					want = append(slices.Clip(want), rows...)
-					check(t, c.append(disk, rows, seq))
-				case 2:
-					for i := range want {
-						if in(want[i]) {
-							want[i].Flags, want[i].ModSeq = Flags{System: Seen, Keywords: []string{"k"}}, seq
-						}
-					}
-					check(t, c.update(disk, runs, seq, func(o *opened, i int) (bool, error) {
-						o.marks.flags[i], o.marks.modseqs[i] = Seen, seq
-						o.marks.setKeys(i, []string{"k"})
-						return true, nil
-					}))
-				case 3:
-					var gone []MessageRow
-					for _, r := range want {
-						if in(r) {
-							gone = append(gone, r)
-						}
-					}
-					want = slices.DeleteFunc(want, in)
-					taken, err := c.take(disk, runs, seq)
-					check(t, err)
-					var got []MessageRow
-					for _, b := range taken {
-						rows, err := Unpack(b)
-						check(t, err)
-						got = append(got, rows...)
-					}
-					same(t, gone, got)
-				}
+				c = one
+			}
+			if rapid.IntRange(0, 3).Draw(t, "failed") == 0 {
+				w.back(start)
+				continue
 			}
 			check(t, c.write(disk))
-			base = c.done(seq)
-			compare(t, base, disk, want, sizes)
+			base = c.done(w.seq)
+			compare(t, base, disk, w.want, sizes)
 		}
 	})
+}
+
+// boxWorld is a mailbox as it should be.
+type boxWorld struct {
+	*rapid.T
+	want []MessageRow
+	next UID
+	seq  ModSeq
+}
+
+func (w *boxWorld) state() boxWorld {
+	now := *w
+	now.want = slices.Clone(w.want)
+	return now
+}
+
+func (w *boxWorld) back(to boxWorld) { *w = to }
+
+// change does one change to c and to what should come of it.
+func (w *boxWorld) change(disk *blockReader, c *boxChange) {
+	t := w.T
+	var runs []run
+	for uid := UID(1); uid < w.next; uid++ {
+		if rapid.IntRange(0, 3).Draw(t, "in") == 0 {
+			runs = append(runs, runsOf([]UID{uid, min(w.next, uid+UID(rapid.IntRange(0, 9).Draw(t, "length")))})...)
+		}
+	}
+	runs = disjoint(runs)
+	in := func(r MessageRow) bool {
+		return slices.ContainsFunc(runs, func(run run) bool { return run.first <= r.UID && r.UID <= run.last })
+	}
+	switch rapid.IntRange(0, 3).Draw(t, "kind") {
+	case 0, 1:
+		rows := drawRows(t, 1, w.next, rapid.IntRange(1, 11).Draw(t, "n"))
+		for i := range rows {
+			rows[i].Created, rows[i].ModSeq = w.seq, w.seq
+		}
+		w.next = rows[len(rows)-1].UID + 1
+		w.want = append(w.want, rows...)
+		check(t, c.append(disk, rows, w.seq))
+	case 2:
+		keys := rapid.SampledFrom([][]string{nil, {"k"}, {"l"}, {"k", "l"}}).Draw(t, "keywords")
+		for i := range w.want {
+			if in(w.want[i]) {
+				w.want[i].Flags, w.want[i].ModSeq = Flags{System: Seen, Keywords: keys}, w.seq
+			}
+		}
+		check(t, c.update(disk, runs, w.seq, func(o *opened, i int) (bool, error) {
+			o.marks.flags[i], o.marks.modseqs[i] = Seen, w.seq
+			o.marks.setKeys(i, keys)
+			return true, nil
+		}))
+	case 3:
+		var gone []MessageRow
+		for _, r := range w.want {
+			if in(r) {
+				gone = append(gone, r)
+			}
+		}
+		w.want = slices.DeleteFunc(w.want, in)
+		taken, err := c.take(disk, runs, w.seq)
+		check(t, err)
+		var got []MessageRow
+		for _, b := range taken {
+			rows, err := Unpack(b)
+			check(t, err)
+			got = append(got, rows...)
+		}
+		same(t, gone, got)
+	}
 }
 
 // disjoint joins runs that overlap.
