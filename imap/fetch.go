@@ -84,6 +84,21 @@ func (p *fetchPlan) add(item *syntax.FetchItem) {
 	p.parses = p.parses || len(item.Section.Part) > 0
 }
 
+// columns are what it asks of the row of a message.
+func (p *fetchPlan) columns() mailstore.Columns {
+	want := mailstore.Columns(0)
+	if p.flags {
+		want |= mailstore.ColumnFlags
+	}
+	if p.modseq {
+		want |= mailstore.ColumnModSeq
+	}
+	for i := range p.row {
+		want |= p.row[i].want
+	}
+	return want
+}
+
 // opens tells whether messages have to be opened.
 func (p *fetchPlan) opens() bool { return len(p.bodies)+len(p.sizes) > 0 }
 
@@ -239,7 +254,7 @@ func (s *session) fetchList(ctx context.Context, p *fetchPlan, spans []span) (mi
 		}
 		before, told, next := len(out), 0, -1
 		err := s.view(ctx, "read messages", func(v *mailstore.View) error {
-			read := rows(v, s.box.id)
+			read := s.box.narrow(v, p.columns())
 			if len(p.record) > 0 {
 				read = described(v, s.box.id)
 			}

@@ -13,27 +13,28 @@ import (
 type rowItem struct {
 	name   string
 	rank   int // items come in this order
+	want   mailstore.Columns
 	append func(b []byte, m *mailstore.Message) []byte
 }
 
 // rowItems has all of them but UID, FLAGS and MODSEQ, which come unasked too.
 var rowItems = map[string]rowItem{
-	"INTERNALDATE": {rank: 1, append: func(b []byte, m *mailstore.Message) []byte {
+	"INTERNALDATE": {rank: 1, want: mailstore.ColumnInternal, append: func(b []byte, m *mailstore.Message) []byte {
 		return syntax.AppendDateTime(b, m.Internal)
 	}},
-	"RFC822.SIZE": {rank: 2, append: func(b []byte, m *mailstore.Message) []byte {
+	"RFC822.SIZE": {rank: 2, want: mailstore.ColumnSize, append: func(b []byte, m *mailstore.Message) []byte {
 		return syntax.AppendNumber(b, m.Size)
 	}},
-	"SAVEDATE": {rank: 3, append: func(b []byte, m *mailstore.Message) []byte { // RFC 8514
+	"SAVEDATE": {rank: 3, want: mailstore.ColumnSaved, append: func(b []byte, m *mailstore.Message) []byte { // RFC 8514
 		if m.Saved.IsZero() || m.Saved.Unix() == 0 {
 			return append(b, "NIL"...)
 		}
 		return syntax.AppendDateTime(b, m.Saved)
 	}},
-	"EMAILID": {rank: 4, append: func(b []byte, m *mailstore.Message) []byte { // RFC 8474
+	"EMAILID": {rank: 4, want: mailstore.ColumnBody | mailstore.ColumnPrefix, append: func(b []byte, m *mailstore.Message) []byte { // RFC 8474
 		return append(append(append(b, '('), emailID(m)...), ')')
 	}},
-	"THREADID": {rank: 5, append: func(b []byte, m *mailstore.Message) []byte {
+	"THREADID": {rank: 5, want: mailstore.ColumnThread, append: func(b []byte, m *mailstore.Message) []byte {
 		if m.Thread == 0 {
 			return append(b, "NIL"...)
 		}

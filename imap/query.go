@@ -1,18 +1,18 @@
 package imap
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"time"
 
 	"postrider/imap/syntax"
 	"postrider/mailstore"
-	"postrider/mailstore/message"
 	"postrider/mailstore/search"
 )
 
 // truth is the answer to a question that may need the message's octets.
-type truth int
+type truth int8
 
 const (
 	no    truth = -1
@@ -27,145 +27,194 @@ func is(b bool) truth {
 	return no
 }
 
-// node is a compiled search key. match answers for one candidate: with "maybe"
-// where what is known of it does not decide.
+// node is a compiled search key. match answers for each of the candidates in
+// out: with "maybe" where what is known of it does not decide.
 type node interface {
-	match(c *candidate) truth
+	match(c *candidates, out []truth)
 }
 
-// candidate is a message that is looked at.
-type candidate struct {
-	keys     []search.Key  // of the whole search
-	hits     []search.Hits // what the index knows of each; nil without one
-	dateless bool          // the search does not ask for the Date field
-
-	index int
-	row   *mailstore.Message // nil in the first round
-	known []truth            // of each key, from reading; nil before that
-	dated bool               // sent is known
-	sent  time.Time          // of the Date field; zero where there is none
-}
-
-func (c *candidate) reset(index int, row *mailstore.Message) {
-	c.index, c.row, c.known, c.dated = index, row, nil, false
-}
-
-// text answers for one key.
-func (c *candidate) text(key int) truth {
-	switch {
-	case c.hits != nil && c.hits[key].Found(c.index):
-		return yes
-	case c.hits != nil && c.hits[key].Absent(c.index):
-		return no
-	case c.known != nil:
-		return c.known[key]
+// fill gives the same answer for all.
+func fill(out []truth, t truth) {
+	for i := range out {
+		out[i] = t
 	}
-	return maybe
-}
-
-// read reads the date and answers the keys that are open: those of the body or
-// those that the header alone answers.
-func (c *candidate) read(content mailstore.Content, body bool) error {
-	if !c.dated && !c.dateless {
-		h, err := message.ReadHeader(content, content.Size())
-		if err != nil {
-			return err
-		}
-		v, _ := h.Get("Date")
-		if c.sent, err = message.ParseDate(v); err != nil {
-			c.sent = time.Time{}
-		}
-		c.dated = true
-	}
-	var keys []search.Key
-	var at []int
-	for i, k := range c.keys {
-		if k.InBody() == body && c.text(i) == maybe {
-			keys, at = append(keys, k), append(at, i)
-		}
-	}
-	if len(keys) == 0 {
-		return nil
-	}
-	found, err := search.Match(content, content.Size(), keys)
-	if c.known == nil {
-		c.known = make([]truth, len(c.keys))
-	}
-	for i, k := range at {
-		c.known[k] = is(found[i])
-	}
-	return err
 }
 
 // all matches what matches all of its nodes, the cheap ones first.
 type all []node
 
-func (q all) match(c *candidate) truth {
-	result := yes
+func (q all) match(c *candidates, out []truth) {
+	fill(out, yes)
+	room := c.borrow()
+	defer c.giveBack(room)
 	for _, n := range q {
-		if t := n.match(c); t < result {
-			if result = t; result == no {
-				break
-			}
+		n.match(c, room)
+		best := no
+		for i, t := range room {
+			out[i] = min(out[i], t)
+			best = max(best, out[i])
+		}
+		if best == no {
+			return
 		}
 	}
-	return result
 }
 
 type either [2]node
 
-func (q either) match(c *candidate) truth {
-	t := q[0].match(c)
-	if t != yes {
-		t = max(t, q[1].match(c))
+func (q either) match(c *candidates, out []truth) {
+	q[0].match(c, out)
+	room := c.borrow()
+	defer c.giveBack(room)
+	q[1].match(c, room)
+	for i, t := range room {
+		out[i] = max(out[i], t)
 	}
-	return t
 }
 
 type not struct{ node }
 
-func (q not) match(c *candidate) truth { return -q.node.match(c) }
+func (q not) match(c *candidates, out []truth) {
+	q.node.match(c, out)
+	for i, t := range out {
+		out[i] = -t
+	}
+}
 
 // inSet is a set of messages.
 type inSet []span
 
-func (q inSet) match(c *candidate) truth { return is(contains(q, c.index)) }
-
-// ofRow asks the row of a message.
-type ofRow func(m *mailstore.Message) bool
-
-func (q ofRow) match(c *candidate) truth {
-	if c.row == nil {
-		return maybe
+func (q inSet) match(c *candidates, out []truth) {
+	rest := []span(q)
+	for i, index := range c.index {
+		for len(rest) > 0 && rest[0].hi <= index {
+			rest = rest[1:]
+		}
+		out[i] = is(len(rest) > 0 && rest[0].lo <= index)
 	}
-	return is(q(c.row))
+}
+
+// hasFlag asks for a flag: a system flag, or a keyword.
+type hasFlag struct {
+	bit      mailstore.SystemFlags
+	keyword  string // "" where bit is set
+	positive bool
+}
+
+func (q hasFlag) match(c *candidates, out []truth) {
+	switch {
+	case c.columns == nil:
+		fill(out, maybe)
+	case q.bit != 0:
+		want := mailstore.SystemFlags(0)
+		if q.positive {
+			want = q.bit
+		}
+		for i, f := range c.columns.System {
+			out[i] = is(f&q.bit == want)
+		}
+	case c.columns.Keys == nil:
+		fill(out, is(!q.positive))
+	default:
+		answers := make([]truth, len(c.columns.Sets))
+		for i, set := range c.columns.Sets {
+			answers[i] = is(mailstore.Flags{Keywords: set}.Has(0, q.keyword) == q.positive)
+		}
+		for i, key := range c.columns.Keys {
+			out[i] = answers[key]
+		}
+	}
+}
+
+// between asks for a value of a column in a range, its ends included: seconds,
+// octets, mod-sequences.
+type between struct {
+	column mailstore.Columns
+	lo, hi int64
+}
+
+func (q between) match(c *candidates, out []truth) {
+	if c.columns == nil {
+		fill(out, maybe)
+		return
+	}
+	switch q.column {
+	case mailstore.ColumnInternal:
+		inRange(out, c.columns.Internal, q.lo, q.hi)
+	case mailstore.ColumnSaved:
+		inRange(out, c.columns.Saved, q.lo, q.hi)
+	case mailstore.ColumnSize:
+		inRange(out, c.columns.Sizes, q.lo, q.hi)
+	default:
+		inRange(out, c.columns.ModSeqs, q.lo, q.hi)
+	}
+}
+
+func inRange[T int64 | mailstore.ModSeq](out []truth, values []T, lo, hi int64) {
+	for i, v := range values {
+		out[i] = is(int64(v) >= lo && int64(v) <= hi)
+	}
+}
+
+// onDays is a range of days in UTC; a zero bound is none.
+func onDays(column mailstore.Columns, since, before time.Time) between {
+	q := between{column, math.MinInt64, math.MaxInt64}
+	if !since.IsZero() {
+		q.lo = since.Unix()
+	}
+	if !before.IsZero() {
+		q.hi = before.Unix() - 1
+	}
+	return q
+}
+
+// ofRow asks the rows of messages.
+type ofRow struct {
+	want mailstore.Columns
+	ask  func(m *mailstore.Message) bool
+}
+
+func (q ofRow) match(c *candidates, out []truth) {
+	if c.columns == nil {
+		fill(out, maybe)
+		return
+	}
+	var m mailstore.Message
+	for i := range out {
+		c.columns.Message(i, q.want, &m)
+		out[i] = is(q.ask(&m))
+	}
 }
 
 // constant is ALL, and what no message of ours has.
 type constant truth
 
-func (q constant) match(*candidate) truth { return truth(q) }
+func (q constant) match(_ *candidates, out []truth) { fill(out, truth(q)) }
 
-// withText is a key that looks for a text: its index in candidate.keys.
+// withText is a key that looks for a text: its index in candidates.keys.
 type withText int
 
-func (q withText) match(c *candidate) truth { return c.text(int(q)) }
-
-// sentOn compares the Date field.
-type sentOn struct{ since, before time.Time }
-
-func (q sentOn) match(c *candidate) truth {
-	if !c.dated {
-		return maybe
+func (q withText) match(c *candidates, out []truth) {
+	if c.hits == nil && c.known == nil {
+		fill(out, maybe)
+		return
 	}
-	return is(!c.sent.IsZero() && onDays(c.sent, q.since, q.before))
+	for i, index := range c.index {
+		out[i] = c.text(int(q), index)
+	}
 }
 
-// onDays compares dates, without time and zone; a zero bound is none.
-func onDays(t, since, before time.Time) bool {
-	y, m, d := t.Date()
+// sentOn compares the Date field, without time and zone; a zero bound is none.
+type sentOn struct{ since, before time.Time }
+
+func (q sentOn) match(c *candidates, out []truth) {
+	if !c.dated {
+		fill(out, maybe)
+		return
+	}
+	y, m, d := c.sent.Date()
 	day := time.Date(y, m, d, 0, 0, 0, 0, time.UTC)
-	return (since.IsZero() || !day.Before(since)) && (before.IsZero() || day.Before(before))
+	fill(out, is(!c.sent.IsZero() && (q.since.IsZero() || !day.Before(q.since)) && (q.before.IsZero() || day.Before(q.before))))
 }
 
 // compiler makes nodes.
@@ -173,6 +222,7 @@ type compiler struct {
 	s      *session
 	b      *selection
 	now    time.Time
+	want   mailstore.Columns
 	keys   []search.Key // those that look for a text
 	dates  bool         // some look for a date in the header
 	modseq bool         // some ask for a mod-sequence
@@ -201,7 +251,7 @@ func cost(n node) int {
 		return 0
 	case withText:
 		return 1
-	case ofRow:
+	case hasFlag, between, ofRow:
 		return 2
 	case sentOn:
 		return 4
@@ -244,8 +294,7 @@ func (cc *compiler) compile(k *syntax.Key) (node, error) {
 		return nil, bad("FUZZY is not offered here")
 	case "MODSEQ":
 		cc.modseq = true
-		least := mailstore.ModSeq(k.Number)
-		return ofRow(func(m *mailstore.Message) bool { return m.ModSeq >= least }), nil
+		return cc.between(between{mailstore.ColumnModSeq, int64(k.Number), math.MaxInt64}), nil
 	}
 	if n := cc.flag(k); n != nil {
 		return n, nil
@@ -277,10 +326,11 @@ func (cc *compiler) flag(k *syntax.Key) node {
 		if bit != 0 {
 			keyword = ""
 		}
-		return ofRow(func(m *mailstore.Message) bool { return m.Flags.Has(bit, keyword) == positive })
+		cc.want |= mailstore.ColumnFlags
+		return hasFlag{bit, keyword, positive}
 	case "ANSWERED", "DELETED", "DRAFT", "FLAGGED", "SEEN":
-		bit := systemFlag("\\" + name)
-		return ofRow(func(m *mailstore.Message) bool { return (m.Flags.System&bit != 0) == positive })
+		cc.want |= mailstore.ColumnFlags
+		return hasFlag{bit: systemFlag("\\" + name), positive: positive}
 	}
 	return nil
 }
@@ -305,9 +355,15 @@ func (cc *compiler) date(k *syntax.Key) node {
 		cc.dates = true
 		return sentOn{since, before}
 	case saved:
-		return ofRow(func(m *mailstore.Message) bool { return onDays(m.Saved, since, before) })
+		return cc.between(onDays(mailstore.ColumnSaved, since, before))
 	}
-	return ofRow(func(m *mailstore.Message) bool { return onDays(m.Internal, since, before) })
+	return cc.between(onDays(mailstore.ColumnInternal, since, before))
+}
+
+// between notes the column.
+func (cc *compiler) between(q between) node {
+	cc.want |= q.column
+	return q
 }
 
 // text compiles keys that look for a text.
@@ -335,17 +391,23 @@ func (cc *compiler) fact(k *syntax.Key) node {
 	age := cc.now.Add(-time.Duration(k.Number) * time.Second)
 	switch k.Name {
 	case "LARGER":
-		return ofRow(func(m *mailstore.Message) bool { return m.Size > number })
+		return not{cc.between(between{mailstore.ColumnSize, math.MinInt64, number})}
 	case "SMALLER":
-		return ofRow(func(m *mailstore.Message) bool { return m.Size < number })
+		return cc.between(between{mailstore.ColumnSize, math.MinInt64, number - 1})
 	case "OLDER": // RFC 5032
-		return ofRow(func(m *mailstore.Message) bool { return !m.Internal.After(age) })
+		return cc.between(between{mailstore.ColumnInternal, math.MinInt64, age.Unix()})
 	case "YOUNGER":
-		return ofRow(func(m *mailstore.Message) bool { return !m.Internal.Before(age) })
+		least := age.Unix()
+		if age.Nanosecond() > 0 {
+			least++
+		}
+		return cc.between(between{mailstore.ColumnInternal, least, math.MaxInt64})
 	case "EMAILID": // RFC 8474
-		return ofRow(func(m *mailstore.Message) bool { return emailID(m) == k.Text })
+		cc.want |= mailstore.ColumnBody | mailstore.ColumnPrefix
+		return ofRow{mailstore.ColumnBody | mailstore.ColumnPrefix, func(m *mailstore.Message) bool { return emailID(m) == k.Text }}
 	case "THREADID":
-		return ofRow(func(m *mailstore.Message) bool { return m.Thread != 0 && threadID(m) == k.Text })
+		cc.want |= mailstore.ColumnThread
+		return ofRow{mailstore.ColumnThread, func(m *mailstore.Message) bool { return m.Thread != 0 && threadID(m) == k.Text }}
 	case "SAVEDATESUPPORTED": // RFC 8514
 		return constant(yes)
 	}

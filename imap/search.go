@@ -24,7 +24,7 @@ func (s *session) cmdSearch(ctx context.Context, c *call) error {
 	if err := checkCharset(q.Charset); err != nil {
 		return err
 	}
-	found, compiled, err := s.find(ctx, &q.Key)
+	found, compiled, err := s.find(ctx, b, &q.Key)
 	if err != nil {
 		return err
 	}
@@ -200,8 +200,8 @@ func (s *session) highest(ctx context.Context, r *result, found []int) (mailstor
 	}
 	var highest mailstore.ModSeq
 	err := s.view(ctx, "search", func(v *mailstore.View) error {
-		return s.box.scan(rows(v, s.box.id), spansAt(found), func(_ int, d *mailstore.Described) bool {
-			highest = max(highest, d.ModSeq)
+		return s.box.columns(v, spansAt(found), mailstore.ColumnModSeq, func(_ []int, c *mailstore.Scanned) bool {
+			highest = max(highest, slices.Max(c.ModSeqs))
 			return true
 		})
 	})
@@ -242,10 +242,9 @@ func (b *selection) save(found []int, r *result) {
 }
 
 // find returns the indexes of the messages that match. It goes by the numbers
-// and by what the search index knows first, then by the rows, and opens messages
-// only where that does not decide.
-func (s *session) find(ctx context.Context, key *syntax.Key) ([]int, *compiler, error) {
-	b := s.box
+// and by what the search index knows first, then by the columns that the keys ask
+// for, and opens messages only where that does not decide.
+func (s *session) find(ctx context.Context, b *selection, key *syntax.Key) ([]int, *compiler, error) {
 	cc := &compiler{s: s, b: b, now: s.srv.o.Clock.Now()}
 	q, err := cc.compile(key)
 	if err != nil {
@@ -253,97 +252,157 @@ func (s *session) find(ctx context.Context, key *syntax.Key) ([]int, *compiler, 
 	}
 	limited, cancel := context.WithTimeout(ctx, searchTimeout)
 	defer cancel()
-	c := &candidate{keys: cc.keys, dateless: !cc.dates}
+	f := &finding{s: s, b: b, q: q, c: candidates{keys: cc.keys, dateless: !cc.dates}}
 	if len(cc.keys) > 0 && s.srv.o.Search != nil {
-		c.hits = s.srv.o.Search.Lookup(limited, s.account.ID, b.id, b.uids, cc.keys)
+		f.c.hits = s.srv.o.Search.Lookup(limited, s.account.ID, b.id, b.uids, cc.keys)
 	}
-	var found []int
-	var open []span
-	for _, sp := range cc.scope(q) {
-		for i := sp.lo; i < sp.hi; i++ {
-			c.reset(i, nil)
-			switch q.match(c) {
-			case yes:
-				found = append(found, i)
-			case maybe:
-				if n := len(open); n > 0 && open[n-1].hi == i {
-					open[n-1].hi++
-				} else {
-					open = append(open, span{i, i + 1})
-				}
-			}
-		}
+	f.open = cc.scope(q)
+	if len(cc.keys) > 0 || cc.want == 0 {
+		f.byIndex()
 	}
-	if len(open) == 0 {
-		return found, cc, nil
+	if len(f.open) > 0 && cc.want != 0 {
+		err = f.byColumns(limited, cc.want)
 	}
-	decided := len(found)
-	found, err = s.look(limited, q, c, open, found)
-	if decided > 0 {
-		slices.Sort(found)
+	if err == nil && len(f.open) > 0 {
+		err = f.byReading(limited)
 	}
-	return found, cc, err
+	if !slices.IsSorted(f.found) {
+		slices.Sort(f.found)
+	}
+	return f.found, cc, err
 }
 
-// look decides by the rows of messages, and opens those that they do not decide.
-func (s *session) look(ctx context.Context, q node, c *candidate, open []span, found []int) ([]int, error) {
-	for len(open) > 0 {
+// finding is one search under way.
+type finding struct {
+	s     *session
+	b     *selection
+	q     node
+	c     candidates
+	room  []truth
+	found []int
+	open  []span // not decided yet
+}
+
+// decide asks the query for the candidates in hand.
+func (f *finding) decide(open []span) []span {
+	f.room = slices.Grow(f.room[:0], len(f.c.index))[:len(f.c.index)]
+	f.q.match(&f.c, f.room)
+	if n := len(f.room); cap(f.found)-len(f.found) < n {
+		f.found = slices.Grow(f.found, max(n, len(f.found)))
+	}
+	for i, t := range f.room {
+		if t == no {
+			continue
+		}
+		index := f.c.index[i]
+		if t == yes {
+			f.found = append(f.found, index)
+		} else if n := len(open); n > 0 && open[n-1].hi == index {
+			open[n-1].hi++
+		} else {
+			open = append(open, span{index, index + 1})
+		}
+	}
+	return open
+}
+
+// byIndex decides by numbers and the search index.
+func (f *finding) byIndex() {
+	var open []span
+	for _, sp := range f.open {
+		for at := sp.lo; at < sp.hi; {
+			f.c.index = f.c.index[:0]
+			for ; at < sp.hi && len(f.c.index) < mailstore.MaxBlock; at++ {
+				f.c.index = append(f.c.index, at)
+			}
+			open = f.decide(open)
+		}
+	}
+	f.open = open
+}
+
+// scanned is how many messages are scanned in one snapshot.
+const scanned = 64 * mailstore.MaxBlock
+
+// byColumns decides by what the rows of messages say.
+func (f *finding) byColumns(ctx context.Context, want mailstore.Columns) error {
+	var open []span
+	for len(f.open) > 0 {
+		if ctx.Err() != nil {
+			return errSearchTime()
+		}
 		var now []span
-		now, open = split(open, 4*batch)
-		var unread []numbered
-		err := s.view(ctx, "search", func(v *mailstore.View) error {
-			return s.box.scan(rows(v, s.box.id), now, func(i int, d *mailstore.Described) bool {
-				c.reset(i, &d.Message)
-				switch q.match(c) {
-				case yes:
-					found = append(found, i)
-				case maybe:
-					unread = append(unread, numbered{i, d.Message})
-				}
+		now, f.open = split(f.open, scanned)
+		err := f.s.view(ctx, "search", func(v *mailstore.View) error {
+			return f.b.columns(v, now, want, func(index []int, columns *mailstore.Scanned) bool {
+				f.c.index, f.c.columns = index, columns
+				open = f.decide(open)
 				return true
 			})
 		})
 		if err != nil {
-			return nil, err
-		}
-		decided := len(found)
-		for i := range unread {
-			c.reset(unread[i].index, &unread[i].Message)
-			ok, err := s.matches(ctx, q, c)
-			if err != nil {
-				return nil, err
-			}
-			if ok {
-				found = append(found, unread[i].index)
-			}
-		}
-		if decided > 0 && len(found) > decided {
-			slices.Sort(found)
+			return err
 		}
 	}
-	return found, nil
+	f.open, f.c.index, f.c.columns = open, nil, nil
+	return nil
+}
+
+// byReading opens messages.
+func (f *finding) byReading(ctx context.Context) error {
+	for len(f.open) > 0 {
+		var now []span
+		now, f.open = split(f.open, batch)
+		var unread []numbered
+		err := f.s.view(ctx, "search", func(v *mailstore.View) error {
+			return f.b.scan(rows(v, f.b.id), now, func(i int, d *mailstore.Described) bool {
+				unread = append(unread, numbered{i, d.Message})
+				return true
+			})
+		})
+		if err != nil {
+			return err
+		}
+		for i := range unread {
+			f.c.one(&unread[i])
+			ok, err := f.matches(ctx, unread[i].Message)
+			if err != nil {
+				return err
+			}
+			if ok {
+				f.found = append(f.found, unread[i].index)
+			}
+		}
+	}
+	return nil
+}
+
+func errSearchTime() error {
+	return refuse("LIMIT", "The search takes too long, search fewer messages")
 }
 
 // matches opens a message.
-func (s *session) matches(ctx context.Context, q node, c *candidate) (bool, error) {
+func (f *finding) matches(ctx context.Context, m mailstore.Message) (bool, error) {
 	if ctx.Err() != nil {
-		return false, refuse("LIMIT", "The search takes too long, search fewer messages")
+		return false, errSearchTime()
 	}
-	content, err := s.srv.o.Store.OpenMessage(ctx, *c.row)
+	content, err := f.s.srv.o.Store.OpenMessage(ctx, m)
 	if errors.Is(err, mailstore.ErrNotFound) {
 		return false, nil
 	}
 	if err != nil {
-		return false, s.fault(ctx, "open message", err)
+		return false, f.s.fault(ctx, "open message", err)
 	}
 	defer content.Close()
 	// The header alone decides most of them.
 	for _, body := range []bool{false, true} {
-		if err := c.read(content, body); err != nil {
-			return false, s.fault(ctx, "read message", err)
+		if err := f.c.read(content, body); err != nil {
+			return false, f.s.fault(ctx, "read message", err)
 		}
-		if t := q.match(c); t != maybe {
-			return t == yes, nil
+		var answer [1]truth
+		f.q.match(&f.c, answer[:])
+		if answer[0] != maybe {
+			return answer[0] == yes, nil
 		}
 	}
 	return false, nil

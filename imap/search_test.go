@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"postrider/imap/syntax"
 	"postrider/internal/wire/wiretest"
 	"postrider/mailstore"
 	"postrider/mailstore/search"
@@ -111,12 +112,57 @@ func BenchmarkSearch100k(b *testing.B) {
 		b.Fatal(err)
 	}
 	w.server.o.Search = x
-	for _, key := range []string{"SUBJECT nosuchword", "TEXT nosuchword", "TEXT benchmark", "FROM alice UNSEEN"} {
+	for _, key := range []string{"SUBJECT nosuchword", "TEXT nosuchword", "TEXT benchmark", "FROM alice UNSEEN",
+		"ALL", "UNSEEN", "SEEN", "KEYWORD x", "SINCE 1-Jan-2020", "SAVEDSINCE 1-Jan-2020", "LARGER 5000", "UNSEEN SINCE 1-Jan-2020", "MODSEQ 90000"} {
 		b.Run(strings.ReplaceAll(key, " ", "-"), func(b *testing.B) {
 			c := w.client("INBOX")
 			for b.Loop() {
 				c.ok("SEARCH RETURN (COUNT) " + key)
 			}
 		})
+	}
+}
+
+// TestSearchOldView: a session searches the messages that it knows, whatever
+// others have removed or added since, with any set of numbers.
+func TestSearchOldView(t *testing.T) {
+	const n = 3000
+	w := newWorld(t, nil)
+	w.deliver("bob", "INBOX", []byte("Subject: x\r\n\r\n"), mailstore.Flags{}, n)
+	c, other := w.client("INBOX"), w.client("INBOX")
+	r := rand.New(rand.NewPCG(5, 5))
+	flagged, gone := make(map[int]bool), make(map[int]bool)
+	var flag, remove []mailstore.UID
+	for i := 1; i <= n; i++ {
+		if r.IntN(3) == 0 {
+			flagged[i] = true
+			flag = append(flag, mailstore.UID(i))
+		}
+		if r.IntN(4) == 0 {
+			gone[i] = true
+			remove = append(remove, mailstore.UID(i))
+		}
+	}
+	other.ok("UID STORE " + string(syntax.AppendNumbers(nil, flag)) + " +FLAGS.SILENT (\\Flagged)")
+	other.ok("UID STORE " + string(syntax.AppendNumbers(nil, remove)) + " +FLAGS.SILENT (\\Deleted)")
+	other.ok("EXPUNGE")
+	w.deliver("bob", "INBOX", []byte("Subject: x\r\n\r\n"), mailstore.Flags{System: mailstore.Flagged}, 5)
+	for _, step := range []int{1, 2, 7, 300, 1500} {
+		var set, want []mailstore.UID
+		for i := 1; i <= n; i += step {
+			set = append(set, mailstore.UID(i))
+			if flagged[i] && !gone[i] {
+				want = append(want, mailstore.UID(i))
+			}
+		}
+		// A search by number keeps the expunges, and so the numbers, away; what came is told.
+		c.ok("SEARCH RETURN (ALL) FLAGGED " + string(syntax.AppendNumbers(nil, set)))
+		line := c.all[0]
+		if len(want) > 0 && !strings.Contains(line, " ALL "+string(syntax.AppendNumbers(nil, want))) {
+			t.Errorf("step %d: %.100s, want %.100s", step, line, syntax.AppendNumbers(nil, want))
+		}
+		if step == 1 && !strings.Contains(strings.Join(c.all, "\n"), fmt.Sprintf("* %d EXISTS", n+5)) {
+			t.Errorf("no EXISTS in %.200q", c.all)
+		}
 	}
 }

@@ -39,20 +39,6 @@ func intersect(a, b []span) []span {
 	return out
 }
 
-// contains tells whether an index is in one of spans, which are in order.
-func contains(spans []span, i int) bool {
-	_, found := slices.BinarySearchFunc(spans, i, func(sp span, i int) int {
-		switch {
-		case sp.hi <= i:
-			return -1
-		case sp.lo > i:
-			return 1
-		}
-		return 0
-	})
-	return found
-}
-
 // total is how many messages spans have.
 func total(spans []span) int {
 	n := 0

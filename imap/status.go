@@ -113,10 +113,12 @@ func (s *session) appendStatus(b []byte, v *mailstore.View, m *mailstore.Mailbox
 		if !item.deleted {
 			continue
 		}
-		err := v.Messages(m.ID, 1, 0, func(m mailstore.Message) bool {
-			if m.Flags.System&mailstore.Deleted != 0 {
-				d.messages++
-				d.octets += m.Size
+		err := v.Scan(m.ID, 1, 0, mailstore.ColumnFlags|mailstore.ColumnSize, func(c *mailstore.Scanned) bool {
+			for i, f := range c.System {
+				if f&mailstore.Deleted != 0 {
+					d.messages++
+					d.octets += c.Sizes[i]
+				}
 			}
 			return true
 		})

@@ -165,6 +165,20 @@ func TestRead(t *testing.T) {
 
 func itoa(i int) string { return strconv.Itoa(i) }
 
+// contains tells whether an index is in one of spans, which are in order.
+func contains(spans []span, i int) bool {
+	_, found := slices.BinarySearchFunc(spans, i, func(sp span, i int) int {
+		switch {
+		case sp.hi <= i:
+			return -1
+		case sp.lo > i:
+			return 1
+		}
+		return 0
+	})
+	return found
+}
+
 // TestIntersect compares with sets of numbers.
 func TestIntersect(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 3))

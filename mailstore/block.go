@@ -522,19 +522,27 @@ func (b *BlockRow) marks() (*marks, error) {
 			k.flags[i] = SystemFlags(v)
 		}
 	})
-	// Before marks were tidied, one change could leave that many.
-	if sets := u.uint(2 * MaxBlock); sets > 0 {
-		k.sets = make([][]string, 1, sets+1)
-		for range sets {
-			words := make([]string, 0, 4)
-			for range u.uint(MaxKeywords) {
-				words = append(words, u.string(MaxKeywordLength))
-			}
-			k.sets = append(k.sets, words)
-		}
-		k.keys = u.choices(sets + 1)
-	}
+	k.sets, k.keys = u.keywords()
 	return k, b.close(u)
+}
+
+// keywords reads the sets of keywords at the end of a Head, and the column that
+// tells which one.
+func (u *unpacker) keywords() (list [][]string, keys []int) {
+	// Before marks were tidied, one change could leave that many.
+	sets := u.uint(2 * MaxBlock)
+	if sets == 0 {
+		return nil, nil
+	}
+	list = make([][]string, 1, sets+1)
+	for range sets {
+		words := make([]string, 0, 4)
+		for range u.uint(MaxKeywords) {
+			words = append(words, u.string(MaxKeywordLength))
+		}
+		list = append(list, words)
+	}
+	return list, u.choices(sets + 1)
 }
 
 // hasKeywords tells whether a message of the block may have keywords: a Head
@@ -566,12 +574,20 @@ func (b *BlockRow) facts(data []byte) (*facts, error) {
 			f.unended[i] = v != 0
 		}
 	})
-	if n := u.uint(MaxBlock); n > 0 {
-		f.prefixes = make([]string, 1, n+1)
-		for range n {
-			f.prefixes = append(f.prefixes, u.string(MaxPrefix))
-		}
-		f.prefix = u.choices(n + 1)
-	}
+	f.prefixes, f.prefix = u.prefixes()
 	return f, b.close(u)
+}
+
+// prefixes reads the prefixes at the end of a Data, and the column that tells
+// which one.
+func (u *unpacker) prefixes() (list []string, which []int) {
+	n := u.uint(MaxBlock)
+	if n == 0 {
+		return nil, nil
+	}
+	list = make([]string, 1, n+1)
+	for range n {
+		list = append(list, u.string(MaxPrefix))
+	}
+	return list, u.choices(n + 1)
 }

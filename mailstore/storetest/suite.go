@@ -230,15 +230,17 @@ func (s *suite) append(m mailstore.MailboxID, texts ...string) []mailstore.UID {
 	return uids
 }
 
-// messages lists a mailbox.
+// messages lists a mailbox. A scan has to say the same.
 func (s *suite) messages(m mailstore.MailboxID) []mailstore.Message {
 	s.Helper()
 	var list []mailstore.Message
 	s.view(func(v *mailstore.View) error {
-		return v.Messages(m, 1, 0, func(msg mailstore.Message) bool {
+		err := v.Messages(m, 1, 0, func(msg mailstore.Message) bool {
 			list = append(list, msg)
 			return true
 		})
+		s.scanned(v, m, list)
+		return err
 	})
 	return list
 }
