@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"postrider/internal/node"
-	"postrider/internal/transfer"
 	"postrider/mailstore/backup"
 )
 
@@ -57,29 +56,9 @@ func (c *backupCmd) Run(e *env) (err error) {
 
 // backupProgress shows how far a backup or a restore is, until stop.
 func (e *env) backupProgress(p *backup.Progress) (stop func()) {
-	shown := &transfer.Progress{}
-	end, ended := make(chan struct{}), make(chan struct{})
-	tick := time.NewTicker(barEvery)
-	go func() {
-		defer close(ended)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				shown.Done.Store(p.Done.Load())
-				shown.Total.Store(p.Total.Load())
-				shown.Messages.Store(p.Bodies.Load())
-			case <-end:
-				return
-			}
-		}
-	}()
-	stopBar := showProgress(e.stderr, shown)
-	return func() {
-		close(end)
-		<-ended
-		stopBar()
-	}
+	return showText(e.stderr, func(took time.Duration) string {
+		return progressText(p.Done.Load(), p.Total.Load(), p.Bodies.Load(), took)
+	})
 }
 
 type restoreCmd struct {

@@ -187,6 +187,16 @@ func makeMaildir(dir string) error {
 	return nil
 }
 
+// syncMaildir makes the names in a Maildir durable.
+func syncMaildir(dir string) error {
+	for _, sub := range []string{"cur", "new", "tmp", "."} {
+		if err := syncDir(filepath.Join(dir, sub)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (t *maildirTarget) Begin(name string) error {
 	t.dir, t.letters, t.more = t.draft, make(map[string]int), nil
 	if name == mailstore.Inbox || t.single {
@@ -308,19 +318,12 @@ func (t *maildirTarget) End() error {
 	if err := t.sync(); err != nil {
 		return err
 	}
-	for _, sub := range []string{"cur", "new", "tmp", "."} {
-		if err := syncDir(filepath.Join(t.dir, sub)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return syncMaildir(t.dir)
 }
 
 func (t *maildirTarget) Commit() error {
-	for _, sub := range []string{"cur", "new", "tmp", "."} {
-		if err := syncDir(filepath.Join(t.draft, sub)); err != nil {
-			return err
-		}
+	if err := syncMaildir(t.draft); err != nil {
+		return err
 	}
 	if err := publish(t.draft, t.dest); err != nil {
 		return err
