@@ -39,6 +39,7 @@ type Node struct {
 	Directory *directory.Directory
 
 	options   Options
+	low       func() bool // the disk is nearly full
 	searching searching
 	started   time.Time
 	log       *slog.Logger
@@ -120,8 +121,9 @@ func (n *Node) openStore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.low = engine.Low
 	n.metrics.gauge("store_low", "1 while new mail is refused because the disk is nearly full.", func() float64 {
-		if engine.Low() {
+		if n.low() {
 			return 1
 		}
 		return 0

@@ -31,6 +31,7 @@ func (s *searching) open(n *Node) (*search.Index, error) {
 	}
 	s.index = search.Open(n.Store, search.Options{
 		Path:    s.path(n),
+		Low:     n.low,
 		Clock:   n.options.Clock,
 		Log:     n.log,
 		Metrics: n.metrics.search(),

@@ -72,8 +72,14 @@ func (b *batch) size() int {
 	return n
 }
 
+// errLow: see Options.Low.
+var errLow = errors.New("the disk is nearly full: what is left is kept for deleting")
+
 // round indexes one batch of what is pending.
 func (w *indexer) round() error {
+	if w.low() {
+		return errLow
+	}
 	b := &batch{accounts: make(map[mailstore.AccountID]*accountBatch)}
 	for m, a := range w.pending {
 		if b.messages >= maxBatch || b.size() >= maxBatchSize || b.failed != nil || w.ended() {

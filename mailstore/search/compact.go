@@ -30,7 +30,7 @@ func (w *indexer) compactStale() error {
 		for _, b := range boxes {
 			messages += int64(b.Messages)
 		}
-		if live-messages < max(minStale, live/2) {
+		if live-messages < max(minStale, live/2) || w.low() { // it needs space before it frees some
 			continue
 		}
 		if err := w.compact(a, boxes); err != nil {

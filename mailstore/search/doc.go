@@ -61,6 +61,9 @@
 // in a CRC-32C. Documents whose message is gone are harmless; they are dropped,
 // with the terms that nobody else has, when they are a third of an account.
 //
+// While the disk is nearly full (Options.Low) nothing is added to the file: what
+// comes then waits, and is read by those who search.
+//
 // # Concurrency
 //
 // One goroutine writes; lookups read snapshots of the file, a few at a time, and

@@ -32,8 +32,11 @@ const (
 
 // Options has what an Index needs; Path must be set.
 type Options struct {
-	Path    string // of the index's own file
-	Cache   int    // octets that lookups may keep; 0 = 64 MiB
+	Path  string // of the index's own file
+	Cache int    // octets that lookups may keep; 0 = 64 MiB
+	// Low tells that what space there is on the disk is kept for deleting: nothing
+	// is indexed then. It may be nil.
+	Low     func() bool
 	Clock   clock.Clock
 	Log     *slog.Logger
 	Metrics Metrics
@@ -55,6 +58,7 @@ func count(c prometheus.Counter, n int) {
 type Index struct {
 	store *mailstore.Store
 	path  string
+	low   func() bool
 	clock clock.Clock
 	log   *slog.Logger
 	count Metrics
@@ -106,8 +110,11 @@ func Open(store *mailstore.Store, o Options) *Index {
 	if o.Cache == 0 {
 		o.Cache = defaultCache
 	}
+	if o.Low == nil {
+		o.Low = func() bool { return false }
+	}
 	x := &Index{
-		store: store, path: o.Path, clock: o.Clock, log: o.Log, count: o.Metrics,
+		store: store, path: o.Path, low: o.Low, clock: o.Clock, log: o.Log, count: o.Metrics,
 		cache:   newCache(o.Cache),
 		feed:    store.WatchAll(),
 		stop:    make(chan struct{}),

@@ -2,6 +2,7 @@ package search
 
 import (
 	"context"
+	"errors"
 
 	"postrider/mailstore"
 	"postrider/mailstore/sqlite"
@@ -40,12 +41,13 @@ func (x *Index) Lookup(ctx context.Context, a mailstore.AccountID, m mailstore.M
 		x.log.Warn("open the search index", "error", err)
 		return hits
 	}
-	defer x.giveBack(db)
 	l := &lookup{x: x, db: db}
 	err = within(db, func() error { return l.all(ctx, a, m, uids, keys, hits) })
 	if err == nil || ctx.Err() != nil {
+		x.giveBack(db)
 		return hits
 	}
+	err = errors.Join(err, db.Close()) // whatever state it is in
 	x.log.Warn("search the index; the messages are read instead", "error", err)
 	if useless(err) {
 		x.damaged.Store(true)

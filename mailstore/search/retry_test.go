@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"sync/atomic"
 	"testing"
 
 	"postrider/mailstore/storetest"
@@ -64,4 +65,33 @@ func TestIndexAfterFailures(t *testing.T) {
 	w.stall(w.open)
 	w.allKnown("after a start that could not compare")
 	w.close()
+}
+
+// TestIndexLeavesSpace: while the disk is nearly full nothing is added to the
+// index, and all is found all the same.
+func TestIndexLeavesSpace(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	defer w.close()
+	w.index.Close()
+	var low atomic.Bool
+	w.index = Open(w.store, Options{Path: w.path, Low: low.Load})
+	keys := []Key{NewKey(Subject, "", "fox")}
+	w.deliver(w.boxes[0], "", []byte("Subject: a fox\r\n\r\n"), 1)
+	w.settle()
+	low.Store(true)
+	w.deliver(w.boxes[0], "", []byte("Subject: another fox\r\n\r\n"), 1)
+	for w.index.poke(); w.index.Status().Trouble == ""; {
+		runtime.Gosched()
+	}
+	if s := w.index.Status(); s.Documents != 1 || s.Waiting != 1 {
+		t.Errorf("%+v while the disk is nearly full", s)
+	}
+	if sure := w.check(keys); sure != 1 {
+		t.Errorf("sure of %d answers", sure)
+	}
+	low.Store(false)
+	w.settle()
+	if sure := w.check(keys); sure != 2 {
+		t.Errorf("sure of %d answers when there is space again", sure)
+	}
 }

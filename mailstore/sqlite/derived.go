@@ -73,8 +73,11 @@ func (d *Derived) Script(text string) error { return d.c.script(text) }
 // Begin starts a transaction: of a connection that writes, the write transaction.
 func (d *Derived) Begin() error { return d.c.run("BEGIN") }
 
-func (d *Derived) Commit() error   { return d.c.run("COMMIT") }
-func (d *Derived) Rollback() error { return d.c.run("ROLLBACK") }
+func (d *Derived) Commit() error { return d.c.run("COMMIT") }
+
+// Rollback undoes the transaction, where SQLite has not done so itself after an
+// error.
+func (d *Derived) Rollback() error { return rollback(d.c) }
 
 // Exec runs a statement that changes rows and tells how many.
 func (d *Derived) Exec(text string, args ...driver.Value) (int64, error) {
