@@ -89,7 +89,9 @@ var commands = map[string]command{
 	"COPY":    {selected, removes, (*session).cmdCopy},
 	"MOVE":    {selected, removes, (*session).cmdMove},
 	"EXPUNGE": {selected, removes, (*session).cmdExpunge},
-	// fetch.go, search.go
+	// fetch.go, search.go, sort.go, thread.go
 	"FETCH":  {selected, numbers, (*session).cmdFetch},
 	"SEARCH": {selected, numbers, (*session).cmdSearch},
+	"SORT":   {selected, numbers, (*session).cmdSort},
+	"THREAD": {selected, numbers, (*session).cmdThread},
 }

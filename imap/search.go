@@ -50,6 +50,7 @@ func checkCharset(name string) error {
 
 // result says what of a result is told, and how.
 type result struct {
+	name     string // of the response that is not extended: SEARCH, SORT
 	tag      string
 	uid      bool
 	extended bool // ESEARCH
@@ -63,7 +64,7 @@ type result struct {
 func newResult(q *syntax.Search, c *call, extended bool) *result {
 	has := func(option string) bool { return slices.Contains(q.Return, option) }
 	r := &result{
-		tag: c.Tag, uid: c.UID, extended: extended,
+		name: c.Name, tag: c.Tag, uid: c.UID, extended: extended,
 		min: has("MIN"), max: has("MAX"), all: has("ALL"), count: has("COUNT"), save: has("SAVE"), partial: q.Partial,
 	}
 	// RFC 4731 section 3.1; SAVE alone asks for nothing else (RFC 5182 section 2.1).
@@ -89,7 +90,8 @@ func (s *session) tellResult(ctx context.Context, r *result, found []int, modseq
 	}
 	out := s.out.beginLarge()
 	if !r.extended {
-		out = append(out, "* SEARCH"...)
+		out = append(out, "* "...)
+		out = append(out, r.name...)
 		for _, i := range found {
 			out = append(out, ' ')
 			out = syntax.AppendNumber(out, number(i))
@@ -198,6 +200,9 @@ func (s *session) highest(ctx context.Context, r *result, found []int) (mailstor
 		}
 		found = ends
 	}
+	if !slices.IsSorted(found) {
+		found = slices.Sorted(slices.Values(found))
+	}
 	var highest mailstore.ModSeq
 	err := s.view(ctx, "search", func(v *mailstore.View) error {
 		return s.box.columns(v, spansAt(found), mailstore.ColumnModSeq, func(_ []int, c *mailstore.Scanned) bool {
@@ -239,6 +244,7 @@ func (b *selection) save(found []int, r *result) {
 	for _, i := range found {
 		b.saved = append(b.saved, b.uids[i])
 	}
+	slices.Sort(b.saved)
 }
 
 // find returns the indexes of the messages that match. It goes by the numbers

@@ -47,12 +47,7 @@ type Search struct {
 // Search reads them.
 func (p *Parser) Search() Search {
 	var s Search
-	if p.takeWord("RETURN") {
-		p.SP()
-		s.Extended = true
-		p.List(func() { p.searchReturn(&s) })
-		p.SP()
-	}
+	p.searchOptions(&s)
 	if p.takeWord("CHARSET") {
 		p.SP()
 		s.Charset = p.AString("a character set")
@@ -60,6 +55,68 @@ func (p *Parser) Search() Search {
 	}
 	s.Key = p.SearchKeys()
 	return s
+}
+
+// SortKey is a sort criterion (RFC 5256, RFC 5957).
+type SortKey struct {
+	Name    string // in capitals
+	Reverse bool
+}
+
+// MaxSortKeys bounds the criteria of one SORT.
+const MaxSortKeys = 16
+
+// Sort reads the arguments of SORT.
+func (p *Parser) Sort() ([]SortKey, Search) {
+	var s Search
+	p.searchOptions(&s)
+	var keys []SortKey
+	p.List(func() {
+		if len(keys) == MaxSortKeys {
+			p.limit("sort criteria")
+			return
+		}
+		var k SortKey
+		k.Name = p.Keyword("a sort criterion")
+		if k.Name == "REVERSE" {
+			p.SP()
+			k.Reverse, k.Name = true, p.Keyword("a sort criterion")
+		}
+		switch k.Name {
+		case "ARRIVAL", "CC", "DATE", "FROM", "SIZE", "SUBJECT", "TO", "DISPLAYFROM", "DISPLAYTO":
+		default:
+			p.fail("ARRIVAL, CC, DATE, FROM, SIZE, SUBJECT, TO, DISPLAYFROM or DISPLAYTO")
+		}
+		keys = append(keys, k)
+	})
+	if len(keys) == 0 {
+		p.fail("a sort criterion")
+	}
+	p.SP()
+	s.Charset = p.AString("a character set")
+	p.SP()
+	s.Key = p.SearchKeys()
+	return keys, s
+}
+
+// Thread reads the arguments of THREAD (RFC 5256).
+func (p *Parser) Thread() (algorithm string, s Search) {
+	algorithm = p.Keyword("a threading algorithm")
+	p.SP()
+	s.Charset = p.AString("a character set")
+	p.SP()
+	s.Key = p.SearchKeys()
+	return algorithm, s
+}
+
+// searchOptions reads RETURN (...) where it is next.
+func (p *Parser) searchOptions(s *Search) {
+	if p.takeWord("RETURN") {
+		p.SP()
+		s.Extended = true
+		p.List(func() { p.searchReturn(s) })
+		p.SP()
+	}
 }
 
 func (p *Parser) searchReturn(s *Search) {

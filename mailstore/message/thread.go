@@ -135,6 +135,28 @@ func BaseSubject(v string) []byte {
 	}
 }
 
+// IsReply tells whether a Subject field is that of a reply or a forward: whether
+// BaseSubject takes more from it than names of lists (RFC 5256 section 3, THREAD).
+func IsReply(v string) bool {
+	v = DecodeWords(v[:min(len(v), maxSubjectField)])
+	v = strings.Join(strings.Fields(v), " ")
+	if len(cutTrailer(v)) < len(v) {
+		return true
+	}
+	for {
+		if leaderLen(v) > 0 {
+			return true
+		}
+		n := blobLen(v)
+		if n == 0 || n == len(v) {
+			break
+		}
+		v = v[n:]
+	}
+	_, forwarded := cutFwdHeader(v)
+	return forwarded
+}
+
 // cutTrailer removes every "(fwd)" at the end.
 func cutTrailer(v string) string {
 	for {

@@ -1,0 +1,265 @@
+package imap
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/emersion/go-imap/v2"
+
+	"postrider/imap/syntax"
+	"postrider/mailstore"
+	"postrider/mailstore/message"
+	"postrider/mailstore/search"
+)
+
+// cmdSort is SORT (RFC 5256, RFC 5957, RFC 5267 section 3).
+func (s *session) cmdSort(ctx context.Context, c *call) error {
+	keys, q := c.p.Sort()
+	if err := c.p.End(); err != nil {
+		return err
+	}
+	if err := checkCharset(q.Charset); err != nil {
+		return err
+	}
+	r := newResult(&q, c, q.Extended)
+	if r.save {
+		s.box.saved = nil // what stays if this fails
+	}
+	found, compiled, err := s.find(ctx, &q.Key)
+	if err != nil {
+		return err
+	}
+	if compiled.modseq {
+		s.wantModSeq()
+	}
+	if found, err = s.sort(ctx, found, keys); err != nil {
+		return err
+	}
+	if err := s.tellResult(ctx, r, found, compiled.modseq); err != nil {
+		return err
+	}
+	if r.save {
+		s.box.save(found, r)
+	}
+	return nil
+}
+
+// column has what one criterion compares, of each message: numbers or texts.
+type column struct {
+	numbers []int64
+	texts   []string
+	reverse bool
+}
+
+func (c *column) compare(a, b int) int {
+	order := 0
+	if c.texts != nil {
+		order = strings.Compare(c.texts[a], c.texts[b])
+	} else if x, y := c.numbers[a], c.numbers[b]; x < y {
+		order = -1
+	} else if x > y {
+		order = 1
+	}
+	if c.reverse {
+		return -order
+	}
+	return order
+}
+
+// facts is what SORT and THREAD read of a message.
+type facts struct {
+	row      *mailstore.Message
+	record   *message.Stored // nil where it is not that of the message
+	envelope *imap.Envelope  // nil where nobody needs it
+	subject  []byte          // as threads compare it, before it is folded
+	sent     int64           // of the Date field, else INTERNALDATE (RFC 5256 section 2.2)
+}
+
+// sort sorts messages by criteria; those that are equal stay in their order.
+func (s *session) sort(ctx context.Context, found []int, keys []syntax.SortKey) ([]int, error) {
+	columns := make([]column, len(keys))
+	needs := false
+	for i, k := range keys {
+		columns[i].reverse = k.Reverse
+		switch k.Name {
+		case "ARRIVAL", "DATE", "SIZE":
+			columns[i].numbers = make([]int64, len(found))
+		default:
+			columns[i].texts = make([]string, len(found))
+			needs = needs || k.Name != "SUBJECT"
+		}
+	}
+	plain := !slices.ContainsFunc(keys, func(k syntax.SortKey) bool { return k.Name != "ARRIVAL" && k.Name != "SIZE" })
+	err := s.study(ctx, found, study{envelopes: needs, rows: plain}, func(at int, f *facts) {
+		for i := range columns {
+			columns[i].set(at, keys[i].Name, f)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	order := make([]int, len(found))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int {
+		for i := range columns {
+			if n := columns[i].compare(a, b); n != 0 {
+				return n
+			}
+		}
+		return a - b
+	})
+	for i, at := range order {
+		order[i] = found[at]
+	}
+	return order, nil
+}
+
+func (c *column) set(at int, name string, f *facts) {
+	switch name {
+	case "ARRIVAL":
+		c.numbers[at] = f.row.Internal.Unix()
+	case "DATE":
+		c.numbers[at] = f.sent
+	case "SIZE":
+		c.numbers[at] = f.row.Size
+	case "SUBJECT":
+		c.texts[at] = search.Fold(string(f.subject))
+	case "CC":
+		c.texts[at] = firstMailbox(f.envelope.Cc)
+	case "FROM":
+		c.texts[at] = firstMailbox(f.envelope.From)
+	case "TO":
+		c.texts[at] = firstMailbox(f.envelope.To)
+	case "DISPLAYFROM":
+		c.texts[at] = firstName(f.envelope.From)
+	case "DISPLAYTO":
+		c.texts[at] = firstName(f.envelope.To)
+	}
+}
+
+// firstMailbox is the addr-mailbox of the first address.
+func firstMailbox(list []imap.Address) string {
+	if len(list) == 0 {
+		return ""
+	}
+	return search.Fold(list[0].Mailbox)
+}
+
+// firstName is what is shown of the first address (RFC 5957 section 3).
+func firstName(list []imap.Address) string {
+	if len(list) == 0 {
+		return ""
+	}
+	a := &list[0]
+	switch name := message.DecodeWords(a.Name); {
+	case name != "":
+		return search.Fold(name)
+	case a.Mailbox != "" && a.Host != "":
+		return search.Fold(a.Mailbox + "@" + a.Host)
+	}
+	return search.Fold(a.Mailbox)
+}
+
+// study says what is to be found out of messages.
+type study struct {
+	envelopes bool
+	rows      bool // nothing but rows is needed
+}
+
+// study reads messages by their rows and records, and calls fn for each with its
+// place in found, which is in order. Messages whose record is not enough are
+// read; those that are gone are left out.
+func (s *session) study(ctx context.Context, found []int, what study, fn func(at int, f *facts)) error {
+	at := 0
+	var unread []numbered
+	var places []int
+	for spans := spansAt(found); len(spans) > 0; {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		var now []span
+		now, spans = split(spans, 16*batch)
+		err := s.view(ctx, "sort", func(v *mailstore.View) error {
+			read := described(v, s.box.id)
+			if what.rows {
+				read = rows(v, s.box.id)
+			}
+			return s.box.scan(read, now, func(i int, d *mailstore.Described) bool {
+				for found[at] < i {
+					at++
+				}
+				f := facts{row: &d.Message}
+				if what.rows || f.recall(d, what) {
+					fn(at, &f)
+				} else {
+					unread, places = append(unread, numbered{i, d.Message}), append(places, at)
+				}
+				return true
+			})
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for i := range unread {
+		f := facts{row: &unread[i].Message}
+		ok, err := s.readFacts(ctx, &f)
+		if err != nil {
+			return err
+		}
+		if ok {
+			fn(places[i], &f)
+		}
+	}
+	return nil
+}
+
+// recall takes from a record what is needed, and tells whether it has that.
+func (f *facts) recall(d *mailstore.Described, what study) bool {
+	if d.Prefix != "" && !d.Record.Headed {
+		return false
+	}
+	f.record, f.subject = &d.Record, d.Record.BaseSubject
+	f.sent = d.Internal.Unix()
+	if t := d.Record.Sent(); !t.IsZero() {
+		f.sent = t.Unix()
+	}
+	if !what.envelopes {
+		return true
+	}
+	var err error
+	if d.Record.Envelope != nil {
+		f.envelope, err = message.ReadEnvelope(d.Record.Envelope)
+	}
+	return f.envelope != nil && err == nil
+}
+
+// readFacts reads the message itself, as if its record were that of all of it.
+func (s *session) readFacts(ctx context.Context, f *facts) (bool, error) {
+	content, err := s.srv.o.Store.OpenMessage(ctx, *f.row)
+	if errors.Is(err, mailstore.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, s.fault(ctx, "open message", err)
+	}
+	defer content.Close()
+	var d message.Describer
+	if f.record, err = d.Describe(content, content.Size()); err != nil {
+		return false, s.fault(ctx, "read message", err)
+	}
+	h, err := message.ReadHeader(content, content.Size())
+	if err != nil {
+		return false, s.fault(ctx, "read message", err)
+	}
+	f.envelope, f.subject = h.Envelope(), f.record.BaseSubject
+	f.sent = f.row.Internal.Unix()
+	if t := f.record.Sent(); !t.IsZero() {
+		f.sent = t.Unix()
+	}
+	return true, nil
+}

@@ -1,0 +1,372 @@
+package imap
+
+import (
+	"context"
+	"hash/maphash"
+	"slices"
+	"strings"
+
+	"postrider/imap/syntax"
+	"postrider/mailstore/message"
+	"postrider/mailstore/search"
+)
+
+// cmdThread is THREAD (RFC 5256 section 3).
+func (s *session) cmdThread(ctx context.Context, c *call) error {
+	algorithm, q := c.p.Thread()
+	if err := c.p.End(); err != nil {
+		return err
+	}
+	if algorithm != "ORDEREDSUBJECT" && algorithm != "REFERENCES" {
+		return bad("ORDEREDSUBJECT and REFERENCES are the threading algorithms here")
+	}
+	if err := checkCharset(q.Charset); err != nil {
+		return err
+	}
+	found, compiled, err := s.find(ctx, &q.Key)
+	if err != nil {
+		return err
+	}
+	if compiled.modseq {
+		s.wantModSeq()
+	}
+	f := newForest(len(found), algorithm == "REFERENCES")
+	err = s.study(ctx, found, study{envelopes: f.references}, f.add)
+	if err != nil {
+		return err
+	}
+	out := append(s.out.beginLarge(), "* THREAD"...)
+	if len(found) > 0 {
+		out = append(out, ' ')
+	}
+	number := func(at int32) uint32 { return uint32(found[at] + 1) }
+	if c.UID {
+		number = func(at int32) uint32 { return uint32(s.box.uids[found[at]]) }
+	}
+	roots := f.orderedSubject
+	if f.references {
+		roots = f.byReferences
+	}
+	for _, n := range roots() {
+		out = f.appendThread(out, n, number)
+	}
+	s.out.end(append(out, '\r', '\n'))
+	return s.out.err
+}
+
+// forest is messages on their way to threads. Nodes below messages are messages,
+// by their place in the result; those behind are dummies.
+type forest struct {
+	references bool
+	messages   int
+	there      []bool // of each message: it was found still
+	dates      []int64
+	subjects   []string // folded base subjects
+	replies    []bool
+	parent     []int32 // of each node; -1 for none
+	children   [][]int32
+
+	seed maphash.Seed
+	ids  map[uint64]int32 // the node of each message id, by its hash
+	refs [][]int32        // the nodes that each message refers to, oldest first
+	own  []uint64         // hash of each message's id; 0 for none
+	left int              // steps that looking for loops may still take
+}
+
+// Looking for loops takes so many steps at most; beyond, messages are taken for
+// roots. No usual mailbox comes near.
+const (
+	loopSteps        = 10_000_000
+	loopStepsMessage = 100
+)
+
+func newForest(n int, references bool) *forest {
+	f := &forest{
+		references: references, messages: n,
+		there: make([]bool, n), dates: make([]int64, n), subjects: make([]string, n),
+		left: loopSteps + n*loopStepsMessage,
+	}
+	if references {
+		f.replies = make([]bool, n)
+		f.refs, f.own = make([][]int32, n), make([]uint64, n)
+		f.seed, f.ids = maphash.MakeSeed(), make(map[uint64]int32)
+		for range n {
+			f.node()
+		}
+	}
+	return f
+}
+
+// node makes one.
+func (f *forest) node() int32 {
+	f.parent = append(f.parent, -1)
+	return int32(len(f.parent) - 1)
+}
+
+// add notes what is known of a message. They come in any order; the one with the
+// lowest number has an id that several claim, which link sees to.
+func (f *forest) add(at int, m *facts) {
+	f.there[at], f.dates[at] = true, m.sent
+	f.subjects[at] = strings.TrimSpace(search.Fold(string(m.subject)))
+	if !f.references {
+		return
+	}
+	f.replies[at] = message.IsReply(m.envelope.Subject)
+	if id := m.record.MessageID; len(id) > 0 {
+		f.own[at] = f.hash(id)
+	}
+	for id := range m.record.References() {
+		// Nodes are made for ids now and given to messages later.
+		h := f.hash(id)
+		n, ok := f.ids[h]
+		if !ok {
+			n = f.node()
+			f.ids[h] = n
+		}
+		f.refs[at] = append(f.refs[at], n)
+	}
+}
+
+// hash names an id; quotes around a local part make no difference (RFC 5256
+// section 3).
+func (f *forest) hash(id []byte) uint64 {
+	if len(id) > 1 && id[0] == '"' {
+		id = []byte(strings.Replace(string(id[1:]), `"@`, "@", 1))
+	}
+	return maphash.Bytes(f.seed, id)
+}
+
+// orderedSubject is the poor man's threading.
+func (f *forest) orderedSubject() []int32 {
+	order := f.all()
+	slices.SortFunc(order, func(a, b int32) int {
+		if n := strings.Compare(f.subjects[a], f.subjects[b]); n != 0 {
+			return n
+		}
+		return f.byDate(a, b)
+	})
+	f.children = make([][]int32, f.messages)
+	var roots []int32
+	for i := 0; i < len(order); {
+		j := i + 1
+		for j < len(order) && f.subjects[order[j]] == f.subjects[order[i]] {
+			j++
+		}
+		roots = append(roots, order[i])
+		f.children[order[i]] = order[i+1 : j]
+		i = j
+	}
+	slices.SortFunc(roots, f.byDate)
+	return roots
+}
+
+// all are the messages.
+func (f *forest) all() []int32 {
+	var list []int32
+	for i, there := range f.there {
+		if there {
+			list = append(list, int32(i))
+		}
+	}
+	return list
+}
+
+// byDate compares messages by date and then by their order.
+func (f *forest) byDate(a, b int32) int {
+	a, b = f.face(a), f.face(b)
+	switch {
+	case f.dates[a] < f.dates[b]:
+		return -1
+	case f.dates[a] > f.dates[b]:
+		return 1
+	}
+	return int(a) - int(b)
+}
+
+// face is the message that stands for a node: of a dummy, its first child.
+func (f *forest) face(n int32) int32 {
+	if f.dummy(n) {
+		return f.children[n][0]
+	}
+	return n
+}
+
+func (f *forest) dummy(n int32) bool { return int(n) >= f.messages }
+
+// byReferences makes threads of replies; the steps are those of the RFC.
+func (f *forest) byReferences() []int32 {
+	f.link()                         // (1)
+	roots := f.prune()               // (2) and (3)
+	f.sortSiblings(roots)            // so that the first child of a dummy is known
+	slices.SortFunc(roots, f.byDate) // (4)
+	roots = f.mergeSubjects(roots)   // (5)
+	f.sortSiblings(roots)            // (6)
+	slices.SortFunc(roots, f.byDate)
+	return roots
+}
+
+// link makes parents of what messages refer to.
+func (f *forest) link() {
+	// The node of an id is the first message that has it.
+	alias := make(map[int32]int32)
+	taken := make(map[uint64]bool, f.messages)
+	for at := range int32(f.messages) {
+		id := f.own[at]
+		if id == 0 || taken[id] {
+			continue
+		}
+		taken[id] = true
+		if n, ok := f.ids[id]; ok {
+			alias[n] = at
+		}
+	}
+	for at := range int32(f.messages) {
+		if !f.there[at] {
+			continue
+		}
+		last := int32(-1)
+		for _, n := range f.refs[at] {
+			if m, ok := alias[n]; ok {
+				n = m
+			}
+			if last >= 0 && f.parent[n] < 0 && !f.above(n, last) {
+				f.parent[n] = last
+			}
+			last = n
+		}
+		if last >= 0 && f.above(at, last) {
+			continue // a loop
+		}
+		f.parent[at] = last
+	}
+	f.ids, f.refs = nil, nil
+}
+
+// above tells whether a is b or an ancestor of b.
+func (f *forest) above(a, b int32) bool {
+	for ; b >= 0; b = f.parent[b] {
+		if a == b {
+			return true
+		}
+		if f.left--; f.left < 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// prune takes out the dummies: the messages below one take its place, but at the
+// root only where there is one.
+func (f *forest) prune() []int32 {
+	f.children = make([][]int32, len(f.parent))
+	var roots []int32
+	for n := range int32(len(f.parent)) {
+		switch p := f.parent[n]; {
+		case !f.dummy(n) && !f.there[n]:
+		case p < 0:
+			roots = append(roots, n)
+		default:
+			f.children[p] = append(f.children[p], n)
+		}
+	}
+	// From the leaves on, each node's children are final before it is looked at.
+	order := slices.Clone(roots)
+	for i := 0; i < len(order); i++ {
+		order = append(order, f.children[order[i]]...)
+	}
+	for _, n := range slices.Backward(order) {
+		if slices.ContainsFunc(f.children[n], f.dummy) {
+			f.children[n] = f.splice(f.children[n], false)
+		}
+	}
+	return f.splice(roots, true)
+}
+
+func (f *forest) splice(list []int32, root bool) []int32 {
+	out := make([]int32, 0, len(list))
+	for _, n := range list {
+		switch {
+		case !f.dummy(n), root && len(f.children[n]) > 1:
+			out = append(out, n)
+		default:
+			out = append(out, f.children[n]...)
+		}
+	}
+	return out
+}
+
+// sortSiblings sorts the children of all nodes below roots.
+func (f *forest) sortSiblings(roots []int32) {
+	order := slices.Clone(roots)
+	for i := 0; i < len(order); i++ {
+		n := order[i]
+		slices.SortFunc(f.children[n], f.byDate)
+		order = append(order, f.children[n]...)
+	}
+}
+
+// mergeSubjects joins threads of the same subject.
+func (f *forest) mergeSubjects(roots []int32) []int32 {
+	table := make(map[string]int32)
+	for _, n := range roots {
+		subject := f.subjects[f.face(n)]
+		if subject == "" {
+			continue
+		}
+		have, ok := table[subject]
+		if !ok || !f.dummy(have) && (f.dummy(n) || f.reply(have) && !f.reply(n)) {
+			table[subject] = n
+		}
+	}
+	gone := make(map[int32]bool)
+	var fresh []int32
+	for _, n := range roots {
+		subject := f.subjects[f.face(n)]
+		have, ok := table[subject]
+		if subject == "" || !ok || have == n || gone[n] {
+			continue
+		}
+		gone[n] = true
+		switch {
+		case f.dummy(have) && f.dummy(n):
+			f.children[have] = append(f.children[have], f.children[n]...)
+		case f.dummy(have), f.reply(n) && !f.reply(have):
+			f.children[have] = append(f.children[have], n)
+		default:
+			d := f.node()
+			f.children = append(f.children, []int32{have, n})
+			gone[have] = true
+			table[subject] = d
+			fresh = append(fresh, d)
+		}
+	}
+	roots = append(roots, fresh...)
+	return slices.DeleteFunc(roots, func(n int32) bool { return gone[n] })
+}
+
+func (f *forest) reply(n int32) bool { return !f.dummy(n) && f.replies[n] }
+
+// appendThread appends a thread: a message with its only child behind it, and so
+// on; several children in parentheses each (RFC 5256 section 4).
+func (f *forest) appendThread(out []byte, n int32, number func(int32) uint32) []byte {
+	out = append(out, '(')
+	for {
+		if !f.dummy(n) {
+			out = syntax.AppendNumber(out, number(n))
+		}
+		if len(f.children[n]) != 1 {
+			break
+		}
+		if !f.dummy(n) {
+			out = append(out, ' ')
+		}
+		n = f.children[n][0]
+	}
+	if len(f.children[n]) > 1 && !f.dummy(n) {
+		out = append(out, ' ')
+	}
+	for _, c := range f.children[n] {
+		out = f.appendThread(out, c, number)
+	}
+	return append(out, ')')
+}
