@@ -6,11 +6,13 @@ import (
 	"net"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"postrider/imap/syntax"
+	"postrider/internal/clock"
 	"postrider/mailstore"
 )
 
@@ -199,5 +201,25 @@ func TestLimitsAreNamed(t *testing.T) {
 		if said := w.raw(line); !strings.Contains(said, want) {
 			t.Errorf("a line of %d octets: %q", len(line), said)
 		}
+	}
+}
+
+// slowClock is a clock that goes on by a second whenever somebody looks.
+type slowClock struct {
+	clock.Clock
+	looks atomic.Int64
+}
+
+func (c *slowClock) Now() time.Time {
+	return c.Clock.Now().Add(time.Duration(c.looks.Add(1)) * time.Second)
+}
+
+// TestInProgress (RFC 9585): a long search says how far it is.
+func TestInProgress(t *testing.T) {
+	w := newWorld(t, func(o *Options) { o.Clock = &slowClock{Clock: clock.System()} })
+	w.deliver("bob", "INBOX", fixture(t, "plain"), mailstore.Flags{}, 30)
+	said := w.raw("a LOGIN bob hungry\r\nb EXAMINE INBOX\r\nc SEARCH BODY nothing-of-this\r\nd LOGOUT\r\n")
+	if !strings.Contains(said, "\r\n* OK [INPROGRESS (\"c\" 10 30)] Still working\r\n") || strings.Count(said, "INPROGRESS (") < 2 || !strings.Contains(said, "c OK") {
+		t.Errorf("%q", said)
 	}
 }

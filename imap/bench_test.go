@@ -56,6 +56,113 @@ func newBench(b *testing.B, n int) *world {
 	return w
 }
 
+// letters fills bob's INBOX with n messages that differ, of about size octets, as
+// deliveries would: a prefix, several fields, and text.
+func (w *world) letters(n, size int) {
+	w.t.Helper()
+	filler := bytes.Repeat([]byte("The quick brown fox jumps over the lazy dog and goes on.\r\n"), size/58+1)[:size]
+	for at := 0; at < n; {
+		var bodies []*mailstore.Body
+		for ; len(bodies) < 500 && at < n; at++ {
+			bw := w.store.NewBody()
+			fmt.Fprintf(bw, "Received: from mx%d.example.net (mx [192.0.2.1]) by hamburger.edu with ESMTP id %d; Mon, 12 Oct 2020 15:27:39 +0200\r\n"+
+				"From: \"Sender Number %d\" <sender%d@example.net>\r\nTo: Bob <bob@hamburger.edu>\r\nSubject: Re: letter %d of many\r\n"+
+				"Date: Mon, %d Oct 2020 %02d:%02d:39 +0200\r\nMessage-ID: <%d@example.net>\r\nIn-Reply-To: <%d@example.net>\r\n"+
+				"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n", at%7, at, at%1000, at%1000, at/4, 1+at%28, at%24, at%60, at, at-at%4)
+			bw.Write(filler)
+			body, err := bw.Commit()
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			if err := body.Describe(); err != nil {
+				w.t.Fatal(err)
+			}
+			bodies = append(bodies, body)
+		}
+		err := w.store.Update(context.Background(), func(tx *mailstore.Tx) error {
+			m, err := tx.MailboxByName(w.account("bob"), "INBOX")
+			for i := 0; err == nil && i < len(bodies); i++ {
+				flags := mailstore.Flags{System: mailstore.Seen}
+				if i%50 == 0 {
+					flags.System = 0
+				}
+				_, err = tx.Append(m.ID, mailstore.NewMessage{Body: bodies[i], Prefix: "Return-Path: <sender@example.net>\r\n", Flags: flags})
+			}
+			return err
+		})
+		for _, body := range bodies {
+			body.Release()
+		}
+		if err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// reading is a client over a TCP socket that reads and looks at nothing.
+func (w *world) reading() func(command string) (octets int) {
+	w.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.wire.Serve(l, w.server.Protocol("imap", false))
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { conn.Close() })
+	r := bufio.NewReaderSize(conn, 1<<20)
+	return func(command string) (octets int) {
+		fmt.Fprintf(conn, "tag %s\r\n", command)
+		for {
+			line, err := r.ReadSlice('\n')
+			octets += len(line)
+			if bytes.HasPrefix(line, []byte("tag ")) {
+				if !bytes.HasPrefix(line, []byte("tag OK")) {
+					w.t.Fatalf("%s: %s", command, line)
+				}
+				return octets
+			}
+			if err != nil && err != bufio.ErrBufferFull {
+				w.t.Fatal(err)
+			}
+		}
+	}
+}
+
+// BenchmarkLarge has the figures of a mailbox of 100,000 messages that differ.
+func BenchmarkLarge(b *testing.B) {
+	const n = 100000
+	w := newBench(b, 0)
+	w.letters(n, 500)
+	ask := w.reading()
+	ask("LOGIN bob hungry")
+	ask("SELECT INBOX")
+	for _, test := range []struct{ name, command string }{
+		{"list", "UID FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE ENVELOPE BODYSTRUCTURE)"},
+		{"flags", "UID FETCH 1:* (FLAGS)"},
+		{"select", "SELECT INBOX"},
+		{"unseen", "SEARCH UNSEEN"},
+		{"since", "SEARCH SINCE 1-Jan-2020"},
+		{"sort-date", "SORT (REVERSE DATE) UTF-8 ALL"},
+		{"sort-arrival", "SORT (REVERSE ARRIVAL) UTF-8 ALL"},
+		{"sort-subject", "SORT (SUBJECT) UTF-8 ALL"},
+		{"sort-from", "SORT (FROM) UTF-8 ALL"},
+		{"thread", "THREAD REFERENCES UTF-8 ALL"},
+		{"bodies", "UID FETCH 1:10000 (BODY.PEEK[])"},
+	} {
+		b.Run(test.name, func(b *testing.B) {
+			before, octets := processorTime(), 0
+			for b.Loop() {
+				octets = ask(test.command)
+			}
+			b.ReportMetric(float64((processorTime()-before).Nanoseconds())/n/float64(b.N), "cpu-ns/message")
+			b.ReportMetric(float64(octets)/n, "octets/message")
+		})
+	}
+}
+
 func benchCommand(b *testing.B, n int, command string) {
 	w := newBench(b, n)
 	c := w.client("INBOX")

@@ -52,7 +52,7 @@ func (s *session) expunge(ctx context.Context, spans []span) ([]mailstore.UID, e
 	b := s.box
 	var marked []mailstore.UID
 	err := s.view(ctx, "expunge", func(v *mailstore.View) error {
-		return b.scan(rows(v, b.id), spans, func(_ int, d *mailstore.Described) bool {
+		return b.scan(b.narrow(v, mailstore.ColumnFlags), spans, func(_ int, d *mailstore.Described) bool {
 			if d.Flags.System&mailstore.Deleted != 0 {
 				marked = append(marked, d.UID)
 			}

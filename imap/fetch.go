@@ -10,6 +10,7 @@ import (
 	"postrider/imap/syntax"
 	"postrider/mailstore"
 	"postrider/mailstore/message"
+	"postrider/mailstore/search"
 )
 
 // fetchPlan is a FETCH command as it is carried out.
@@ -21,8 +22,11 @@ type fetchPlan struct {
 	record []recordItem
 	bodies []*syntax.FetchItem // what is read from the message
 	sizes  []*syntax.FetchItem // BINARY.SIZE
-	seen   bool                // sets \Seen
-	parses bool                // something of it needs the structure of the body
+	// preview: PREVIEW is told (RFC 8970); of lazy ones so many more.
+	preview, lazy bool
+	previews      int
+	seen          bool // sets \Seen
+	parses        bool // something of it needs the structure of the body
 }
 
 // plan sorts the items of FETCH. Each is told once.
@@ -64,6 +68,9 @@ func (p *fetchPlan) add(item *syntax.FetchItem) {
 	case "MODSEQ":
 		p.modseq = true
 		return
+	case "PREVIEW":
+		p.preview, p.lazy, p.parses, p.previews = true, p.lazy || item.Lazy, true, maxLazyPreviews
+		return
 	case "BINARY.SIZE":
 		p.sizes, p.parses = append(p.sizes, item), true
 		return
@@ -100,7 +107,25 @@ func (p *fetchPlan) columns() mailstore.Columns {
 }
 
 // opens tells whether messages have to be opened.
-func (p *fetchPlan) opens() bool { return len(p.bodies)+len(p.sizes) > 0 }
+func (p *fetchPlan) opens() bool { return len(p.bodies)+len(p.sizes) > 0 || p.preview }
+
+// Of PREVIEW.
+const (
+	previewLength   = 200 // characters (RFC 8970 section 3.3)
+	maxLazyPreviews = 500 // that a command with LAZY makes; the rest are NIL
+)
+
+// appendPreview appends the preview of a message.
+func (p *fetchPlan) appendPreview(b []byte, x *message.Index) ([]byte, error) {
+	b = append(b, "PREVIEW "...)
+	if p.lazy {
+		if p.previews--; p.previews < 0 {
+			return append(b, "NIL "...), nil
+		}
+	}
+	text, err := search.Preview(x, previewLength)
+	return append(syntax.AppendString(b, text), ' '), err
+}
 
 // cmdFetch is FETCH (RFC 9051 section 6.4.5).
 func (s *session) cmdFetch(ctx context.Context, c *call) error {
@@ -597,6 +622,12 @@ func (p *fetchPlan) prepare(content mailstore.Content, prefix int64, record *mes
 			}
 		}
 		r.texts = append(r.texts, ' ')
+	}
+	if p.preview {
+		var err error
+		if r.texts, err = p.appendPreview(r.texts, x); err != nil {
+			return nil, err
+		}
 	}
 	for _, item := range p.sizes {
 		b, err := decoded(x, item)

@@ -24,7 +24,7 @@ func (s *session) cmdSearch(ctx context.Context, c *call) error {
 	if err := checkCharset(q.Charset); err != nil {
 		return err
 	}
-	found, compiled, err := s.find(ctx, b, &q.Key)
+	found, compiled, err := s.find(ctx, c, b, &q.Key)
 	if err != nil {
 		return err
 	}
@@ -250,7 +250,7 @@ func (b *selection) save(found []int, r *result) {
 // find returns the indexes of the messages that match. It goes by the numbers
 // and by what the search index knows first, then by the columns that the keys ask
 // for, and opens messages only where that does not decide.
-func (s *session) find(ctx context.Context, b *selection, key *syntax.Key) ([]int, *compiler, error) {
+func (s *session) find(ctx context.Context, c *call, b *selection, key *syntax.Key) ([]int, *compiler, error) {
 	cc := &compiler{s: s, b: b, now: s.srv.o.Clock.Now()}
 	q, err := cc.compile(key)
 	if err != nil {
@@ -270,7 +270,8 @@ func (s *session) find(ctx context.Context, b *selection, key *syntax.Key) ([]in
 		err = f.byColumns(limited, cc.want)
 	}
 	if err == nil && len(f.open) > 0 {
-		err = f.byReading(limited)
+		p := &progress{s: s, tag: c.Tag, goal: total(f.open), told: s.srv.o.Clock.Now()}
+		err = f.byReading(limited, p)
 	}
 	if !slices.IsSorted(f.found) {
 		slices.Sort(f.found)
@@ -355,7 +356,7 @@ func (f *finding) byColumns(ctx context.Context, want mailstore.Columns) error {
 }
 
 // byReading opens messages.
-func (f *finding) byReading(ctx context.Context) error {
+func (f *finding) byReading(ctx context.Context, p *progress) error {
 	for len(f.open) > 0 {
 		var now []span
 		now, f.open = split(f.open, batch)
@@ -369,7 +370,9 @@ func (f *finding) byReading(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		p.done += total(now) - len(unread)
 		for i := range unread {
+			p.step()
 			f.c.one(&unread[i])
 			ok, err := f.matches(ctx, unread[i].Message)
 			if err != nil {

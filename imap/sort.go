@@ -27,7 +27,7 @@ func (s *session) cmdSort(ctx context.Context, c *call) error {
 	if r.save {
 		s.box.saved = nil // what stays if this fails
 	}
-	found, compiled, err := s.find(ctx, &q.Key)
+	found, compiled, err := s.find(ctx, c, s.box, &q.Key)
 	if err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ func (s *session) cmdThread(ctx context.Context, c *call) error {
 	if err := checkCharset(q.Charset); err != nil {
 		return err
 	}
-	found, compiled, err := s.find(ctx, &q.Key)
+	found, compiled, err := s.find(ctx, c, s.box, &q.Key)
 	if err != nil {
 		return err
 	}
