@@ -206,6 +206,8 @@ func BenchmarkLookup100k(b *testing.B) {
 		{"text/common", NewKey(Text, "", words[2000])},
 		{"text/letter", NewKey(Text, "", "e")},
 		{"text/none", NewKey(Text, "", "nosuchwordanywhere")},
+		{"text/fuzzy", NewFuzzyKey(Text, "", rareWord)},
+		{"subject/fuzzy", NewFuzzyKey(Subject, "", "nosuchwordanywhere")},
 		{"text/phrase", NewKey(Text, "", rareSubject+" "+rareWord)},
 		{"body/rare", NewKey(Body, "", rareWord)},
 		{"header/id", NewKey(Header, "Message-ID", "<4711@sender.test>")},

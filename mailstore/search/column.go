@@ -212,6 +212,8 @@ func (c *column) at(i int, at uint32) int {
 // terms calls fn for each term that p stands for; see piece.
 func (c *column) terms(p piece, fn func(term int) bool) {
 	switch {
+	case p.fuzzy:
+		c.fuzzy(p.text, fn)
 	case p.left && p.right:
 		c.exact(p.text, fn)
 	case p.left:

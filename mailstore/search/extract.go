@@ -191,12 +191,13 @@ type Key struct {
 	field Field
 	name  string // of Header
 	text  string
+	fuzzy bool // text has no diacritics, and those of messages make no difference
 }
 
 // NewKey makes a key; name is that of a header field, for Header alone. An
 // empty text is in every field that there is.
 func NewKey(field Field, name, text string) Key {
-	k := Key{field, Fold(name), Fold(text)}
+	k := Key{field: field, name: Fold(name), text: Fold(text)}
 	if field != Header {
 		k.name = ""
 	}
@@ -221,6 +222,7 @@ func Match(r io.ReaderAt, size int64, keys []Key) ([]bool, error) {
 		body = body || k.InBody()
 		m.found[i] = k.field >= Body && k.text == ""
 		m.longest = max(m.longest, len(k.text))
+		m.fuzzy = m.fuzzy || k.fuzzy
 	}
 	var e extractor
 	err := e.read(r, size, body, &m)
@@ -231,30 +233,47 @@ func Match(r io.ReaderAt, size int64, keys []Key) ([]bool, error) {
 type matcher struct {
 	keys    []Key
 	found   []bool
+	fuzzy   bool   // some keys are
 	longest int    // text among keys
 	window  []byte // the end of the string in hand
+	bare    []byte // the same without diacritics, for fuzzy keys
+}
+
+// bareOf is a text without diacritics, where a key asks for that.
+func (m *matcher) bareOf(s string) string {
+	if !m.fuzzy {
+		return s
+	}
+	return string(plain(nil, []byte(s)))
+}
+
+// in tells whether a key is in a text, which comes with and without diacritics.
+func (k *Key) in(text, bare string) bool {
+	if k.fuzzy {
+		text = bare
+	}
+	return strings.Contains(text, k.text)
 }
 
 func (m *matcher) field(name, value string) {
-	whole := ""
-	for i, k := range m.keys {
+	bare := m.bareOf(value)
+	for i := range m.keys {
+		k := &m.keys[i]
 		switch {
 		case m.found[i] || k.field == Body:
 		case k.field == Text:
-			if whole == "" {
-				whole = name + ": " + value
-			}
-			m.found[i] = strings.Contains(whole, k.text)
+			m.found[i] = k.in(name+": "+value, m.bareOf(name)+": "+bare)
 		case k.field == Header && k.name == name, k.field < Header && headerNames[k.field] == name:
-			m.found[i] = strings.Contains(value, k.text)
+			m.found[i] = k.in(value, bare)
 		}
 	}
 }
 
 func (m *matcher) filename(name string) {
-	for i, k := range m.keys {
-		if k.field == Text && !m.found[i] {
-			m.found[i] = strings.Contains(name, k.text)
+	bare := m.bareOf(name)
+	for i := range m.keys {
+		if k := &m.keys[i]; k.field == Text && !m.found[i] {
+			m.found[i] = k.in(name, bare)
 		}
 	}
 }
@@ -270,21 +289,34 @@ func (m *matcher) wanted() bool {
 }
 
 func (m *matcher) begin() bool {
-	m.window = m.window[:0]
+	m.window, m.bare = m.window[:0], m.bare[:0]
 	return m.wanted()
 }
 
 func (m *matcher) add(piece []byte) bool {
 	m.window = append(m.window, piece...)
+	if m.fuzzy {
+		m.bare = plain(m.bare, piece)
+	}
 	for i, k := range m.keys {
 		if k.field >= Body && !m.found[i] {
-			m.found[i] = bytes.Contains(m.window, []byte(k.text))
+			window := m.window
+			if k.fuzzy {
+				window = m.bare
+			}
+			m.found[i] = bytes.Contains(window, []byte(k.text))
 		}
 	}
-	if keep := max(m.longest-1, 0); len(m.window) > keep {
-		m.window = append(m.window[:0], m.window[len(m.window)-keep:]...)
-	}
+	m.window, m.bare = m.tail(m.window), m.tail(m.bare)
 	return m.wanted()
+}
+
+// tail leaves the end of a window, in which a key may have begun.
+func (m *matcher) tail(window []byte) []byte {
+	if keep := max(m.longest-1, 0); len(window) > keep {
+		return append(window[:0], window[len(window)-keep:]...)
+	}
+	return window
 }
 
 func (m *matcher) end() {}

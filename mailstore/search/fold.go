@@ -22,18 +22,6 @@ func Fold(s string) string {
 	return string(f.append(make([]byte, 0, len(s)+8), []byte(s), true))
 }
 
-// FoldFuzzy is Fold without the diacritics, for SEARCH=FUZZY (RFC 6203).
-func FoldFuzzy(s string) string {
-	folded := Fold(s)
-	out := make([]byte, 0, len(folded))
-	for _, r := range folded {
-		if r < utf8.RuneSelf || !unicode.Is(unicode.Mn, r) {
-			out = utf8.AppendRune(out, r)
-		}
-	}
-	return string(out)
-}
-
 // whole folds complete characters behind dst.
 func (f *folder) whole(dst, src []byte) []byte {
 	space := f.space

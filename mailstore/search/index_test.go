@@ -196,7 +196,7 @@ func (w *world) actions(t *rapid.T, letters *[]*letter) map[string]func(*rapid.T
 			var keys []Key
 			for range 4 {
 				field, name, text := drawKey(t, *letters)
-				keys = append(keys, NewKey(field, name, text))
+				keys = append(keys, rapid.SampledFrom(makers).Draw(t, "maker").key(field, name, text))
 			}
 			w.check(keys)
 		},
@@ -252,10 +252,11 @@ func TestIndexIsSure(t *testing.T) {
 		NewKey(Cc, "", "x"), NewKey(Header, "subject", ": "), NewKey(Text, "", "etchu"), NewKey(Body, "", "ketchup"), NewKey(Body, "", "e"),
 		NewKey(Text, "", "bob@hamburger.edu"), NewKey(Text, "", "zanzibar"), NewKey(Text, "", "ubject"), NewKey(Text, "", ""),
 		NewKey(Header, "X-None", ""), NewKey(Body, "", "zanzibar quixotic"),
+		NewFuzzyKey(Text, "", "Körnung"), NewFuzzyKey(Body, "", "krom"), NewFuzzyKey(Subject, "", "Séarching for"), NewFuzzyKey(Body, "", "zanzibar"),
 	}
 	for i := range 200 {
 		w.deliver(w.boxes[i%2], "", fmt.Appendf(nil, "From: Alice <alice%d@crepes.fr>\r\nTo: bob@hamburger.edu\r\n"+
-			"Subject: Searching for the meaning of life: %d\r\n\r\nDo you like ketchup?\r\nHow about pickles?\r\n", i, i), 1)
+			"Subject: Searching for the meaning of life: %d\r\n\r\nDo you like ketchup?\r\nHow about pickles?\r\nk\xc8\x91\xcc\x82rnung\r\nKROM\xc3\x89R\r\n", i, i), 1)
 		if i%3 == 0 {
 			w.settle()
 		}

@@ -178,13 +178,13 @@ func (l *lookup) inSegment(k Key, s segment, a *answer) error {
 	case k.field == Header:
 		// The name is a word, or several, of the field, as its text is.
 		name, _ := wordsOf(" " + k.name + ":")
-		text, _ := wordsOf(k.text)
+		text, _ := k.words()
 		return l.inWords(append(name, text...), s, headWords, a)
 	case k.text == "":
 		a.all(a.found)
 		return nil
 	}
-	words, alone := wordsOf(k.text)
+	words, alone := k.words()
 	columns := []columnKind{bodyWords}
 	if k.field == Text {
 		columns = append(columns, headWords)
@@ -198,6 +198,15 @@ func (l *lookup) inSegment(k Key, s segment, a *answer) error {
 		}
 	}
 	return nil
+}
+
+// words are the words of the key's text; see wordsOf.
+func (k *Key) words() (list []piece, alone bool) {
+	list, alone = wordsOf(k.text)
+	for i := range list {
+		list[i].fuzzy = k.fuzzy
+	}
+	return list, alone
 }
 
 // inWord looks for a key that is all in one word.
@@ -214,7 +223,7 @@ func (l *lookup) inWord(word piece, s segment, columns []columnKind, a *answer) 
 		if err := c.having(word, part); err != nil {
 			return err
 		}
-		if err := c.unsure(a); err != nil {
+		if err := c.unsure(a, word.fuzzy); err != nil {
 			return err
 		}
 	}
@@ -233,11 +242,11 @@ func (l *lookup) inValues(k Key, s segment, a *answer) error {
 		set, text = a.unsure, text[:maxInside]
 	}
 	part := newBitset(c.docs)
-	if err := c.having(piece{text: text}, part); err != nil {
+	if err := c.having(piece{text: text, fuzzy: k.fuzzy}, part); err != nil {
 		return err
 	}
 	a.take(set, part)
-	return c.unsure(a)
+	return c.unsure(a, k.fuzzy)
 }
 
 // inWords looks for documents that have all words of a key, and so may have it.
@@ -266,14 +275,15 @@ func (l *lookup) inWords(words []piece, s segment, k columnKind, a *answer) erro
 		}
 	}
 	a.take(a.unsure, all)
-	return c.unsure(a)
+	return c.unsure(a, words[len(words)-1].fuzzy)
 }
 
 // openColumn is a column with its lists.
 type openColumn struct {
 	*column
-	lists *listReader
-	docs  int // of the segment
+	lists   *listReader
+	docs    int // of the segment
+	longest int // octets of a term; a longer one is kept in pieces
 }
 
 // column opens a column; nil where the segment has none.
@@ -289,7 +299,11 @@ func (l *lookup) column(s segment, k columnKind) (*openColumn, error) {
 	if err != nil || v.(*column) == nil {
 		return nil, err
 	}
-	return &openColumn{v.(*column), newListReader(l.db, id), s.docs()}, nil
+	longest := maxValue
+	if k >= headWords {
+		longest = maxWord
+	}
+	return &openColumn{v.(*column), newListReader(l.db, id), s.docs(), longest}, nil
 }
 
 // having adds the documents with a term that p stands for to set. It ends when
@@ -322,10 +336,14 @@ func (c *openColumn) read(term int, set *bitset) error {
 	return addList(list, c.docs, set)
 }
 
-// unsure notes the documents whose text the column has not in full.
-func (c *openColumn) unsure(a *answer) error {
+// unsure notes the documents whose text the column has not in full, or not so
+// that a fuzzy key is sure to be found in it.
+func (c *openColumn) unsure(a *answer, fuzzy bool) error {
 	set := newBitset(c.docs)
 	err := c.having(piece{text: partial, left: true, right: true}, set)
+	if err == nil && fuzzy {
+		err = c.cut(set)
+	}
 	if err == nil {
 		a.take(a.unsure, set)
 	}

@@ -27,9 +27,9 @@ type letter struct {
 func (l *letter) String() string { return fmt.Sprintf("a letter of %d octets", len(l.raw)) }
 
 // has is the plain answer: whether a text is in a field.
-func (l *letter) has(field Field, name, text string) bool {
-	text = Fold(text)
-	in := func(s string) bool { return strings.Contains(Fold(s), text) }
+func (l *letter) has(field Field, name, text string, fold func(string) string) bool {
+	text = fold(text)
+	in := func(s string) bool { return strings.Contains(fold(s), text) }
 	for _, f := range l.fields {
 		switch {
 		case field == Text && in(f[0]+": "+f[1]),
@@ -61,7 +61,7 @@ var charsets = []struct {
 	words []string
 }{
 	{"us-ascii", encoding.Nop, []string{"meaning", "life", "ketchup"}},
-	{"utf-8", encoding.Nop, []string{"Grüße", "привет", "会议报告", "naïve", "žluťoučký", "\ufb01ne", "한국어", "“quoted”"}},
+	{"utf-8", encoding.Nop, []string{"Grüße", "привет", "会议报告", "naïve", "žluťoučký", strings.Repeat("é", 70), strings.Repeat("łó", 60), "\ufb01ne", "한국어", "“quoted”"}},
 	{"iso-8859-1", charmap.ISO8859_1, []string{"Grüße", "café", "señor"}},
 	{"windows-1252", charmap.Windows1252, []string{"“quoted”", "naïve", "€5"}},
 	{"koi8-r", charmap.KOI8R, []string{"привет", "сообщение"}},
@@ -240,6 +240,12 @@ func markUp(t *rapid.T, text string) string {
 	return b.String()
 }
 
+// makers make keys, each with the folding that it stands for.
+var makers = []struct {
+	key  func(field Field, name, text string) Key
+	fold func(string) string
+}{{NewKey, Fold}, {NewFuzzyKey, FoldFuzzy}}
+
 // drawKey draws a key: often a part of what is in the letters.
 func drawKey(t *rapid.T, letters []*letter) (field Field, name, text string) {
 	field = Field(rapid.IntRange(int(Subject), int(Text)).Draw(t, "field"))
@@ -263,6 +269,9 @@ func drawKey(t *rapid.T, letters []*letter) (field Field, name, text string) {
 	text = string(runes[i : i+n])
 	if rapid.Bool().Draw(t, "case") {
 		text = strings.ToUpper(text)
+	}
+	if rapid.IntRange(0, 3).Draw(t, "plain") == 0 {
+		text = FoldFuzzy(text)
 	}
 	return field, name, text
 }

@@ -14,12 +14,18 @@ func TestMatch(t *testing.T) {
 		l := drawLetter(t)
 		for range 8 {
 			field, name, text := drawKey(t, []*letter{l})
-			got, err := Match(bytes.NewReader(l.raw), int64(len(l.raw)), []Key{NewKey(field, name, text)})
+			var keys []Key
+			for _, m := range makers {
+				keys = append(keys, m.key(field, name, text))
+			}
+			got, err := Match(bytes.NewReader(l.raw), int64(len(l.raw)), keys)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := l.has(field, name, text); got[0] != want {
-				t.Fatalf("field %d %q: %q found %v, want %v in\n%s", field, name, text, got[0], want, l.raw)
+			for i, m := range makers {
+				if want := l.has(field, name, text, m.fold); got[i] != want {
+					t.Fatalf("maker %d, field %d %q: %q found %v, want %v in\n%s", i, field, name, text, got[i], want, l.raw)
+				}
 			}
 		}
 	})

@@ -101,6 +101,7 @@ func pieces(s []byte, size int, fn func([]byte)) {
 type piece struct {
 	text        string
 	left, right bool // it begins, or ends, where a word of the text does
+	fuzzy       bool // diacritics make no difference; left and right say nothing then
 }
 
 // wordsOf takes the words out of a key. alone tells that the key is one word
