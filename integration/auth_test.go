@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -115,5 +116,74 @@ func TestClientCertificate(t *testing.T) {
 	}
 	if list := s.must("user", "cert", "list", "--json", from); strings.TrimSpace(list) != "[]" {
 		t.Errorf("the list is %q", list)
+	}
+}
+
+// TestPOP3Policy: Python's client says UTF8 and hears of LOGIN-DELAY; a client of
+// ASCII is refused what it cannot read; what was retrieved expires.
+func TestPOP3Policy(t *testing.T) {
+	s := newServer(t, options{config: "[pop3]\nlogin_delay = \"1h\"\nexpire = \"0d\"\n"})
+	from := "bob@" + hostname
+	s.put(letter("zoë@crêpes.fr", from, "with accents", "1"), letter("alice@crepes.fr", from, "without", "2"))
+	script := writeFile(t, filepath.Join(t.TempDir(), "client.py"), `
+import poplib, sys
+port, user, password = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+def login(utf8):
+    c = poplib.POP3("localhost", port, timeout=30)
+    print("capa", c.capa()["LOGIN-DELAY"], c.capa()["EXPIRE"], c.capa()["UTF8"])
+    if utf8:
+        c.utf8()
+    c.user(user)
+    c.pass_(password)
+    return c
+c = login(sys.argv[4] == "utf8")
+for n in 1, 2:
+    try:
+        print("got", any("zo\u00eb" in l.decode("utf-8") for l in c.retr(n)[1]))
+    except poplib.error_proto as e:
+        print("refused", e)
+c.quit()
+try:
+    login(True)
+except poplib.error_proto as e:
+    print("delayed", e)
+`)
+	client := func(user, how string) string {
+		t.Helper()
+		return succeed(t, nil, "", "python3", script, s.port("pop3"), user, password, how)
+	}
+	out := client(from, "ascii")
+	for _, want := range []string{"capa ['3600'] ['0'] ['USER']", "refused b'-ERR [UTF8] message 1", "got False", "delayed b'-ERR [LOGIN-DELAY] one login in 3600 seconds"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	c, err := imap(s.addr["imap"], "bob")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if all, err := c.imapAsk("STATUS INBOX (MESSAGES)"); err != nil || !strings.Contains(strings.Join(all, "\n"), "MESSAGES 1)") {
+		t.Errorf("after the first was refused and the second retrieved: %q, %v", all, err)
+	}
+	s.stop()
+	s.start() // the delay is in memory
+	if out := client(from, "utf8"); !strings.Contains(out, "got True") {
+		t.Errorf("with UTF8:\n%s", out)
+	}
+}
+
+// TestFetchmailAndUTF8: a program that does not know UTF8 fetches the rest.
+func TestFetchmailAndUTF8(t *testing.T) {
+	s := newServer(t, options{})
+	from := "bob@" + hostname
+	s.put(letter("zoë@crêpes.fr", from, "with accents", "1"), letter("alice@crepes.fr", from, "without", "2"))
+	home := t.TempDir()
+	rc := writeFile(t, filepath.Join(home, "fetchmailrc"), "poll localhost protocol pop3 port "+s.port("pop3")+" uidl\n user \""+from+
+		"\" password \""+password+"\" is bob here keep sslproto '' mda \"cat >> "+filepath.Join(home, "mbox")+"\"\n")
+	out, code := execute(t, []string{"HOME=" + home, "FETCHMAILHOME=" + home, "LOGNAME=bob", "USER=bob"}, "", "fetchmail", "-f", rc, "--nosyslog", "-v")
+	text, err := os.ReadFile(filepath.Join(home, "mbox"))
+	if code != 0 || err != nil || strings.Count(string(text), "Subject: with") != 1 || !strings.Contains(string(text), "Subject: without") {
+		t.Errorf("exit %d, %q, %v\n%s", code, text, err, out)
 	}
 }

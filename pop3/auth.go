@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -37,6 +38,9 @@ func (s *session) cmdUser(_ context.Context, arg string) error {
 		// Without a response code: RFC 3206 section 5 advises against [AUTH] here.
 		return refuse("passwords need TLS here: %s", s.protection())
 	}
+	if err := plainText("name", name); err != nil {
+		return err
+	}
 	s.user = name
 	s.out.line("+OK")
 	return nil
@@ -58,6 +62,9 @@ func (s *session) cmdPass(ctx context.Context, arg string) error {
 		return refuse("PASS comes after USER name")
 	case arg == "":
 		return refuse("the password is missing: PASS password")
+	}
+	if err := plainText("password", arg); err != nil {
+		return err
 	}
 	// All of arg is the password, spaces too (RFC 1939 section 7).
 	account, err := s.srv.directory.Login(ctx, s.peer(), name, arg)
@@ -89,6 +96,10 @@ func (s *session) loginFailed(err error) error {
 
 // login enters the TRANSACTION state.
 func (s *session) login(ctx context.Context, account mailstore.Account) error {
+	if wait := s.srv.soon(account.ID); wait > 0 {
+		return &refusal{code: "LOGIN-DELAY", text: fmt.Sprintf("one login in %d seconds, the next in %d",
+			s.srv.policy.LoginDelay/time.Second, (wait+time.Second-1)/time.Second)}
+	}
 	if !s.srv.lock(account.ID) {
 		return &refusal{code: "IN-USE", text: "another session has this maildrop open, try again when it has ended", blameless: true}
 	}
@@ -101,6 +112,7 @@ func (s *session) login(ctx context.Context, account mailstore.Account) error {
 		}
 		return unable("the maildrop cannot be opened now, try again later")
 	}
+	s.srv.loggedIn(account.ID)
 	s.drop, s.user = drop, ""
 	s.in.opened = time.Time{}
 	s.conn.SetAuthenticated()
@@ -221,6 +233,8 @@ func (s *session) cmdStls(ctx context.Context, _ string) error {
 		return refuse("TLS is not configured here")
 	case s.peer().TLS != nil:
 		return refuse("TLS is active already")
+	case s.utf8:
+		return refuse("STLS comes before UTF8") // RFC 6856 section 2.1
 	case s.line.Buffered() > 0:
 		// Whoever sent it may not be who will shake hands (RFC 2595 section 4).
 		s.over = true
@@ -256,7 +270,16 @@ func (s *session) cmdCapa(context.Context, string) error {
 	s.out.line("PIPELINING")
 	s.out.line("RESP-CODES")
 	s.out.line("AUTH-RESP-CODE")
-	s.out.line("EXPIRE NEVER")
+	if delay := s.srv.policy.LoginDelay; delay > 0 {
+		s.out.line("LOGIN-DELAY ", strconv.FormatInt(int64(delay/time.Second), 10))
+	}
+	if s.srv.policy.Expires {
+		s.out.line("EXPIRE ", strconv.Itoa(s.srv.policy.ExpireDays))
+	} else {
+		s.out.line("EXPIRE NEVER")
+	}
+	s.out.line("UTF8 USER")
+	s.out.line("LANG")
 	s.out.line("IMPLEMENTATION postrider")
 	s.out.line(".")
 	return nil

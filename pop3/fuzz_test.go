@@ -28,6 +28,7 @@ func FuzzSession(f *testing.F) {
 		login + "STAT\r\nLIST\r\nUIDL\r\nDELE 1\r\nRSET\r\nDELE 2\r\nQUIT\r\n",
 		login + "DELE 1\r\nDELE 2\r\nDELE 3\r\n",
 		login + "RETR 1\r\nRETR 3\r\nTOP 3 1\r\nTOP 2 9\r\nNOOP\r\nDELE 3\r\nQUIT\r\n",
+		"UTF8\r\nLANG\r\nLANG *\r\n" + login + "LANG en-x\r\nUTF8\r\nRETR 3\r\nQUIT\r\n",
 		"AUTH PLAIN\r\nAGJvYgBodW5ncnk=\r\nDELE 1\r\nquit\r\nquit\r\n",
 		"AUTH FINAL =\r\n*\r\nAUTH\r\nCAPA\r\nAPOP a b\r\nSTLS\r\nGET / HTTP/1.1\r\n\r\n",
 		"USER a\nUSER b\rc\r\n\r\n \r\nUSRE\r\nTOP\r\nLIST 99999999999999999999\r\n\x00\r\n" + strings.Repeat("x", 5000) + "\r\nQUIT",
@@ -53,7 +54,7 @@ func FuzzSession(f *testing.F) {
 // quiet starts a session of its own and returns the client's end and a
 // function that waits for its end.
 func quiet(drops maildrops) (client net.Conn, done chan struct{}) {
-	s := New(Options{Hostname: "hamburger.edu", Directory: &fakeDirectory{plaintext: true}})
+	s := New(Options{Hostname: "hamburger.edu", Directory: &fakeDirectory{plaintext: true}, Policy: Policy{SendUTF8: true}})
 	s.drops = drops
 	client, server := wiretest.Pipe()
 	done = make(chan struct{})

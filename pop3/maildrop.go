@@ -2,7 +2,9 @@ package pop3
 
 import (
 	"context"
+	"slices"
 
+	"postrider/internal/clock"
 	"postrider/mailstore"
 )
 
@@ -15,6 +17,7 @@ type maildrop struct {
 	uids     []mailstore.UID
 	sizes    []int64 // octets as sent, before stuffing
 	deleted  []bool  // nil until the first DELE
+	read     []bool  // sent whole by RETR; nil until the first
 	count    int     // messages not deleted
 	octets   int64   // the sum of their sizes
 }
@@ -25,12 +28,18 @@ type maildrops interface {
 	open(ctx context.Context, a mailstore.Account) (*maildrop, error)
 	// message opens one message; mailstore.ErrNotFound when it was expunged.
 	message(ctx context.Context, d *maildrop, uid mailstore.UID) (mailstore.Content, error)
-	// remove expunges messages in one commit; those that are gone are no error.
-	remove(ctx context.Context, d *maildrop, uids []mailstore.UID) error
+	// settle expunges messages in one commit; those that are gone are no error.
+	// Where messages expire it notes those that were retrieved, and expunges what
+	// was retrieved, now or earlier, and is old enough; it tells how many.
+	settle(ctx context.Context, d *maildrop, deleted, retrieved []mailstore.UID) (expired int, err error)
 }
 
 // storedDrops are the maildrops of a mailstore.
-type storedDrops struct{ store *mailstore.Store }
+type storedDrops struct {
+	store  *mailstore.Store
+	policy Policy
+	clock  clock.Clock
+}
 
 func (s storedDrops) open(ctx context.Context, a mailstore.Account) (*maildrop, error) {
 	d := &maildrop{account: a}
@@ -61,11 +70,22 @@ func (s storedDrops) message(ctx context.Context, d *maildrop, uid mailstore.UID
 	return s.store.OpenUID(ctx, d.mailbox, uid)
 }
 
-func (s storedDrops) remove(ctx context.Context, d *maildrop, uids []mailstore.UID) error {
-	return s.store.Update(ctx, func(tx *mailstore.Tx) error {
+func (s storedDrops) settle(ctx context.Context, d *maildrop, deleted, retrieved []mailstore.UID) (expired int, err error) {
+	err = s.store.Update(ctx, func(tx *mailstore.Tx) error {
+		expired = 0
+		uids := deleted
+		if s.policy.Expires {
+			old, err := s.expire(tx, d, retrieved)
+			if err != nil {
+				return err
+			}
+			expired = len(old)
+			uids = slices.Concat(deleted, old)
+		}
 		_, err := tx.Expunge(d.mailbox, uids)
 		return err
 	})
+	return expired, err
 }
 
 // isDeleted tells whether message i, from 0, is marked.
@@ -90,6 +110,25 @@ func (d *maildrop) unmark() {
 		}
 	}
 	d.deleted = nil
+}
+
+// retrieve notes that message i was sent whole.
+func (d *maildrop) retrieve(i int) {
+	if d.read == nil {
+		d.read = make([]bool, len(d.uids))
+	}
+	d.read[i] = true
+}
+
+// left lists the UIDs of messages that were sent and are not to be deleted.
+func (d *maildrop) left() []mailstore.UID {
+	var uids []mailstore.UID
+	for i, read := range d.read {
+		if read && !d.isDeleted(i) {
+			uids = append(uids, d.uids[i])
+		}
+	}
+	return uids
 }
 
 // marked lists the UIDs of the messages to delete.

@@ -106,6 +106,10 @@ func (f *fakeDrops) message(_ context.Context, d *maildrop, uid mailstore.UID) (
 	return nil, fmt.Errorf("message %d: %w", uid, mailstore.ErrNotFound)
 }
 
+func (f *fakeDrops) settle(ctx context.Context, d *maildrop, deleted, _ []mailstore.UID) (int, error) {
+	return 0, f.remove(ctx, d, deleted)
+}
+
 func (f *fakeDrops) remove(ctx context.Context, d *maildrop, uids []mailstore.UID) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -276,6 +280,26 @@ func (f *fixture) do(line string) error {
 		}
 	case "no-inbox":
 		f.drops.fail["open"] = mailstore.ErrNotFound
+	case "letter": // letter bob "Subject: a\r\n\r\nb\r\n"
+		text, err := strconv.Unquote(strings.TrimPrefix(line, "letter "+fields[1]+" "))
+		if err != nil {
+			return err
+		}
+		f.drops.add(fields[1], text)
+	case "login-delay": // login-delay 60s
+		delay, err := time.ParseDuration(fields[1])
+		if err != nil {
+			return err
+		}
+		f.pop3.policy.LoginDelay = delay
+	case "expire": // expire 30
+		days, err := strconv.Atoi(fields[1])
+		if err != nil {
+			return err
+		}
+		f.pop3.policy.Expires, f.pop3.policy.ExpireDays = true, days
+	case "send-utf8":
+		f.pop3.policy.SendUTF8 = true
 	case "crowded":
 		f.crowded.Store(true)
 	case "expunge": // expunge bob 2: another program does

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -23,6 +24,7 @@ const (
 	maxErrors   = 20               // refused commands and logins; the last one ends the session
 	idleTimeout = 10 * time.Minute // for one line, however it drips (RFC 1939 section 3)
 	sendTimeout = 10 * time.Minute // for one buffer of replies
+	maxLogins   = 1 << 17          // accounts whose last login is remembered for LOGIN-DELAY
 	bufferSize  = 32 << 10         // octets of replies, and of a message, in memory while they pass
 
 	// Where more than half of the connections are in use:
@@ -45,9 +47,25 @@ type Options struct {
 	Store     *mailstore.Store
 	Directory Directory
 	Crowded   func() bool // whether to be less patient with strangers; nil = never
+	Policy    Policy
 	Clock     clock.Clock
 	Log       *slog.Logger
 	Metrics   Metrics
+}
+
+// Policy is what an operator may choose. The zero value asks for nothing.
+type Policy struct {
+	// LoginDelay is how long an account waits from one login to the next (RFC 2449
+	// section 6.5), in whole seconds; 0 = not.
+	LoginDelay time.Duration
+	// Expires says that messages which a client has retrieved do not stay for
+	// ever, but ExpireDays from when they came; 0 = until the end of the session
+	// (RFC 2449 section 6.7).
+	Expires    bool
+	ExpireDays int
+	// SendUTF8 sends messages with UTF-8 in their header to clients that have not
+	// said UTF8, instead of refusing them (RFC 6856 section 2.1).
+	SendUTF8 bool
 }
 
 // Metrics are counters that may be nil.
@@ -73,10 +91,12 @@ type Server struct {
 	clock     clock.Clock
 	log       *slog.Logger
 	metrics   Metrics
+	policy    Policy
 	buffers   sync.Pool // of *[]byte, bufferSize long
 
-	mu   sync.Mutex
-	held map[mailstore.AccountID]struct{} // maildrops in the TRANSACTION state
+	mu     sync.Mutex
+	held   map[mailstore.AccountID]struct{}  // maildrops in the TRANSACTION state
+	logins map[mailstore.AccountID]time.Time // the last ones, while LoginDelay lasts
 }
 
 // New returns a Server.
@@ -84,13 +104,14 @@ func New(o Options) *Server {
 	s := &Server{
 		hostname:  o.Hostname,
 		tls:       o.TLS,
-		drops:     storedDrops{o.Store},
 		directory: o.Directory,
 		crowded:   o.Crowded,
 		clock:     o.Clock,
 		log:       o.Log,
 		metrics:   o.Metrics,
+		policy:    o.Policy,
 		held:      map[mailstore.AccountID]struct{}{},
+		logins:    map[mailstore.AccountID]time.Time{},
 	}
 	s.buffers.New = func() any { b := make([]byte, bufferSize); return &b }
 	if s.crowded == nil {
@@ -99,6 +120,7 @@ func New(o Options) *Server {
 	if s.clock == nil {
 		s.clock = clock.System()
 	}
+	s.drops = storedDrops{store: o.Store, policy: o.Policy, clock: s.clock}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -129,6 +151,45 @@ func (s *Server) lock(id mailstore.AccountID) bool {
 	}
 	s.held[id] = struct{}{}
 	return true
+}
+
+// soon tells how long an account has to wait for its next login; 0 = not at all.
+func (s *Server) soon(id mailstore.AccountID) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last, ok := s.logins[id]
+	if !ok {
+		return 0
+	}
+	age := s.clock.Now().Sub(last)
+	if age < 0 || age >= s.policy.LoginDelay { // also after the clock was set back
+		delete(s.logins, id)
+		return 0
+	}
+	return s.policy.LoginDelay - age
+}
+
+// loggedIn notes a login for soon. A table that is full of logins within the delay
+// loses any one.
+func (s *Server) loggedIn(id mailstore.AccountID) {
+	if s.policy.LoginDelay <= 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.clock.Now()
+	if len(s.logins) >= maxLogins {
+		maps.DeleteFunc(s.logins, func(_ mailstore.AccountID, at time.Time) bool {
+			return now.Sub(at) >= s.policy.LoginDelay || now.Before(at)
+		})
+	}
+	if len(s.logins) >= maxLogins {
+		for any := range s.logins {
+			delete(s.logins, any)
+			break
+		}
+	}
+	s.logins[id] = now
 }
 
 func (s *Server) unlock(id mailstore.AccountID) {

@@ -25,6 +25,7 @@ type session struct {
 
 	user   string    // argument of USER; "" before it and after PASS
 	drop   *maildrop // nil before login
+	utf8   bool      // the client has said UTF8
 	errors int       // refusals that count
 	over   bool      // close after this reply
 
@@ -34,7 +35,7 @@ type session struct {
 
 // refusal is an -ERR reply.
 type refusal struct {
-	code string // response code without brackets: "AUTH", "IN-USE", "SYS/TEMP", "SYS/PERM"; "" for none
+	code string // response code without brackets: "AUTH", "IN-USE", "LOGIN-DELAY", "SYS/TEMP", "SYS/PERM", "UTF8"; "" for none
 	text string
 	// blameless: a well-behaved client may get it, so that it does not count
 	// toward maxErrors.
@@ -78,6 +79,8 @@ var commands = map[string]command{
 	"AUTH": {authorization, false, (*session).cmdAuth},
 	"APOP": {authorization, false, (*session).cmdApop},
 	"STLS": {authorization, true, (*session).cmdStls},
+	"UTF8": {authorization, true, (*session).cmdUTF8},
+	"LANG": {authorization | transaction, false, (*session).cmdLang},
 	"STAT": {transaction, true, (*session).cmdStat},
 	"LIST": {transaction, false, (*session).cmdList},
 	"UIDL": {transaction, false, (*session).cmdUidl},
@@ -212,7 +215,7 @@ func (s *session) unknown(verb string) error {
 		return refuse("a command is missing at the beginning of the line")
 	}
 	for _, name := range []string{"USER", "PASS", "STAT", "LIST", "RETR", "DELE", "QUIT", "NOOP", "RSET",
-		"TOP", "UIDL", "CAPA", "AUTH", "STLS", "APOP"} {
+		"TOP", "UIDL", "CAPA", "AUTH", "STLS", "APOP", "UTF8", "LANG"} {
 		if wire.OneOff(verb, name) {
 			return refuse("unknown command, did you mean %s?", name)
 		}

@@ -95,6 +95,7 @@ func (s *session) cmdRetr(ctx context.Context, arg string) error {
 		return err
 	}
 	lines.end()
+	s.drop.retrieve(i)
 	s.retrieved++
 	count(s.srv.metrics.Retrieved, 1)
 	s.sent += s.drop.sizes[i]
@@ -146,6 +147,9 @@ func (s *session) send(ctx context.Context, i int, w io.Writer, begin func()) er
 			return errors.New("message cannot be read to its end")
 		}
 		if !begun {
+			if err := s.mayRead(content, i, buf); err != nil {
+				return err
+			}
 			begin()
 			begun = true
 		}
@@ -156,6 +160,22 @@ func (s *session) send(ctx context.Context, i int, w io.Writer, begin func()) er
 			return nil
 		}
 	}
+}
+
+// mayRead refuses a message that needs UTF8 to a client that has not said it
+// (RFC 6856 section 5).
+func (s *session) mayRead(content mailstore.Content, i int, first []byte) error {
+	if s.utf8 || s.srv.policy.SendUTF8 {
+		return nil
+	}
+	international, err := s.isInternational(content, content.Size(), first)
+	switch {
+	case err != nil:
+		return s.unreadable(i, err)
+	case international:
+		return &refusal{code: "UTF8", text: "message " + strconv.Itoa(i+1) + " has UTF-8 in its header: say UTF8 before the login", blameless: true}
+	}
+	return nil
 }
 
 // unreadable chooses what the client sees of a message that cannot be opened.
@@ -198,22 +218,27 @@ func (s *session) cmdQuit(ctx context.Context, _ string) error {
 		s.out.line("+OK POP3 server signing off")
 		return nil
 	}
-	uids := drop.marked()
+	uids, retrieved := drop.marked(), drop.left()
+	if !s.srv.policy.Expires {
+		retrieved = nil
+	}
+	var expired int
 	var err error
-	if len(uids) > 0 {
-		err = s.srv.drops.remove(ctx, drop, uids)
+	if len(uids) > 0 || s.srv.policy.Expires {
+		expired, err = s.srv.drops.settle(ctx, drop, uids, retrieved)
 	}
 	s.leave()
 	if err != nil {
 		s.log.Error("deletion failed", "messages", len(uids), "err", err)
 		return unable("the deletion failed, try again later")
 	}
-	count(s.srv.metrics.Deleted, len(uids))
-	s.log.Info("maildrop updated", "account", drop.account.Address, "deleted", len(uids), "left", drop.count)
-	if drop.count == 0 {
+	count(s.srv.metrics.Deleted, len(uids)+expired)
+	left := drop.count - expired
+	s.log.Info("maildrop updated", "account", drop.account.Address, "deleted", len(uids), "expired", expired, "left", left)
+	if left == 0 {
 		s.out.line("+OK POP3 server signing off (maildrop empty)")
 	} else {
-		s.out.line("+OK POP3 server signing off (", messages(drop.count), " left)")
+		s.out.line("+OK POP3 server signing off (", messages(left), " left)")
 	}
 	return nil
 }

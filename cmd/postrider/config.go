@@ -22,6 +22,7 @@ import (
 	"postrider/internal/directory"
 	"postrider/internal/node"
 	"postrider/mta"
+	"postrider/pop3"
 )
 
 // config is what a configuration file says.
@@ -153,25 +154,43 @@ func (c *config) keys() map[string]setter {
 			}
 			return nil
 		}),
-		"server.user":               text(&n.User, nil),
-		"tls.cert":                  text(&n.TLSCert, nil),
-		"tls.key":                   text(&n.TLSKey, nil),
-		"auth.plaintext":            oneOf((*string)(&n.Plaintext), string(directory.PlaintextNever), string(directory.PlaintextLoopback), string(directory.PlaintextAlways)),
-		"auth.client_certificates":  oneOf(&n.ClientCertificates, "never", "registered", "always"),
-		"auth.oauth.issuer":         text(&n.OAuth.Issuer, nil),
-		"auth.oauth.audience":       text(&n.OAuth.Audience, nil),
-		"auth.oauth.scope":          list(&n.OAuth.Scopes, func(s string) (string, error) { return s, nil }),
-		"auth.oauth.claim":          text(&n.OAuth.Claim, nil),
-		"auth.oauth.introspection":  text(&n.OAuth.Introspection, nil),
-		"auth.oauth.client_id":      text(&n.OAuth.ClientID, nil),
-		"auth.oauth.client_secret":  text(&n.OAuth.ClientSecret, nil),
-		"auth.oauth.ca":             text(&n.OAuth.CAFile, nil),
-		"auth.oauth.leeway":         orOff(&n.OAuth.Leeway),
-		"smtp.relay_networks":       list(&n.RelayNetworks, parsePrefix),
-		"smtp.relay_domains":        list(&n.RelayDomains, mta.NormalizeDomain),
-		"smtp.require_auth":         boolean(&n.RequireAuth),
-		"smtp.bare_helo":            boolean(&n.BareHelo),
-		"smtp.bare_newline":         oneOf(&n.BareNewline, "reject", "normalise"),
+		"server.user":              text(&n.User, nil),
+		"tls.cert":                 text(&n.TLSCert, nil),
+		"tls.key":                  text(&n.TLSKey, nil),
+		"auth.plaintext":           oneOf((*string)(&n.Plaintext), string(directory.PlaintextNever), string(directory.PlaintextLoopback), string(directory.PlaintextAlways)),
+		"auth.client_certificates": oneOf(&n.ClientCertificates, "never", "registered", "always"),
+		"auth.oauth.issuer":        text(&n.OAuth.Issuer, nil),
+		"auth.oauth.audience":      text(&n.OAuth.Audience, nil),
+		"auth.oauth.scope":         list(&n.OAuth.Scopes, func(s string) (string, error) { return s, nil }),
+		"auth.oauth.claim":         text(&n.OAuth.Claim, nil),
+		"auth.oauth.introspection": text(&n.OAuth.Introspection, nil),
+		"auth.oauth.client_id":     text(&n.OAuth.ClientID, nil),
+		"auth.oauth.client_secret": text(&n.OAuth.ClientSecret, nil),
+		"auth.oauth.ca":            text(&n.OAuth.CAFile, nil),
+		"auth.oauth.leeway":        orOff(&n.OAuth.Leeway),
+		"smtp.relay_networks":      list(&n.RelayNetworks, parsePrefix),
+		"smtp.relay_domains":       list(&n.RelayDomains, mta.NormalizeDomain),
+		"smtp.require_auth":        boolean(&n.RequireAuth),
+		"smtp.bare_helo":           boolean(&n.BareHelo),
+		"smtp.bare_newline":        oneOf(&n.BareNewline, "reject", "normalise"),
+		"pop3.login_delay": func(v any) error {
+			var d time.Duration
+			if err := orOff(&d)(v); err != nil {
+				return err
+			}
+			if d%time.Second != 0 || d > 24*time.Hour {
+				return errors.New("must be whole seconds, a day at most")
+			}
+			n.POP3.LoginDelay = d
+			return nil
+		},
+		"pop3.expire": expiry(&n.POP3),
+		"pop3.utf8_headers": func(v any) error {
+			var word string
+			err := oneOf(&word, "refuse", "send")(v)
+			n.POP3.SendUTF8 = word == "send"
+			return err
+		},
 		"dns.resolver":              resolver(&n.Resolver),
 		"dns.root_hints":            notBuilt,
 		"dns.hosts":                 text(&n.HostsFile, nil),
@@ -419,6 +438,27 @@ func orOff(p *time.Duration) setter {
 		}
 		return nil
 	}
+}
+
+// maxExpireDays is the longest retention that pop3.expire names.
+const maxExpireDays = 36500
+
+// expiry is "never", or a number of days such as "30d"; "0d" is the end of the
+// session.
+func expiry(p *pop3.Policy) setter {
+	return text(nil, func(s string) error {
+		if s == "never" {
+			p.Expires = false
+			return nil
+		}
+		digits, ok := strings.CutSuffix(s, "d")
+		days, err := strconv.ParseUint(digits, 10, 16)
+		if !ok || err != nil || days > maxExpireDays {
+			return errors.New(`must be "never" or whole days such as "30d"`)
+		}
+		p.Expires, p.ExpireDays = true, int(days)
+		return nil
+	})
 }
 
 // parseDuration reads Go's durations and whole days.

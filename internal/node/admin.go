@@ -13,6 +13,7 @@ import (
 	"postrider/mta"
 	"postrider/mta/queue"
 	"postrider/mta/route"
+	"postrider/pop3"
 )
 
 // Admin is what commands can do to a node. Its methods have the form that
@@ -119,7 +120,7 @@ func (a *Admin) UserRemove(address string, _ *None) (err error) {
 	if err := a.n.Directory.RemoveAccount(ctx, address); err != nil {
 		return err
 	}
-	return transfer.ForgetAccount(ctx, a.n.Store, account.ID)
+	return errors.Join(transfer.ForgetAccount(ctx, a.n.Store, account.ID), pop3.ForgetAccount(ctx, a.n.Store, account.ID))
 }
 
 // CertificateArgs names an account and a certificate of it.

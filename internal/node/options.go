@@ -11,6 +11,7 @@ import (
 	"postrider/internal/oauth"
 	"postrider/mailstore"
 	"postrider/mta"
+	"postrider/pop3"
 )
 
 // Options says how one whole server is built. DefaultOptions has the values
@@ -33,6 +34,8 @@ type Options struct {
 	RequireAuth   bool
 	BareHelo      bool
 	BareNewline   string // reject, normalise
+
+	POP3 pop3.Policy
 
 	Resolver  string // "system" or "ADDR:PORT"
 	HostsFile string // "" = off
