@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"math"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -75,8 +76,9 @@ type marks struct {
 	created []ModSeq
 	modseqs []ModSeq
 	flags   []SystemFlags
-	sets    [][]string // keyword sets; the first is the empty one
-	keys    []int      // of sets; nil when all are empty
+	sets    [][]string     // keyword sets; the first is the empty one
+	keys    []int          // of sets; nil when all are empty
+	known   map[string]int // the place of each set, while they are many
 }
 
 // facts are the columns of a Data.
@@ -162,7 +164,7 @@ func (k *marks) setKeys(i int, keywords []string) {
 	if len(keywords) == 0 && k.keys == nil {
 		return
 	}
-	set := slices.IndexFunc(k.sets, func(s []string) bool { return slices.Equal(s, keywords) })
+	set := k.find(keywords)
 	if set < 0 {
 		if len(k.sets) == 0 {
 			k.sets = append(k.sets, nil)
@@ -170,13 +172,34 @@ func (k *marks) setKeys(i int, keywords []string) {
 		if set = len(k.sets); len(keywords) == 0 {
 			set = 0
 		} else {
-			k.sets = append(slices.Clip(k.sets), keywords)
+			k.sets = append(k.sets, keywords)
+			if k.known != nil {
+				k.known[strings.Join(keywords, " ")] = set
+			}
 		}
 	}
 	for len(k.keys) < len(k.uids) {
 		k.keys = append(k.keys, 0)
 	}
 	k.keys[i] = set
+}
+
+// find is the place of a keyword set, -1 where it is new.
+func (k *marks) find(keywords []string) int {
+	const few = 16 // are looked through faster than a map is made
+	if len(k.sets) <= few {
+		return slices.IndexFunc(k.sets, func(s []string) bool { return slices.Equal(s, keywords) })
+	}
+	if k.known == nil {
+		k.known = make(map[string]int, len(k.sets))
+		for i, s := range k.sets {
+			k.known[strings.Join(s, " ")] = i
+		}
+	}
+	if i, ok := k.known[strings.Join(keywords, " ")]; ok {
+		return i
+	}
+	return -1
 }
 
 func (f *facts) grow(n int) {
@@ -225,6 +248,7 @@ func (f *facts) prefixIndex(prefix string) int {
 // tidy forgets the keyword sets that no message has any more: changes to flags
 // only add to them, and a Head has no room for more of them than messages.
 func (k *marks) tidy() {
+	k.known = nil
 	place := make([]int, len(k.sets)) // of each set; 0 for one that is gone
 	for _, key := range k.keys {
 		place[key] = key

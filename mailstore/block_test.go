@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"postrider/internal/clock"
 )
 
 // drawRows draws messages in the order in which a mailbox has them.
@@ -75,6 +78,34 @@ func TestPackSize(t *testing.T) {
 	b := Pack(1, rows, MaxBlock+1)
 	if len(b.Head) > 40 || len(b.Data) > 8*MaxBlock {
 		t.Errorf("head of %d octets, data of %d", len(b.Head), len(b.Data))
+	}
+}
+
+// TestManyKeywords: as many keywords as a block can have do not keep the writer
+// for long, and not all of them are listed.
+func TestManyKeywords(t *testing.T) {
+	rows := make([]MessageRow, MaxBlock)
+	for i := range rows {
+		rows[i] = MessageRow{Created: 1, Message: Message{UID: UID(i + 1), ModSeq: 1}}
+		keys := &rows[i].Flags.Keywords
+		for j := range MaxKeywords - 2 {
+			*keys = append(*keys, fmt.Sprintf("%s%02d", strings.Repeat("a", MaxKeywordLength-2), j))
+		}
+		*keys = append(*keys, fmt.Sprintf("z%d", i))
+	}
+	base := &boxIndex{blocks: []*BlockRow{Pack(1, rows, 1)}}
+	c := (&boxChange{mailbox: 1, sizes: BlockSizes{}.normal(), base: base, boxIndex: boxIndex{blocks: base.blocks}}).clone()
+	begin := clock.Processor()
+	err := c.update(nil, everything(), 2, func(o *opened, i int) (bool, error) {
+		o.marks.setKeys(i, append(slices.Clip(rows[i].Flags.Keywords), "zz"))
+		return true, nil
+	})
+	if took := clock.Processor() - begin; err != nil || took > time.Second {
+		t.Errorf("a change of %d sets of keywords took %v: %v", len(rows), took, err)
+	}
+	_, words, err := c.summary()
+	if err != nil || len(words) != MaxListedKeywords {
+		t.Errorf("%d keywords are listed: %v", len(words), err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sort"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -77,12 +78,16 @@ func (x *boxIndex) list() ([]UID, error) {
 	return uids, nil
 }
 
+// MaxListedKeywords is how many keywords Select tells of a mailbox.
+const MaxListedKeywords = 1000
+
 // summary finds the number of the first message without \\Seen, 0 for none, and
 // the keywords that messages have.
 func (x *boxIndex) summary() (unseen uint32, keywords []string, err error) {
 	number := 0
+	var known map[string]bool // keywords in lower case
 	for _, b := range x.blocks {
-		words := b.hasKeywords()
+		words := len(keywords) < MaxListedKeywords && b.hasKeywords()
 		if unseen > 0 && !words || b.Unseen == 0 && !words {
 			number += b.Count
 			continue
@@ -96,7 +101,11 @@ func (x *boxIndex) summary() (unseen uint32, keywords []string, err error) {
 		}
 		for _, set := range k.sets {
 			for _, word := range set {
-				if !hasKeyword(keywords, word) {
+				if low := strings.ToLower(word); !known[low] && len(keywords) < MaxListedKeywords {
+					if known == nil {
+						known = make(map[string]bool)
+					}
+					known[low] = true
 					keywords = append(keywords, word)
 				}
 			}

@@ -186,7 +186,9 @@ type Selected struct {
 	// FirstUnseen is the number, from 1, of the first message without \Seen; 0
 	// for none.
 	FirstUnseen uint32
-	Keywords    []string // that messages have, in the order in which they come
+	// Keywords that messages have, in the order in which they come, at most
+	// MaxListedKeywords.
+	Keywords []string
 }
 
 // Select reads a mailbox as SELECT needs it, without reading its messages.
