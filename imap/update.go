@@ -3,6 +3,7 @@ package imap
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -52,9 +53,9 @@ func (s *session) update(ctx context.Context, allowExpunge bool) error {
 		}
 	}
 	if allowExpunge {
-		s.tellGone()
+		s.writeGone()
 	}
-	s.tellArrived(c.Arrived)
+	s.tellArrived(c.Arrived, allowExpunge, now)
 	s.tellChanged(c)
 	b.modseq = c.ModSeq
 	if s.enabled.qresync {
@@ -67,9 +68,6 @@ func (s *session) update(ctx context.Context, allowExpunge bool) error {
 		}
 	}
 	clear(b.mine)
-	if len(now) == len(b.uids) && slices.Equal(now, b.uids) {
-		b.uids = slices.Clip(now) // shared with all who see this state
-	}
 	return s.out.err
 }
 
@@ -135,27 +133,38 @@ func (b *selection) compare(v *mailstore.View) (mailstore.Changes, error) {
 
 // tellGone writes EXPUNGE, or VANISHED, for all in gone and forgets them.
 func (s *session) tellGone() {
+	s.writeGone()
+	s.box.forgetGone()
+}
+
+// writeGone writes EXPUNGE, or VANISHED, for all in gone.
+func (s *session) writeGone() {
 	b := s.box
 	if len(b.gone) == 0 {
 		return
 	}
-	rest := make([]mailstore.UID, 0, len(b.uids)-len(b.gone))
-	var gone []mailstore.UID
-	for _, uid := range b.uids {
-		if b.gone[uid] {
-			gone = append(gone, uid)
-		} else {
-			rest = append(rest, uid)
-		}
-	}
+	gone := slices.Sorted(maps.Keys(b.gone))
 	if s.enabled.qresync || s.enabled.uidonly { // RFC 7162 section 3.2.10
 		s.out.end(appendVanished(s.out.begin(), "", gone))
-	} else {
-		// The last first, so that the numbers of the others stay.
-		for i := len(b.uids) - 1; i >= 0; i-- {
-			if b.gone[b.uids[i]] {
-				s.out.end(appendNumbered(s.out.begin(), i+1, "EXPUNGE"))
-			}
+		return
+	}
+	// The last first, so that the numbers of the others stay.
+	for _, uid := range slices.Backward(gone) {
+		if i, known := b.index(uid); known {
+			s.out.end(appendNumbered(s.out.begin(), i+1, "EXPUNGE"))
+		}
+	}
+}
+
+// forgetGone takes the messages in gone out of the list.
+func (b *selection) forgetGone() {
+	if len(b.gone) == 0 {
+		return
+	}
+	rest := make([]mailstore.UID, 0, max(len(b.uids)-len(b.gone), 0))
+	for _, uid := range b.uids {
+		if !b.gone[uid] {
+			rest = append(rest, uid)
 		}
 	}
 	b.uids, b.gone = rest, nil
@@ -176,20 +185,40 @@ func appendNumbered(out []byte, n int, what string) []byte {
 	return append(out, '\r', '\n')
 }
 
-func (s *session) tellArrived(arrived []mailstore.Message) {
+// tellArrived writes EXISTS for messages that came and adds them to the list;
+// told: those in gone are told and leave it. now is the list that the store has:
+// where that is what the client sees then, it is shared with all who see it.
+func (s *session) tellArrived(arrived []mailstore.Message, told bool, now []mailstore.UID) {
 	b := s.box
-	before := len(b.uids)
-	fresh := false
-	for _, m := range arrived {
-		if n := len(b.uids); n == 0 || m.UID > b.uids[n-1] {
-			b.uids = append(b.uids, m.UID)
-			fresh = b.learn(m.Flags.Keywords) || fresh
+	last := mailstore.UID(0)
+	if n := len(b.uids); n > 0 {
+		last = b.uids[n-1]
+	}
+	came, fresh := 0, false
+	for i := range arrived {
+		if arrived[i].UID > last {
+			came++
+			fresh = b.learn(arrived[i].Flags.Keywords) || fresh
+		}
+	}
+	gone := len(b.gone)
+	switch {
+	case now != nil && (told || gone == 0) && len(now) == len(b.uids)-gone+came:
+		b.uids, b.gone = slices.Clip(now), nil
+	default:
+		if told {
+			b.forgetGone()
+		}
+		for i := range arrived {
+			if arrived[i].UID > last {
+				b.uids = append(b.uids, arrived[i].UID)
+			}
 		}
 	}
 	if fresh {
 		s.tellFlagList()
 	}
-	if len(b.uids) != before {
+	if came > 0 {
 		s.out.end(appendNumbered(s.out.begin(), len(b.uids), "EXISTS"))
 	}
 }
