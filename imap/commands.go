@@ -89,9 +89,10 @@ var commands = map[string]command{
 	"COPY":    {selected, removes, (*session).cmdCopy},
 	"MOVE":    {selected, removes, (*session).cmdMove},
 	"EXPUNGE": {selected, removes, (*session).cmdExpunge},
-	// fetch.go, search.go, sort.go, thread.go
-	"FETCH":  {selected, numbers, (*session).cmdFetch},
-	"SEARCH": {selected, numbers, (*session).cmdSearch},
-	"SORT":   {selected, numbers, (*session).cmdSort},
-	"THREAD": {selected, numbers, (*session).cmdThread},
+	// fetch.go, search.go, multisearch.go, sort.go, thread.go
+	"FETCH":   {selected, numbers, (*session).cmdFetch},
+	"SEARCH":  {selected, numbers, (*session).cmdSearch},
+	"ESEARCH": {loggedIn, numbers, (*session).cmdESearch},
+	"SORT":    {selected, numbers, (*session).cmdSort},
+	"THREAD":  {selected, numbers, (*session).cmdThread},
 }

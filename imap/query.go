@@ -288,8 +288,7 @@ func (cc *compiler) compile(k *syntax.Key) (node, error) {
 		if k.Name == "SEQ" && !k.Set.Saved && cc.s.enabled.uidonly {
 			return nil, &refusal{bad: true, code: "UIDREQUIRED", text: "Message numbers are off: search by UID"}
 		}
-		spans, err := cc.b.spans(k.Set, k.Name == "UID")
-		return inSet(spans), err
+		return inSet(cc.b.lenient(k.Set, k.Name == "UID")), nil
 	case "FUZZY":
 		return nil, bad("FUZZY is not offered here")
 	case "MODSEQ":

@@ -31,7 +31,7 @@ func (s *session) cmdSearch(ctx context.Context, c *call) error {
 	if compiled.modseq {
 		s.wantModSeq()
 	}
-	if err := s.tellResult(ctx, r, found, compiled.modseq); err != nil {
+	if err := s.tellResult(ctx, b, r, found, compiled.modseq); err != nil {
 		return err
 	}
 	if r.save {
@@ -52,6 +52,7 @@ func checkCharset(name string) error {
 type result struct {
 	name     string // of the response that is not extended: SEARCH, SORT
 	tag      string
+	mailbox  string // of ESEARCH; "" of the others
 	uid      bool
 	extended bool // ESEARCH
 	min, max bool
@@ -75,8 +76,7 @@ func newResult(q *syntax.Search, c *call, extended bool) *result {
 }
 
 // tellResult writes SEARCH or ESEARCH.
-func (s *session) tellResult(ctx context.Context, r *result, found []int, modseq bool) error {
-	b := s.box
+func (s *session) tellResult(ctx context.Context, b *selection, r *result, found []int, modseq bool) error {
 	number := func(i int) uint32 { return uint32(i + 1) }
 	if r.uid {
 		number = func(i int) uint32 { return uint32(b.uids[i]) }
@@ -84,7 +84,7 @@ func (s *session) tellResult(ctx context.Context, r *result, found []int, modseq
 	var highest mailstore.ModSeq
 	if modseq && len(found) > 0 {
 		var err error
-		if highest, err = s.highest(ctx, r, found); err != nil {
+		if highest, err = s.highest(ctx, b, r, found); err != nil {
 			return err
 		}
 	}
@@ -110,6 +110,12 @@ func (s *session) tellResult(ctx context.Context, r *result, found []int, modseq
 	}
 	out = append(out, "* ESEARCH (TAG "...)
 	out = syntax.AppendString(out, r.tag)
+	if r.mailbox != "" { // RFC 7377 section 2.1
+		out = append(out, " MAILBOX "...)
+		out = syntax.AppendMailbox(out, r.mailbox, s.enabled.wide())
+		out = append(out, " UIDVALIDITY "...)
+		out = syntax.AppendNumber(out, b.validity)
+	}
 	out = append(out, ')')
 	if r.uid {
 		out = append(out, " UID"...)
@@ -189,7 +195,7 @@ func appendFound(out []byte, found []int, number func(int) uint32) []byte {
 
 // highest is the highest mod-sequence of what is told of a result (RFC 7162
 // sections 3.1.5 and 3.1.10).
-func (s *session) highest(ctx context.Context, r *result, found []int) (mailstore.ModSeq, error) {
+func (s *session) highest(ctx context.Context, b *selection, r *result, found []int) (mailstore.ModSeq, error) {
 	if r.extended && !r.all && !r.count && r.partial == nil {
 		var ends []int
 		if r.min {
@@ -205,7 +211,7 @@ func (s *session) highest(ctx context.Context, r *result, found []int) (mailstor
 	}
 	var highest mailstore.ModSeq
 	err := s.view(ctx, "search", func(v *mailstore.View) error {
-		return s.box.columns(v, spansAt(found), mailstore.ColumnModSeq, func(_ []int, c *mailstore.Scanned) bool {
+		return b.columns(v, spansAt(found), mailstore.ColumnModSeq, func(_ []int, c *mailstore.Scanned) bool {
 			highest = max(highest, slices.Max(c.ModSeqs))
 			return true
 		})

@@ -41,7 +41,7 @@ func (s *session) open(ctx context.Context, c *call, readOnly bool) error {
 		if now, err = v.Select(row.ID); err != nil {
 			return err
 		}
-		box.id, box.validity, box.modseq = now.ID, now.UIDValidity, now.ModSeq
+		box.id, box.name, box.validity, box.modseq = now.ID, now.Name, now.UIDValidity, now.ModSeq
 		box.uids = slices.Clip(now.UIDs) // shared: what is added goes into a copy
 		box.learn(now.Keywords)
 		if q := params.QResync; q != nil && q.Validity == now.UIDValidity {

@@ -11,6 +11,7 @@ import (
 // selection is the selected mailbox as the client knows it.
 type selection struct {
 	id       mailstore.MailboxID
+	name     string // when it was selected
 	validity uint32
 	readOnly bool
 	uids     []mailstore.UID                    // in order; sequence number n is uids[n-1]. Shared: never changed in place
@@ -69,6 +70,26 @@ func (b *selection) spans(set syntax.Set, byUID bool) ([]span, error) {
 		list = append(list, sp)
 	}
 	return merge(list), nil
+}
+
+// lenient is spans for search keys, where numbers beyond the last message name
+// nothing (RFC 7377 section 2).
+func (b *selection) lenient(set syntax.Set, byUID bool) []span {
+	if set.Saved {
+		return b.spansOf(b.saved)
+	}
+	list := make([]span, 0, len(set.Ranges))
+	for _, r := range set.Ranges {
+		sp := b.uidSpan(r)
+		if !byUID {
+			var err error
+			if sp, err = b.seqSpan(r); err != nil {
+				continue
+			}
+		}
+		list = append(list, sp)
+	}
+	return merge(list)
 }
 
 // seqSpan: a number beyond the last message is the client's mistake, an end

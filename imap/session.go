@@ -292,7 +292,7 @@ func (s *session) dispatch(ctx context.Context, c *call) error {
 		return s.unknown(c)
 	case cmd.in&s.state() == 0:
 		return bad(cmd.in.only())
-	case s.enabled.uidonly && !c.UID && cmd.form != plain && c.Name != "EXPUNGE":
+	case s.enabled.uidonly && !c.UID && cmd.form != plain && c.Name != "EXPUNGE" && c.Name != "ESEARCH":
 		return &refusal{bad: true, code: "UIDREQUIRED", text: "Message numbers are off: use UID " + c.Name}
 	}
 	return cmd.run(s, ctx, c)

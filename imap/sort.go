@@ -37,7 +37,7 @@ func (s *session) cmdSort(ctx context.Context, c *call) error {
 	if found, err = s.sort(ctx, found, keys); err != nil {
 		return err
 	}
-	if err := s.tellResult(ctx, r, found, compiled.modseq); err != nil {
+	if err := s.tellResult(ctx, s.box, r, found, compiled.modseq); err != nil {
 		return err
 	}
 	if r.save {
