@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/signal"
 	"reflect"
-	"runtime"
 	"strconv"
 	"sync"
 	"syscall"
@@ -30,15 +29,8 @@ const (
 	maxAutoOffset = 5 * autoOffset
 )
 
-// collectorSlack is never written to, so that it takes addresses and no memory.
-// The garbage collector counts it, though, and so runs after that many octets of
-// garbage more: with the little that an idle server holds it would else run tens
-// of times a second under load, for a fifth of all processor time.
-const collectorSlack = 64 << 20
-
 func (c *serveCmd) Run(e *env) error {
-	slack := make([]byte, collectorSlack)
-	defer runtime.KeepAlive(slack)
+	paceCollector()
 	conf, err := e.loadConfig()
 	if err != nil {
 		return err
