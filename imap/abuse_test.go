@@ -35,6 +35,8 @@ func TestAbuse(t *testing.T) {
 		{"open parentheses in FETCH", login + "c FETCH 1 " + strings.Repeat("(", 60000) + "\r\nd LOGOUT\r\n", "c BAD [CLIENTBUG]"},
 		{"NOT within NOT", login + "c SEARCH " + strings.Repeat("NOT ", 10000) + "ALL\r\nd LOGOUT\r\n", "c NO [LIMIT]"},
 		{"many keys", login + "c SEARCH" + strings.Repeat(" TEXT x", 5000) + "\r\nd LOGOUT\r\n", "c NO [LIMIT]"},
+		{"many fuzzy words", login + "c SEARCH FUZZY TEXT \"" + strings.Repeat("x ", 20000) + "\"\r\nd LOGOUT\r\n", "c NO [LIMIT]"},
+		{"fuzzy words to be scored", login + "c SEARCH RETURN (RELEVANCY) FUZZY TEXT \"" + strings.Repeat("x ", 200) + "\"\r\nd LOGOUT\r\n", "c NO [LIMIT]"},
 		{"many items", login + "c FETCH 1 (" + strings.TrimSpace(strings.Repeat("BODY[] ", 5000)) + ")\r\nd LOGOUT\r\n", "c NO [LIMIT]"},
 		{"many patterns", login + "c LIST \"\" (" + strings.TrimSpace(strings.Repeat("a ", 5000)) + ")\r\nd LOGOUT\r\n", "c NO [LIMIT]"},
 		{"a worst pattern", login + "c LIST \"\" " + strings.Repeat("*a%", 10000) + "\r\nd LOGOUT\r\n", "c OK"},

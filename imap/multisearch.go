@@ -85,22 +85,22 @@ func (s *session) searchBox(ctx context.Context, c *call, q *syntax.Search, r *r
 	if r.save {
 		b.saved = nil
 	}
-	found, compiled, err := s.find(ctx, c, b, &q.Key)
+	f, err := s.find(ctx, c, b, &q.Key, r.relevancy)
 	if err != nil {
 		return err
 	}
-	if compiled.modseq {
+	if f.modseq {
 		s.wantModSeq()
 	}
-	if len(found) == 0 {
+	if len(f.found) == 0 {
 		return nil
 	}
 	r.mailbox = name
-	if err := s.tellResult(ctx, b, r, found, compiled.modseq); err != nil {
+	if err := s.tellResult(ctx, r, f); err != nil {
 		return err
 	}
 	if r.save {
-		b.save(found, r)
+		b.save(f.found, r)
 	}
 	return nil
 }

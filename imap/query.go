@@ -226,6 +226,11 @@ type compiler struct {
 	keys   []search.Key // those that look for a text
 	dates  bool         // some look for a date in the header
 	modseq bool         // some ask for a mod-sequence
+
+	inFuzzy  bool // what is compiled is within FUZZY
+	anyFuzzy bool
+	scored   bool // scores are wanted
+	scoring  []scoring
 }
 
 // scope is where the messages can be that a query matches.
@@ -290,7 +295,11 @@ func (cc *compiler) compile(k *syntax.Key) (node, error) {
 		}
 		return inSet(cc.b.lenient(k.Set, k.Name == "UID")), nil
 	case "FUZZY":
-		return nil, bad("FUZZY is not offered here")
+		outer := cc.inFuzzy
+		cc.inFuzzy, cc.anyFuzzy = true, true
+		n, err := cc.compile(&k.Keys[0])
+		cc.inFuzzy = outer
+		return n, err
 	case "MODSEQ":
 		cc.modseq = true
 		return cc.between(between{mailstore.ColumnModSeq, int64(k.Number), math.MaxInt64}), nil
@@ -367,21 +376,22 @@ func (cc *compiler) between(q between) node {
 
 // text compiles keys that look for a text.
 func (cc *compiler) text(k *syntax.Key) node {
-	var key search.Key
+	field, name := search.Header, k.Field
 	switch k.Name {
 	case "BCC", "CC", "FROM", "SUBJECT", "TO":
-		key = search.NewKey(search.Header, k.Name, k.Text)
+		name = k.Name
 	case "HEADER":
-		key = search.NewKey(search.Header, k.Field, k.Text)
 	case "BODY":
-		key = search.NewKey(search.Body, "", k.Text)
+		field = search.Body
 	case "TEXT":
-		key = search.NewKey(search.Text, "", k.Text)
+		field = search.Text
 	default:
 		return nil
 	}
-	cc.keys = append(cc.keys, key)
-	return withText(len(cc.keys) - 1)
+	if cc.inFuzzy {
+		return cc.fuzzy(field, name, k.Text)
+	}
+	return withText(cc.key(search.NewKey(field, name, k.Text)))
 }
 
 // fact compiles the rest.

@@ -2,7 +2,6 @@ package imap
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
 
@@ -24,18 +23,18 @@ func (s *session) cmdSearch(ctx context.Context, c *call) error {
 	if err := checkCharset(q.Charset); err != nil {
 		return err
 	}
-	found, compiled, err := s.find(ctx, c, b, &q.Key)
+	f, err := s.find(ctx, c, b, &q.Key, r.relevancy)
 	if err != nil {
 		return err
 	}
-	if compiled.modseq {
+	if f.modseq {
 		s.wantModSeq()
 	}
-	if err := s.tellResult(ctx, b, r, found, compiled.modseq); err != nil {
+	if err := s.tellResult(ctx, r, f); err != nil {
 		return err
 	}
 	if r.save {
-		b.save(found, r)
+		b.save(f.found, r)
 	}
 	return nil
 }
@@ -59,7 +58,9 @@ type result struct {
 	all      bool
 	count    bool
 	save     bool
-	partial  *syntax.PartialRange
+	// relevancy tells the score of each message (RFC 6203 section 4).
+	relevancy bool
+	partial   *syntax.PartialRange
 }
 
 func newResult(q *syntax.Search, c *call, extended bool) *result {
@@ -67,6 +68,7 @@ func newResult(q *syntax.Search, c *call, extended bool) *result {
 	r := &result{
 		name: c.Name, tag: c.Tag, uid: c.UID, extended: extended,
 		min: has("MIN"), max: has("MAX"), all: has("ALL"), count: has("COUNT"), save: has("SAVE"), partial: q.Partial,
+		relevancy: has("RELEVANCY"),
 	}
 	// RFC 4731 section 3.1; SAVE alone asks for nothing else (RFC 5182 section 2.1).
 	if len(q.Return) == 0 {
@@ -76,15 +78,23 @@ func newResult(q *syntax.Search, c *call, extended bool) *result {
 }
 
 // tellResult writes SEARCH or ESEARCH.
-func (s *session) tellResult(ctx context.Context, b *selection, r *result, found []int, modseq bool) error {
+func (s *session) tellResult(ctx context.Context, r *result, f *finding) error {
+	b, found := f.b, f.found
 	number := func(i int) uint32 { return uint32(i + 1) }
 	if r.uid {
 		number = func(i int) uint32 { return uint32(b.uids[i]) }
 	}
 	var highest mailstore.ModSeq
-	if modseq && len(found) > 0 {
+	if f.modseq && len(found) > 0 {
 		var err error
 		if highest, err = s.highest(ctx, b, r, found); err != nil {
+			return err
+		}
+	}
+	var scores []int
+	if r.relevancy {
+		var err error
+		if scores, err = f.scores(ctx, r.told(found)); err != nil {
 			return err
 		}
 	}
@@ -121,6 +131,9 @@ func (s *session) tellResult(ctx context.Context, b *selection, r *result, found
 		out = append(out, " UID"...)
 	}
 	out = r.appendItems(out, found, number)
+	if r.relevancy {
+		out = appendScores(out, scores)
+	}
 	if highest > 0 {
 		out = append(out, " MODSEQ "...)
 		out = syntax.AppendNumber(out, highest)
@@ -251,174 +264,4 @@ func (b *selection) save(found []int, r *result) {
 		b.saved = append(b.saved, b.uids[i])
 	}
 	slices.Sort(b.saved)
-}
-
-// find returns the indexes of the messages that match. It goes by the numbers
-// and by what the search index knows first, then by the columns that the keys ask
-// for, and opens messages only where that does not decide.
-func (s *session) find(ctx context.Context, c *call, b *selection, key *syntax.Key) ([]int, *compiler, error) {
-	cc := &compiler{s: s, b: b, now: s.srv.o.Clock.Now()}
-	q, err := cc.compile(key)
-	if err != nil {
-		return nil, nil, err
-	}
-	limited, cancel := context.WithTimeout(ctx, searchTimeout)
-	defer cancel()
-	f := &finding{s: s, b: b, q: q, c: candidates{keys: cc.keys, dateless: !cc.dates}}
-	if len(cc.keys) > 0 && s.srv.o.Search != nil {
-		f.c.hits = s.srv.o.Search.Lookup(limited, s.account.ID, b.id, b.uids, cc.keys)
-	}
-	f.open = cc.scope(q)
-	if len(cc.keys) > 0 || cc.want == 0 {
-		f.byIndex()
-	}
-	if len(f.open) > 0 && cc.want != 0 {
-		err = f.byColumns(limited, cc.want)
-	}
-	if err == nil && len(f.open) > 0 {
-		p := &progress{s: s, tag: c.Tag, goal: total(f.open), told: s.srv.o.Clock.Now()}
-		err = f.byReading(limited, p)
-	}
-	if !slices.IsSorted(f.found) {
-		slices.Sort(f.found)
-	}
-	return f.found, cc, err
-}
-
-// finding is one search under way.
-type finding struct {
-	s     *session
-	b     *selection
-	q     node
-	c     candidates
-	room  []truth
-	found []int
-	open  []span // not decided yet
-}
-
-// decide asks the query for the candidates in hand.
-func (f *finding) decide(open []span) []span {
-	f.room = slices.Grow(f.room[:0], len(f.c.index))[:len(f.c.index)]
-	f.q.match(&f.c, f.room)
-	if n := len(f.room); cap(f.found)-len(f.found) < n {
-		f.found = slices.Grow(f.found, max(n, len(f.found)))
-	}
-	for i, t := range f.room {
-		if t == no {
-			continue
-		}
-		index := f.c.index[i]
-		if t == yes {
-			f.found = append(f.found, index)
-		} else if n := len(open); n > 0 && open[n-1].hi == index {
-			open[n-1].hi++
-		} else {
-			open = append(open, span{index, index + 1})
-		}
-	}
-	return open
-}
-
-// byIndex decides by numbers and the search index.
-func (f *finding) byIndex() {
-	var open []span
-	for _, sp := range f.open {
-		for at := sp.lo; at < sp.hi; {
-			f.c.index = f.c.index[:0]
-			for ; at < sp.hi && len(f.c.index) < mailstore.MaxBlock; at++ {
-				f.c.index = append(f.c.index, at)
-			}
-			open = f.decide(open)
-		}
-	}
-	f.open = open
-}
-
-// scanned is how many messages are scanned in one snapshot.
-const scanned = 64 * mailstore.MaxBlock
-
-// byColumns decides by what the rows of messages say.
-func (f *finding) byColumns(ctx context.Context, want mailstore.Columns) error {
-	var open []span
-	for len(f.open) > 0 {
-		if ctx.Err() != nil {
-			return errSearchTime()
-		}
-		var now []span
-		now, f.open = split(f.open, scanned)
-		err := f.s.view(ctx, "search", func(v *mailstore.View) error {
-			return f.b.columns(v, now, want, func(index []int, columns *mailstore.Scanned) bool {
-				f.c.index, f.c.columns = index, columns
-				open = f.decide(open)
-				return true
-			})
-		})
-		if err != nil {
-			return err
-		}
-	}
-	f.open, f.c.index, f.c.columns = open, nil, nil
-	return nil
-}
-
-// byReading opens messages.
-func (f *finding) byReading(ctx context.Context, p *progress) error {
-	for len(f.open) > 0 {
-		var now []span
-		now, f.open = split(f.open, batch)
-		var unread []numbered
-		err := f.s.view(ctx, "search", func(v *mailstore.View) error {
-			return f.b.scan(rows(v, f.b.id), now, func(i int, d *mailstore.Described) bool {
-				unread = append(unread, numbered{i, d.Message})
-				return true
-			})
-		})
-		if err != nil {
-			return err
-		}
-		p.done += total(now) - len(unread)
-		for i := range unread {
-			p.step()
-			f.c.one(&unread[i])
-			ok, err := f.matches(ctx, unread[i].Message)
-			if err != nil {
-				return err
-			}
-			if ok {
-				f.found = append(f.found, unread[i].index)
-			}
-		}
-	}
-	return nil
-}
-
-func errSearchTime() error {
-	return refuse("LIMIT", "The search takes too long, search fewer messages")
-}
-
-// matches opens a message.
-func (f *finding) matches(ctx context.Context, m mailstore.Message) (bool, error) {
-	if ctx.Err() != nil {
-		return false, errSearchTime()
-	}
-	content, err := f.s.srv.o.Store.OpenMessage(ctx, m)
-	if errors.Is(err, mailstore.ErrNotFound) {
-		return false, nil
-	}
-	if err != nil {
-		return false, f.s.fault(ctx, "open message", err)
-	}
-	defer content.Close()
-	// The header alone decides most of them.
-	for _, body := range []bool{false, true} {
-		if err := f.c.read(content, body); err != nil {
-			return false, f.s.fault(ctx, "read message", err)
-		}
-		var answer [1]truth
-		f.q.match(&f.c, answer[:])
-		if answer[0] != maybe {
-			return answer[0] == yes, nil
-		}
-	}
-	return false, nil
 }

@@ -24,13 +24,15 @@ func addIndex(t testing.TB, o *Options) *search.Index {
 
 // TestTranscriptsIndexed: an index changes no answer.
 func TestTranscriptsIndexed(t *testing.T) {
-	wiretest.RunFiles(t, "testdata/search.txt", func(t *testing.T) wiretest.Dialogue {
-		var x *search.Index
-		w := newWorld(t, func(o *Options) { x = addIndex(t, o) })
-		w.index = x
-		t.Cleanup(x.Close)
-		return wiretest.Dialogue{Dial: w.listener.Dial, Do: w.do}
-	})
+	for _, files := range []string{"testdata/search.txt", "testdata/fuzzy.txt"} {
+		wiretest.RunFiles(t, files, func(t *testing.T) wiretest.Dialogue {
+			var x *search.Index
+			w := newWorld(t, func(o *Options) { x = addIndex(t, o) })
+			w.index = x
+			t.Cleanup(x.Close)
+			return wiretest.Dialogue{Dial: w.listener.Dial, Do: w.do}
+		})
+	}
 }
 
 // randomKey is a search key as a client writes it.
@@ -38,11 +40,13 @@ func randomKey(r *rand.Rand, depth int) string {
 	texts := []string{"crepe", "e", "\"do you\"", "ketchup", "jörg", "\"grüße\"", "\"\"", "\": \"", "alice@crepes.fr", "nosuchword", "hamburger", "\"subject: \"", "image.jpg", "1998"}
 	text := func() string { return texts[r.IntN(len(texts))] }
 	if depth > 0 && r.IntN(3) == 0 {
-		switch r.IntN(3) {
+		switch r.IntN(4) {
 		case 0:
 			return "NOT " + randomKey(r, depth-1)
 		case 1:
 			return "OR " + randomKey(r, depth-1) + " " + randomKey(r, depth-1)
+		case 2:
+			return "FUZZY " + randomKey(r, depth-1)
 		}
 		return "(" + randomKey(r, depth-1) + " " + randomKey(r, depth-1) + ")"
 	}

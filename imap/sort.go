@@ -27,21 +27,28 @@ func (s *session) cmdSort(ctx context.Context, c *call) error {
 	if r.save {
 		s.box.saved = nil // what stays if this fails
 	}
-	found, compiled, err := s.find(ctx, c, s.box, &q.Key)
+	byScore := slices.ContainsFunc(keys, func(k syntax.SortKey) bool { return k.Name == "RELEVANCY" })
+	f, err := s.find(ctx, c, s.box, &q.Key, r.relevancy || byScore)
 	if err != nil {
 		return err
 	}
-	if compiled.modseq {
+	if f.modseq {
 		s.wantModSeq()
 	}
-	if found, err = s.sort(ctx, found, keys); err != nil {
+	var scores []int
+	if byScore {
+		if scores, err = f.scores(ctx, f.found); err != nil {
+			return err
+		}
+	}
+	if f.found, err = s.sort(ctx, f.found, keys, scores); err != nil {
 		return err
 	}
-	if err := s.tellResult(ctx, s.box, r, found, compiled.modseq); err != nil {
+	if err := s.tellResult(ctx, r, f); err != nil {
 		return err
 	}
 	if r.save {
-		s.box.save(found, r)
+		s.box.save(f.found, r)
 	}
 	return nil
 }
@@ -78,7 +85,8 @@ type facts struct {
 }
 
 // sort sorts messages by criteria; those that are equal stay in their order.
-func (s *session) sort(ctx context.Context, found []int, keys []syntax.SortKey) ([]int, error) {
+// scores are those of found, where a criterion is RELEVANCY (RFC 6203 section 6).
+func (s *session) sort(ctx context.Context, found []int, keys []syntax.SortKey, scores []int) ([]int, error) {
 	columns := make([]column, len(keys))
 	needs := false
 	for i, k := range keys {
@@ -86,12 +94,16 @@ func (s *session) sort(ctx context.Context, found []int, keys []syntax.SortKey) 
 		switch k.Name {
 		case "ARRIVAL", "DATE", "SIZE":
 			columns[i].numbers = make([]int64, len(found))
+		case "RELEVANCY":
+			for _, score := range scores {
+				columns[i].numbers = append(columns[i].numbers, -int64(score)) // the best comes first
+			}
 		default:
 			columns[i].texts = make([]string, len(found))
 			needs = needs || k.Name != "SUBJECT"
 		}
 	}
-	plain := !slices.ContainsFunc(keys, func(k syntax.SortKey) bool { return k.Name != "ARRIVAL" && k.Name != "SIZE" })
+	plain := !slices.ContainsFunc(keys, func(k syntax.SortKey) bool { return k.Name != "ARRIVAL" && k.Name != "SIZE" && k.Name != "RELEVANCY" })
 	err := s.study(ctx, found, study{envelopes: needs, rows: plain}, func(at int, f *facts) {
 		for i := range columns {
 			columns[i].set(at, keys[i].Name, f)

@@ -23,13 +23,14 @@ func (s *session) cmdThread(ctx context.Context, c *call) error {
 	if err := checkCharset(q.Charset); err != nil {
 		return err
 	}
-	found, compiled, err := s.find(ctx, c, s.box, &q.Key)
+	result, err := s.find(ctx, c, s.box, &q.Key, false)
 	if err != nil {
 		return err
 	}
-	if compiled.modseq {
+	if result.modseq {
 		s.wantModSeq()
 	}
+	found := result.found
 	f := newForest(len(found), algorithm == "REFERENCES")
 	err = s.study(ctx, found, study{envelopes: f.references}, f.add)
 	if err != nil {

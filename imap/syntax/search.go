@@ -83,9 +83,9 @@ func (p *Parser) Sort() ([]SortKey, Search) {
 			k.Reverse, k.Name = true, p.Keyword("a sort criterion")
 		}
 		switch k.Name {
-		case "ARRIVAL", "CC", "DATE", "FROM", "SIZE", "SUBJECT", "TO", "DISPLAYFROM", "DISPLAYTO":
+		case "ARRIVAL", "CC", "DATE", "FROM", "SIZE", "SUBJECT", "TO", "DISPLAYFROM", "DISPLAYTO", "RELEVANCY":
 		default:
-			p.fail("ARRIVAL, CC, DATE, FROM, SIZE, SUBJECT, TO, DISPLAYFROM or DISPLAYTO")
+			p.fail("ARRIVAL, CC, DATE, FROM, SIZE, SUBJECT, TO, DISPLAYFROM, DISPLAYTO or RELEVANCY")
 		}
 		keys = append(keys, k)
 	})
@@ -122,13 +122,13 @@ func (p *Parser) searchOptions(s *Search) {
 func (p *Parser) searchReturn(s *Search) {
 	option := p.Keyword("a return option")
 	switch option {
-	case "MIN", "MAX", "ALL", "COUNT", "SAVE":
+	case "MIN", "MAX", "ALL", "COUNT", "SAVE", "RELEVANCY":
 	case "PARTIAL":
 		p.SP()
 		r := p.Partial()
 		s.Partial = &r
 	default:
-		p.fail("MIN, MAX, ALL, COUNT, SAVE or PARTIAL")
+		p.fail("MIN, MAX, ALL, COUNT, SAVE, PARTIAL or RELEVANCY")
 	}
 	s.Return = append(s.Return, option)
 }
