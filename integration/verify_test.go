@@ -60,6 +60,8 @@ func TestVerify(t *testing.T) {
 		{"checksums", "UPDATE body SET sums = x'01020304' WHERE id = (SELECT min(id) FROM body)", "checksums"},
 		{"block's row", "UPDATE block SET unseen = unseen + 1, size = 4", "block"},
 		{"record without a body", "INSERT INTO content VALUES(100000, x'01')", "database"},
+		{"annotation without an account", "INSERT INTO annotation VALUES(77, 0, '/private/x', 77, 'x')", "database"},
+		{"annotation without a mailbox", "INSERT INTO annotation VALUES(1, 77, '/private/x', 1, 'x')", "database"},
 		{"expunges without a mailbox", "INSERT INTO expunge VALUES(77, 1, 1, 1)", "database"},
 	} {
 		s.sql(c.sql)

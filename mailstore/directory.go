@@ -111,6 +111,9 @@ func (tx *Tx) DeleteAccount(id AccountID) error {
 		if err := w.DeleteThreads(id); err != nil {
 			return err
 		}
+		if err := w.DeleteAnnotations(id, 0); err != nil {
+			return err
+		}
 		return w.DeleteAccount(id)
 	})
 }

@@ -124,6 +124,13 @@ type Reader interface {
 	Subscribed(a AccountID, name string) (bool, error)
 	Subscriptions(a AccountID, fn func(name string) bool) error // by name
 
+	// Annotations lists those of a mailbox of an account, or with m = 0 of the
+	// account itself, by Entry, then User.
+	Annotations(a AccountID, m MailboxID, fn func(AnnotationRow) bool) error
+	// AnnotationUsage counts those of an account and its mailboxes, and the octets
+	// of their names and values.
+	AnnotationUsage(a AccountID) (rows int, octets int64, err error)
+
 	// Blocks lists a mailbox's blocks by First, without their Data. They belong
 	// to the receiver.
 	Blocks(m MailboxID, fn func(*BlockRow) bool) error
@@ -180,6 +187,14 @@ type Writer interface {
 	DeleteMailbox(id MailboxID) error
 	PutSubscription(a AccountID, name string) error
 	DeleteSubscription(a AccountID, name string) error
+
+	// PutAnnotation writes one; its Value is not nil.
+	PutAnnotation(a *AnnotationRow) error
+	// DeleteAnnotation deletes the one of that place and entry.
+	DeleteAnnotation(a *AnnotationRow) error
+	// DeleteAnnotations deletes all of a mailbox of an account, or with m = 0 of
+	// the account itself.
+	DeleteAnnotations(a AccountID, m MailboxID) error
 
 	// PutBlock writes the block that begins at First. Where Data is nil, that of
 	// the block which is there stays.

@@ -68,7 +68,8 @@ func (tx *Tx) putBox(row MailboxRow) error {
 
 // RenameMailbox renames the mailbox and all below it; subscriptions stay with
 // the names. Renaming INBOX moves its messages into a new mailbox and leaves it
-// empty, and what is below it where it is (RFC 9051 section 6.3.6).
+// empty, and what is below it where it is (RFC 9051 section 6.3.6); both have its
+// annotations then.
 func (tx *Tx) RenameMailbox(m MailboxID, name string) error {
 	name, err := CleanName(name)
 	if err != nil {
@@ -90,8 +91,10 @@ func (tx *Tx) RenameMailbox(m MailboxID, name string) error {
 		if err != nil {
 			return err
 		}
-		_, _, err = tx.transfer(m, everything(), to.ID, true)
-		return err
+		if _, _, err := tx.transfer(m, everything(), to.ID, true); err != nil {
+			return err
+		}
+		return tx.copyAnnotations(box.Account, m, to.ID) // RFC 5464 section 4.1
 	}
 	boxes, err := tx.Mailboxes(box.Account)
 	if err != nil {
@@ -172,6 +175,9 @@ func (tx *Tx) dropMailbox(m MailboxID) error {
 			return err
 		}
 		if err := w.DeleteExpunges(m, math.MaxInt64); err != nil {
+			return err
+		}
+		if err := w.DeleteAnnotations(box.Account, m); err != nil {
 			return err
 		}
 		return w.DeleteMailbox(m)

@@ -28,6 +28,8 @@ type Tx struct {
 	freed    []string
 	touched  map[MailboxID]AccountID
 	lists    map[AccountID]bool
+
+	annotated []annotated
 }
 
 // errReading: engines would differ in what the list shows of the change.

@@ -36,10 +36,12 @@ func (v *verifier) accounts(ctx context.Context) {
 		}
 		valid[m.UIDValidity] = where
 		found[a.ID] = found[a.ID].plus(v.mailbox(a, m))
+		v.annotations(a, m.ID, m.Name)
 	})
 	accounts, err := collect(v.r.Accounts)
 	v.trouble("database", "the list of accounts", err)
 	for _, a := range accounts {
+		v.annotations(&a, 0, "")
 		used, err := v.r.Usage(a.ID)
 		v.trouble("usage", a.Address, err)
 		if want := found[a.ID]; used != want {
@@ -84,6 +86,27 @@ func (v *verifier) mailbox(a *Account, m *MailboxRow) Usage {
 		c.report("block", 0, fmt.Sprintf("%d blocks or sizes are not those of the messages", c.bad), mendBlocks(m.ID, v.sizes()))
 	}
 	return Usage{c.want.Size, int64(c.want.Messages)}
+}
+
+// annotations checks those of a mailbox, or with m = 0 of the account.
+func (v *verifier) annotations(a *Account, m MailboxID, name string) {
+	err := v.r.Annotations(a.ID, m, func(row AnnotationRow) bool {
+		entry, err := CleanEntry(row.Entry)
+		why := ""
+		switch {
+		case err != nil || entry != row.Entry:
+			why = "has a name that cannot be"
+		case row.Private() != (row.User != 0):
+			why = "is private to nobody, or shared and somebody's"
+		case len(row.Value) > MaxAnnotationSize:
+			why = fmt.Sprintf("has %d octets", len(row.Value))
+		}
+		if why != "" {
+			v.report(Finding{Kind: "annotation", Account: a.Address, Mailbox: name, Lost: true, Text: fmt.Sprintf("%q %s", row.Entry, why)})
+		}
+		return true
+	})
+	v.trouble("annotation", a.Address+" "+name, err)
 }
 
 // sizes gives the sizes of bodies, where they have rows.

@@ -8,12 +8,15 @@ type watchers struct {
 	boxes    map[MailboxID]map[*Watcher]bool
 	accounts map[AccountID]map[*Watcher]bool
 	feeds    map[*Feed]bool
+
+	annotations map[AccountID]map[*AnnotationWatcher]bool
 }
 
 func (ws *watchers) init() {
 	ws.boxes = make(map[MailboxID]map[*Watcher]bool)
 	ws.accounts = make(map[AccountID]map[*Watcher]bool)
 	ws.feeds = make(map[*Feed]bool)
+	ws.annotations = make(map[AccountID]map[*AnnotationWatcher]bool)
 }
 
 // wake wakes those who watch what a commit changed.
@@ -79,14 +82,14 @@ func (s *Store) enter(w *Watcher) *Watcher {
 	return w
 }
 
-func register[K comparable](sets map[K]map[*Watcher]bool, key K, w *Watcher) {
+func register[K, W comparable](sets map[K]map[W]bool, key K, w W) {
 	if sets[key] == nil {
-		sets[key] = make(map[*Watcher]bool)
+		sets[key] = make(map[W]bool)
 	}
 	sets[key][w] = true
 }
 
-func unregister[K comparable](sets map[K]map[*Watcher]bool, key K, w *Watcher) {
+func unregister[K, W comparable](sets map[K]map[W]bool, key K, w W) {
 	delete(sets[key], w)
 	if len(sets[key]) == 0 {
 		delete(sets, key)

@@ -90,6 +90,8 @@ type batch struct {
 	touched map[MailboxID]AccountID
 	lists   map[AccountID]bool
 	limits  bool // a quota was changed
+
+	annotated []annotated
 }
 
 // writeLoop is the writer: it joins the Updates that wait into batches until
@@ -310,6 +312,7 @@ func (b *batch) keep(tx *Tx) {
 	for a := range tx.lists {
 		b.lists[a] = true
 	}
+	b.annotated = append(b.annotated, tx.annotated...)
 }
 
 // finish commits the batch, then wakes the watchers and answers. The order is
@@ -347,6 +350,7 @@ func (st *writerState) finish(b *batch) {
 			s.count.committed(len(b.members), s.clock.Now().Sub(b.start).Seconds())
 		}
 		s.watch.wake(b.touched, b.lists)
+		s.watch.annotated(b.annotated)
 	}
 	for _, w := range b.members {
 		if err != nil && w.err == nil && !w.panicked {

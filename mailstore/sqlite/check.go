@@ -25,6 +25,8 @@ var dangling = [...]struct {
 	{"counts of references without a body", "body_share WHERE body NOT IN (SELECT id FROM body)", false},
 	{"records of expunges without a mailbox", "expunge WHERE mailbox NOT IN (SELECT id FROM mailbox)", false},
 	{"usages without an account", "usage WHERE account NOT IN (SELECT id FROM account)", false},
+	{"annotations without an account", "annotation WHERE account NOT IN (SELECT id FROM account)", false},
+	{"annotations without a mailbox", "annotation WHERE mailbox <> 0 AND NOT EXISTS (SELECT 1 FROM mailbox m WHERE m.id = annotation.mailbox AND m.account = annotation.account)", false},
 	{"subscriptions without an account", "subscription WHERE account NOT IN (SELECT id FROM account)", false},
 	{"conversations without an account", "thread WHERE account NOT IN (SELECT id FROM account)", false},
 }

@@ -8,7 +8,7 @@
 //	lock            held (flock) by the process that uses the directory; has its id
 //	reserve         occupies space that is given back for deleting when the disk is full
 //	postrider.db    the database; beside it -wal and -shm while it is open
-//	postrider.db.v1 the database as it was before an upgrade from version 1; not used
+//	postrider.db.v1 the database as it was before an upgrade from version 1 (2, ...); not used
 //	upgrade/        an upgrade's copy of the database; locked (flock) by it
 //	bodies/tmp/     bodies that are being written
 //	bodies/xx/      complete large bodies; xx is how their names begin
@@ -71,7 +71,7 @@
 // it is gone durably before. A dry run ends before the names change, and reads the
 // bodies where they are.
 //
-// # Schema, version 2
+// # Schema, version 3
 //
 // PRAGMA application_id is 0x50524452, user_version the version of the schema.
 // A newer version is refused, and so is an older one, unless Options.Upgrade is
@@ -93,6 +93,8 @@
 //	        messages, unseen, size,  counters of the mailbox's messages
 //	        horizon, expunges)       see mailstore.MailboxRow
 //	subscription(account, name)
+//	annotation(account, mailbox,     whose mailbox it is, and 0 for the account itself;
+//	           entry, user, value)   user is 0 where the entry is shared
 //	block(id, last, count, unseen,   a run of a mailbox's messages, packed: see
 //	      size, stamp, head)         mailstore.BlockRow; id is mailbox << 32 | first UID
 //	block_data(id, data)             its other half, which a change of flags leaves alone
@@ -141,5 +143,6 @@
 // what is packed in them; a mailbox's counters are those of its messages; uidnext
 // is above every uid, modseq not below any; an account's usage is the sum over its
 // mailboxes; body references (1 + extra) equal the packed messages, held ones
-// included, and the rows of queue_item that name it; no content without its body; the length of the queue is the number of recipients.
+// included, and the rows of queue_item that name it; no content without its body; no annotation without
+// its account and mailbox; the length of the queue is the number of recipients.
 package sqlite

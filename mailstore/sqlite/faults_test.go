@@ -213,6 +213,15 @@ func scenario() []act {
 		{"append large", add(150_000, "bob/INBOX")},
 		{"append to two", add(70_000, "bob/INBOX", "carol/INBOX")},
 		{"flags", flag(mailstore.AddFlags, mailstore.Flags{System: mailstore.Seen, Keywords: []string{"$k"}})},
+		{"annotate", in("bob/Archive", func(tx *mailstore.Tx, m mailstore.MailboxID) error {
+			box, err := tx.Mailbox(m)
+			if err != nil {
+				return err
+			}
+			value := []byte(strings.Repeat("value", 1500))
+			return errors.Join(tx.Annotate(box.Account, 0, box.Account, nil, []mailstore.Annotation{{Entry: "/private/own", Value: value}}),
+				tx.Annotate(box.Account, m, box.Account, nil, []mailstore.Annotation{{Entry: "/private/a", Value: value}, {Entry: "/shared/b", Value: value[:1]}}))
+		})},
 		{"checkpoint", checkpoint},
 		{"copy", transfer(false, 3)},
 		{"enqueue", with(90_000, func(tx *mailstore.Tx, b *mailstore.Body) error {
@@ -231,6 +240,13 @@ func scenario() []act {
 		{"reopen", reopen},
 		{"append after reopening", add(1000, "bob/Old")},
 		{"rename", in("bob/Archive", func(tx *mailstore.Tx, m mailstore.MailboxID) error { return tx.RenameMailbox(m, "Files/2001") })},
+		{"annotate again", in("bob/Files/2001", func(tx *mailstore.Tx, m mailstore.MailboxID) error {
+			box, err := tx.Mailbox(m)
+			if err != nil {
+				return err
+			}
+			return tx.Annotate(box.Account, m, box.Account, nil, []mailstore.Annotation{{Entry: "/private/a"}, {Entry: "/shared/b", Value: []byte("anew")}})
+		})},
 		{"delivered, all", remove(1)},
 		{"delete mailbox", in("bob/Old", func(tx *mailstore.Tx, m mailstore.MailboxID) error { return tx.DeleteMailbox(m) })},
 		{"checkpoint", checkpoint},
@@ -316,8 +332,17 @@ func (w *world) dump() (string, error) {
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(&b, "  expunged %v\n", c.Expunged)
+				notes, err := v.Annotations(a.ID, box.ID, a.ID)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(&b, "  expunged %v, annotations %q\n", c.Expunged, notes)
 			}
+			notes, err := v.Annotations(a.ID, 0, a.ID)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(&b, " annotations %q\n", notes)
 		}
 		n, err2 := v.QueueLength()
 		fmt.Fprintf(&b, "queue of %d\n", n)

@@ -89,6 +89,23 @@ func (r reader) Accounts(fn func(mailstore.Account) bool) error {
 	return r.c.query(selectAccount+" ORDER BY id", nil, func(row row) bool { return fn(accountOf(row)) })
 }
 
+func (r reader) Annotations(a mailstore.AccountID, m mailstore.MailboxID, fn func(mailstore.AnnotationRow) bool) error {
+	return r.c.query("SELECT entry, user, value FROM annotation WHERE account = ? AND mailbox = ? ORDER BY entry, user",
+		vals(int64(a), int64(m)), func(row row) bool {
+			return fn(mailstore.AnnotationRow{
+				Account: a, Mailbox: m, User: mailstore.AccountID(row.int(1)),
+				Annotation: mailstore.Annotation{Entry: row.str(0), Value: notNil(row.blob(2))},
+			})
+		})
+}
+
+func (r reader) AnnotationUsage(a mailstore.AccountID) (rows int, octets int64, err error) {
+	err = r.c.one("SELECT count(*), ifnull(sum(length(entry) + length(value)), 0) FROM annotation WHERE account = ?", vals(int64(a)), func(row row) {
+		rows, octets = int(row.int(0)), row.int(1)
+	})
+	return rows, octets, err
+}
+
 func (r reader) Usage(a mailstore.AccountID) (mailstore.Usage, error) {
 	var u mailstore.Usage
 	err := r.c.query("SELECT storage, messages FROM usage WHERE account = ?", vals(int64(a)), func(row row) bool {

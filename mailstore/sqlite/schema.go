@@ -40,6 +40,7 @@ type step struct {
 var migrations = [...]step{
 	{create: schema1, view: func(r reader) view { return reader1{r} }},
 	{create: schema2, convert: packMessages, drop: dropSchema1, grows: packedGrowth},
+	{create: schema3},
 }
 
 const schema1 = `
@@ -178,6 +179,18 @@ CREATE TABLE held(
 	data BLOB NOT NULL
 );
 CREATE INDEX held_account ON held(account);
+`
+
+// schema3 adds annotations.
+const schema3 = `
+CREATE TABLE annotation(
+	account INTEGER NOT NULL,
+	mailbox INTEGER NOT NULL,
+	entry TEXT NOT NULL,
+	user INTEGER NOT NULL,
+	value BLOB NOT NULL,
+	PRIMARY KEY(account, mailbox, entry, user)
+) WITHOUT ROWID;
 `
 
 const dropSchema1 = `DROP TABLE message`

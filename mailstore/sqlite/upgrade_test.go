@@ -104,6 +104,30 @@ func TestUpgradeDryRun(t *testing.T) {
 	}
 }
 
+// TestUpgradeFromEach: from each version there is a way to the present one, a dry
+// run shows it, and the old database is kept.
+func TestUpgradeFromEach(t *testing.T) {
+	for n := 1; n < Version; n++ {
+		dir := filepath.Join(t.TempDir(), "data")
+		copyPrivately(t, fmt.Sprint("testdata/v", n), dir)
+		before := tree(t, dir)
+		for _, dry := range []bool{true, false} {
+			u, err := Upgrade(context.Background(), dir, UpgradeOptions{DryRun: dry})
+			if err != nil || u.From != n || u.To != Version || u.Counts != sampleCounts() || u.Differ != 0 || len(u.Findings) != 0 {
+				t.Errorf("version %d, dry run %v: %+v, %v", n, dry, u, err)
+			}
+			if dry {
+				sameTree(t, "a dry run", tree(t, dir), before)
+			} else if u.Kept != filepath.Join(dir, fmt.Sprint("postrider.db.v", n)) || tree(t, dir)[filepath.Base(u.Kept)] != before["postrider.db"] {
+				t.Errorf("version %d is kept as %q", n, u.Kept)
+			}
+		}
+		checkSample(t, dir)
+		checkNotes(t, dir, false)
+		verify(t, dir)
+	}
+}
+
 // TestUpgradeDryRunLog: what is in the log only is part of a dry run, and stays
 // in the log.
 func TestUpgradeDryRunLog(t *testing.T) {

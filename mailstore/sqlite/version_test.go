@@ -40,6 +40,7 @@ func TestVersions(t *testing.T) {
 				t.Fatal(err)
 			}
 			checkSample(t, dir)
+			checkNotes(t, dir, filepath.Base(from) >= "v3")
 			verify(t, dir)
 		})
 	}
@@ -105,7 +106,9 @@ func writeSample(t *testing.T, dir string) {
 		_, err4 := tx.Expunge(inbox, []mailstore.UID{1})
 		_, _, err5 := tx.Enqueue(b, mailstore.QueueItem{Envelope: "sample", From: "bob@example.org", Accepted: sampleTime(), Expires: sampleTime()},
 			[]mailstore.QueueRecipient{{Address: "a@example.net", Domain: "example.net", Next: sampleTime()}, {Address: "b@example.net", Held: true}})
-		return errors.Join(err1, err2, err3, err4, err5, tx.CreateDomain("example.org"), tx.Subscribe(1, "Sent", true),
+		err6 := tx.Annotate(1, inbox, 1, nil, sampleNotes()[:2])
+		err7 := tx.Annotate(1, 0, 1, nil, sampleNotes()[2:])
+		return errors.Join(err1, err2, err3, err4, err5, err6, err7, tx.CreateDomain("example.org"), tx.Subscribe(1, "Sent", true),
 			tx.PutAlias(mailstore.Alias{Address: "info@example.org", Targets: []string{"bob@example.org", "eve@example.net"}}),
 			tx.PutSetting("key", []byte{0, 1, 2}))
 	})
@@ -155,6 +158,37 @@ func checkSample(t *testing.T, dir string) {
 		if got := readMailbox(t, s, m); fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("mailbox %d has other texts", m)
 		}
+	}
+}
+
+// sampleNotes are annotations of INBOX, and one of the account, since version 3.
+func sampleNotes() []mailstore.Annotation {
+	return []mailstore.Annotation{
+		{Entry: "/private/comment", Value: []byte("two\r\nlines\x00")},
+		{Entry: "/shared/vendor/example/color", Value: []byte{}},
+		{Entry: "/private/vendor/example/key", Value: []byte(strings.Repeat("value ", 2000))},
+	}
+}
+
+func checkNotes(t *testing.T, dir string, there bool) {
+	t.Helper()
+	s, _ := openStore(t, dir)
+	defer closeStore(t, s)
+	err := s.View(context.Background(), func(v *mailstore.View) error {
+		box, err1 := v.MailboxByName(1, "INBOX")
+		got, err2 := v.Annotations(1, box.ID, 1)
+		own, err3 := v.Annotations(1, 0, 1)
+		want := fmt.Sprint(sampleNotes())
+		if !there {
+			want = "[]"
+		}
+		if got := fmt.Sprint(append(got, own...)); got != want {
+			t.Errorf("annotations %s, want %s", got, want)
+		}
+		return errors.Join(err1, err2, err3)
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 

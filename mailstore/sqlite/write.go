@@ -103,6 +103,23 @@ func (w *writer) DeleteSubscription(a mailstore.AccountID, name string) error {
 	return w.exec("DELETE FROM subscription WHERE account = ? AND name = ?", int64(a), name)
 }
 
+func (w *writer) PutAnnotation(a *mailstore.AnnotationRow) error {
+	w.pages += len(a.Value) / 4096
+	return w.exec("INSERT INTO annotation VALUES(?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+		int64(a.Account), int64(a.Mailbox), a.Entry, int64(a.User), notNil(a.Value))
+}
+
+func (w *writer) DeleteAnnotation(a *mailstore.AnnotationRow) error {
+	return w.exec("DELETE FROM annotation WHERE account = ? AND mailbox = ? AND entry = ? AND user = ?",
+		int64(a.Account), int64(a.Mailbox), a.Entry, int64(a.User))
+}
+
+func (w *writer) DeleteAnnotations(a mailstore.AccountID, m mailstore.MailboxID) error {
+	n, err := w.c.exec("DELETE FROM annotation WHERE account = ? AND mailbox = ?", int64(a), int64(m))
+	w.pages += int(n)
+	return err
+}
+
 func (w *writer) PutBlock(b *mailstore.BlockRow) error {
 	id := blockID(b.Mailbox, b.First)
 	w.pages += (len(b.Head) + len(b.Data)) / 4096

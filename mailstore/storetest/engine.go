@@ -220,6 +220,12 @@ type (
 		modSeq  mailstore.ModSeq
 		first   mailstore.UID
 	}
+	annotationKey struct {
+		account mailstore.AccountID
+		mailbox mailstore.MailboxID
+		entry   string
+		user    mailstore.AccountID
+	}
 	threadKey struct {
 		account mailstore.AccountID
 		key     int64
@@ -246,6 +252,10 @@ func (a expungeKey) compare(b expungeKey) int {
 	return cmp.Or(cmp.Compare(a.mailbox, b.mailbox), cmp.Compare(a.modSeq, b.modSeq), cmp.Compare(a.first, b.first))
 }
 
+func (a annotationKey) compare(b annotationKey) int {
+	return cmp.Or(cmp.Compare(a.account, b.account), cmp.Compare(a.mailbox, b.mailbox), strings.Compare(a.entry, b.entry), cmp.Compare(a.user, b.user))
+}
+
 func (a threadKey) compare(b threadKey) int {
 	return cmp.Or(cmp.Compare(a.account, b.account), cmp.Compare(a.key, b.key))
 }
@@ -269,6 +279,7 @@ type rows struct {
 	usages        tree[mailstore.AccountID, mailstore.Usage]
 	mailboxes     tree[mailstore.MailboxID, mailstore.MailboxRow]
 	subscriptions tree[ownedName, bool]
+	annotations   tree[annotationKey, mailstore.AnnotationRow]
 	blocks        tree[blockKey, mailstore.BlockRow]
 	expunges      tree[expungeKey, mailstore.ExpungeRow]
 	bodies        tree[mailstore.BodyID, mailstore.BodyRow]
@@ -290,6 +301,7 @@ func newRows() rows {
 		usages:        tree[mailstore.AccountID, mailstore.Usage]{compare: cmp.Compare[mailstore.AccountID]},
 		mailboxes:     tree[mailstore.MailboxID, mailstore.MailboxRow]{compare: cmp.Compare[mailstore.MailboxID]},
 		subscriptions: tree[ownedName, bool]{compare: ownedName.compare},
+		annotations:   tree[annotationKey, mailstore.AnnotationRow]{compare: annotationKey.compare},
 		blocks:        tree[blockKey, mailstore.BlockRow]{compare: blockKey.compare},
 		expunges:      tree[expungeKey, mailstore.ExpungeRow]{compare: expungeKey.compare},
 		bodies:        tree[mailstore.BodyID, mailstore.BodyRow]{compare: cmp.Compare[mailstore.BodyID]},
@@ -322,6 +334,25 @@ func first[K, V any](t tree[K, V], start K, good func(V) bool) (V, error) {
 		return false
 	})
 	return hit, err
+}
+
+func (r *rows) Annotations(a mailstore.AccountID, m mailstore.MailboxID, fn func(mailstore.AnnotationRow) bool) error {
+	r.annotations.from(annotationKey{account: a, mailbox: m}, func(k annotationKey, row mailstore.AnnotationRow) bool {
+		return k.account == a && k.mailbox == m && fn(row)
+	})
+	return nil
+}
+
+func (r *rows) AnnotationUsage(a mailstore.AccountID) (n int, octets int64, err error) {
+	r.annotations.from(annotationKey{account: a}, func(k annotationKey, row mailstore.AnnotationRow) bool {
+		if k.account != a {
+			return false
+		}
+		n++
+		octets += int64(len(row.Entry) + len(row.Value))
+		return true
+	})
+	return n, octets, nil
 }
 
 func (r *rows) Counter(name string) (int64, error) {

@@ -22,6 +22,7 @@ type reference struct {
 	boxes map[string]*refBox
 	queue map[mailstore.QueueID]map[int]string // recipients' addresses by index
 	quota mailstore.Quota
+	notes map[string]string // the account's own annotations
 }
 
 // usage is what the account holds.
@@ -53,6 +54,7 @@ type refBox struct {
 	messages map[mailstore.UID]refMessage
 	version  int // counts changes
 	past     []refMoment
+	notes    map[string]string // annotations
 }
 
 type refMessage struct {
@@ -71,11 +73,12 @@ type refMoment struct {
 }
 
 func (r *reference) clone() *reference {
-	c := &reference{boxes: make(map[string]*refBox), queue: make(map[mailstore.QueueID]map[int]string), quota: r.quota}
+	c := &reference{boxes: make(map[string]*refBox), queue: make(map[mailstore.QueueID]map[int]string), quota: r.quota, notes: maps.Clone(r.notes)}
 	for name, box := range r.boxes {
 		b := *box
 		b.messages = maps.Clone(box.messages)
 		b.past = slices.Clone(box.past)
+		b.notes = maps.Clone(box.notes)
 		c.boxes[name] = &b
 	}
 	for id, to := range r.queue {
@@ -106,6 +109,7 @@ func runRandom(t *testing.T, open func(t *testing.T, dir string) mailstore.Engin
 				options: mailstore.Options{Blocks: mailstore.BlockSizes{Full: 8, Open: 2}, Keep: time.Hour, Compress: n%2 == 0}}, t: rt,
 			want: &reference{
 				boxes: make(map[string]*refBox), queue: make(map[mailstore.QueueID]map[int]string),
+				notes: make(map[string]string),
 			},
 		}
 		r.open()
@@ -175,8 +179,10 @@ func (r *random) change(t *rapid.T) {
 func (r *random) operate(tx *mailstore.Tx, want *reference, b *mailstore.Body) error {
 	name := rapid.SampledFrom([]string{"INBOX", "a", "a/b", "c"}).Draw(r.t, "name")
 	box := want.boxes[name]
-	kind := rapid.IntRange(-1, 12).Draw(r.t, "operation")
+	kind := rapid.IntRange(-2, 12).Draw(r.t, "operation")
 	switch {
+	case kind < -1:
+		return r.annotate(tx, want)
 	case kind < 0:
 		return r.setQuota(tx, want)
 	case kind == 0:
@@ -250,7 +256,7 @@ func (r *random) create(tx *mailstore.Tx, want *reference, name string) error {
 	if err == nil && box.UIDValidity <= r.last {
 		r.t.Fatalf("UIDVALIDITY %d after %d", box.UIDValidity, r.last)
 	}
-	want.boxes[name] = &refBox{id: box.ID, validity: box.UIDValidity, next: 1, messages: make(map[mailstore.UID]refMessage)}
+	want.boxes[name] = &refBox{id: box.ID, validity: box.UIDValidity, next: 1, messages: make(map[mailstore.UID]refMessage), notes: make(map[string]string)}
 	return err
 }
 
@@ -374,7 +380,7 @@ func (r *random) rename(tx *mailstore.Tx, want *reference, name string) error {
 			return err
 		}
 		made, err := tx.MailboxByName(r.account, to)
-		moved := &refBox{id: made.ID, validity: made.UIDValidity, next: 1, messages: make(map[mailstore.UID]refMessage)}
+		moved := &refBox{id: made.ID, validity: made.UIDValidity, next: 1, messages: make(map[mailstore.UID]refMessage), notes: maps.Clone(box.notes)}
 		for _, uid := range slices.Sorted(maps.Keys(box.messages)) {
 			moved.add(box.messages[uid])
 		}
@@ -466,6 +472,7 @@ func (r *random) check(t *rapid.T) {
 	if len(boxes) != len(r.want.boxes) {
 		t.Fatalf("mailboxes %+v, want %v", boxes, slices.Sorted(maps.Keys(r.want.boxes)))
 	}
+	r.checkNotes(0, r.want.notes)
 	for _, box := range boxes {
 		r.last = max(r.last, box.UIDValidity)
 		want := r.want.boxes[box.Name]
@@ -499,6 +506,7 @@ func (r *random) checkBox(box mailstore.Mailbox, want *refBox) {
 			r.t.Fatalf("UID %d has another text", m.UID)
 		}
 	}
+	r.checkNotes(box.ID, want.notes)
 	for _, past := range want.past {
 		r.checkChanges(box, want, past)
 	}

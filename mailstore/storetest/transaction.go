@@ -125,6 +125,40 @@ func (t *transaction) DeleteSubscription(a mailstore.AccountID, name string) err
 	return nil
 }
 
+func keyOf(a *mailstore.AnnotationRow) annotationKey {
+	return annotationKey{a.Account, a.Mailbox, a.Entry, a.User}
+}
+
+func (t *transaction) PutAnnotation(a *mailstore.AnnotationRow) error {
+	if err := t.disk.failed(OpWrite); err != nil {
+		return err
+	}
+	t.annotations = t.annotations.put(keyOf(a), *a)
+	return nil
+}
+
+func (t *transaction) DeleteAnnotation(a *mailstore.AnnotationRow) error {
+	if err := t.disk.failed(OpWrite); err != nil {
+		return err
+	}
+	t.annotations = t.annotations.remove(keyOf(a))
+	return nil
+}
+
+func (t *transaction) DeleteAnnotations(a mailstore.AccountID, m mailstore.MailboxID) error {
+	if err := t.disk.failed(OpWrite); err != nil {
+		return err
+	}
+	t.annotations.from(annotationKey{account: a, mailbox: m}, func(k annotationKey, _ mailstore.AnnotationRow) bool {
+		if k.account != a || k.mailbox != m {
+			return false
+		}
+		t.annotations = t.annotations.remove(k)
+		return true
+	})
+	return nil
+}
+
 func (t *transaction) PutBlock(b *mailstore.BlockRow) error {
 	if err := t.disk.failed(OpWrite); err != nil {
 		return err
