@@ -98,6 +98,13 @@ func (tx *Tx) Annotate(a AccountID, m MailboxID, user AccountID, by *AnnotationW
 			return ErrNotFound
 		}
 	}
+	if len(changes) == 0 {
+		return nil
+	}
+	budget, err := tx.annotationBudget(a, m)
+	if err != nil {
+		return err
+	}
 	for _, c := range changes {
 		entry, err := CleanEntry(c.Entry)
 		if err != nil {
@@ -107,7 +114,10 @@ func (tx *Tx) Annotate(a AccountID, m MailboxID, user AccountID, by *AnnotationW
 		if row.Private() {
 			row.User = user
 		}
-		if err := tx.annotate(&row); err != nil {
+		if _, there := budget.sizes[annotationKey{entry, row.User}]; !there && row.Value == nil {
+			continue
+		}
+		if err := tx.annotate(budget, &row); err != nil {
 			return err
 		}
 		tx.annotated = append(tx.annotated, annotated{a, AnnotationChange{m, entry}, by})
@@ -115,39 +125,55 @@ func (tx *Tx) Annotate(a AccountID, m MailboxID, user AccountID, by *AnnotationW
 	return nil
 }
 
-// annotate makes one change.
-func (tx *Tx) annotate(row *AnnotationRow) error {
-	if row.Value == nil {
-		return tx.do(func(w Writer) error { return w.DeleteAnnotation(row) })
-	}
-	if len(row.Value) > MaxAnnotationSize {
-		return fmt.Errorf("%w: a value of %d octets", ErrLimit, len(row.Value))
-	}
-	count, old := 0, -1
-	err := tx.r.Annotations(row.Account, row.Mailbox, func(have AnnotationRow) bool {
-		count++
-		if have.Entry == row.Entry && have.User == row.User {
-			old = len(have.Value)
-		}
+// annotationBudget is what there is of annotations, while some are changed.
+type annotationBudget struct {
+	sizes  map[annotationKey]int // octets of those of the mailbox, names included
+	rows   int                   // of the account
+	octets int64                 // of the account
+}
+
+type annotationKey struct {
+	entry string
+	user  AccountID
+}
+
+func (tx *Tx) annotationBudget(a AccountID, m MailboxID) (*annotationBudget, error) {
+	b := &annotationBudget{sizes: make(map[annotationKey]int)}
+	err := tx.r.Annotations(a, m, func(row AnnotationRow) bool {
+		b.sizes[annotationKey{row.Entry, row.User}] = len(row.Entry) + len(row.Value)
 		return true
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	rows, octets, err := tx.r.AnnotationUsage(row.Account)
-	if err != nil {
-		return err
+	b.rows, b.octets, err = tx.r.AnnotationUsage(a)
+	return b, err
+}
+
+// annotate makes one change.
+func (tx *Tx) annotate(b *annotationBudget, row *AnnotationRow) error {
+	key := annotationKey{row.Entry, row.User}
+	old, there := b.sizes[key]
+	if row.Value == nil {
+		delete(b.sizes, key)
+		b.rows--
+		b.octets -= int64(old)
+		return tx.do(func(w Writer) error { return w.DeleteAnnotation(row) })
 	}
-	more := int64(len(row.Value) - old)
-	if old < 0 {
-		more = int64(len(row.Entry) + len(row.Value))
-		if count >= MaxAnnotations || rows >= MaxAccountAnnotations {
-			return fmt.Errorf("%w: %d annotations, %d of the account", ErrLimit, count, rows)
-		}
+	size := len(row.Entry) + len(row.Value)
+	switch {
+	case len(row.Value) > MaxAnnotationSize:
+		return fmt.Errorf("%w: a value of %d octets", ErrLimit, len(row.Value))
+	case !there && (len(b.sizes) >= MaxAnnotations || b.rows >= MaxAccountAnnotations):
+		return fmt.Errorf("%w: %d annotations, %d of the account", ErrLimit, len(b.sizes), b.rows)
+	case size > old && b.octets+int64(size-old) > MaxAnnotationStorage:
+		return fmt.Errorf("%w: %d octets of annotations", ErrLimit, b.octets)
 	}
-	if more > 0 && octets+more > MaxAnnotationStorage {
-		return fmt.Errorf("%w: %d octets of annotations", ErrLimit, octets)
+	if !there {
+		b.rows++
 	}
+	b.sizes[key] = size
+	b.octets += int64(size - old)
 	return tx.do(func(w Writer) error { return w.PutAnnotation(row) })
 }
 
@@ -157,9 +183,16 @@ func (tx *Tx) copyAnnotations(a AccountID, from, to MailboxID) error {
 	if err != nil {
 		return err
 	}
+	if len(rows) == 0 {
+		return nil
+	}
+	budget, err := tx.annotationBudget(a, to)
+	if err != nil {
+		return err
+	}
 	for _, row := range rows {
 		row.Mailbox = to
-		if err := tx.annotate(&row); err != nil {
+		if err := tx.annotate(budget, &row); err != nil {
 			return err
 		}
 	}

@@ -119,22 +119,20 @@ func (s *suite) annotationLimits() {
 	s.is(err, mailstore.ErrLimit)
 	s.equal(len(s.noted(a, inbox)), 1)
 
-	// Octets of the account.
-	big := make([]byte, mailstore.MaxAnnotationSize)
-	fill := func(from, to int) error {
+	// Octets of the account, and its rows: fill adds so many, a mailbox after the
+	// other.
+	fill := func(a mailstore.AccountID, box string, n, size int) error {
 		return s.store.Update(s.Context(), func(tx *mailstore.Tx) error {
-			for i := from; i < to; i++ {
-				if i%mailstore.MaxAnnotations == 0 {
-					if _, err := tx.CreateMailbox(a, fmt.Sprint("m", i/mailstore.MaxAnnotations), ""); err != nil {
-						return err
-					}
-				}
-				m, err := tx.MailboxByName(a, fmt.Sprint("m", i/mailstore.MaxAnnotations))
+			for i := 0; i < n; i += mailstore.MaxAnnotations {
+				m, err := tx.CreateMailbox(a, fmt.Sprint(box, i), "")
 				if err != nil {
 					return err
 				}
-				err = tx.Annotate(a, m.ID, a, nil, []mailstore.Annotation{{Entry: fmt.Sprint("/shared/n", i), Value: big}})
-				if err != nil {
+				var list []mailstore.Annotation
+				for j := range min(mailstore.MaxAnnotations, n-i) {
+					list = append(list, annotation(fmt.Sprint("/shared/n", j), strings.Repeat("x", size)))
+				}
+				if err := tx.Annotate(a, m.ID, a, nil, list); err != nil {
 					return err
 				}
 			}
@@ -142,18 +140,14 @@ func (s *suite) annotationLimits() {
 		})
 	}
 	n := mailstore.MaxAnnotationStorage/mailstore.MaxAnnotationSize - 2
-	s.ok(fill(0, n))
-	s.is(fill(n, n+2), mailstore.ErrLimit)
+	s.ok(fill(a, "a", n, mailstore.MaxAnnotationSize))
+	s.is(fill(a, "b", 1, mailstore.MaxAnnotationSize), mailstore.ErrLimit)
 	s.ok(s.note(a, inbox, "/private/big", "-"))
-	s.ok(fill(n, n+1))
-
-	// Rows of the account.
-	big = big[:1]
-	s.ok(fill(n+1, n+1)) // nothing
+	s.ok(fill(a, "b", 1, mailstore.MaxAnnotationSize))
 	b, _ := s.account("eve@example.org")
-	a = b
-	s.ok(fill(0, mailstore.MaxAccountAnnotations))
-	s.is(fill(mailstore.MaxAccountAnnotations, mailstore.MaxAccountAnnotations+1), mailstore.ErrLimit)
+	s.ok(fill(b, "a", mailstore.MaxAccountAnnotations, 1))
+	s.is(fill(b, "b", 1, 1), mailstore.ErrLimit)
+	s.ok(s.note(b, 0, "/private/none", "-"))
 }
 
 // annotationWatchers: others hear of changes after the commit, who made them not.
@@ -186,8 +180,16 @@ func (s *suite) annotationWatchers() {
 	s.equal(take(two), fmt.Sprintf("[{%d /private/a} {%d /private/x}] true", inbox, inbox))
 	s.equal(take(two), "[] true")
 	s.update(func(tx *mailstore.Tx) error {
-		for i := range mailstore.MaxAnnotationChanges + 1 {
-			if err := tx.Annotate(a, 0, a, one, []mailstore.Annotation{{Entry: fmt.Sprint("/private/", i)}}); err != nil {
+		for i := range mailstore.MaxAnnotationChanges/mailstore.MaxAnnotations + 1 {
+			box, err := tx.CreateMailbox(a, fmt.Sprint(i), "")
+			if err != nil {
+				return err
+			}
+			var list []mailstore.Annotation
+			for j := range mailstore.MaxAnnotations {
+				list = append(list, annotation(fmt.Sprint("/private/", j), ""))
+			}
+			if err := tx.Annotate(a, box.ID, a, one, list); err != nil {
 				return err
 			}
 		}
