@@ -54,6 +54,13 @@ func TestSCRAMPrograms(t *testing.T) {
 		s.received("bob", "msmtp "+mech)
 	}
 	home := t.TempDir()
+	// mutt with GNU SASL takes the best that is offered, and has no tls-exporter.
+	unbound := newServer(t, options{config: "[auth]\nchannel_binding = false\n"})
+	rc := writeFile(t, filepath.Join(home, "muttrc-smtp"), "set ssl_ca_certificates_file="+unbound.caFile()+" certificate_file="+unbound.caFile()+
+		"\nset ssl_starttls=yes ssl_force_tls=yes from="+from+" use_from=yes envelope_from=yes\nset smtp_url=smtp://bob@localhost:"+
+		unbound.port("submission")+"/ smtp_pass="+password+" folder="+home+"\n")
+	succeed(t, []string{"HOME=" + home}, "by mutt\n", "mutt", "-F", rc, "-s", "mutt as it is", from)
+	unbound.received("bob", "mutt as it is")
 	for _, mech := range []string{"SCRAM-SHA-256", "SCRAM-SHA-1"} {
 		rc := writeFile(t, filepath.Join(home, "muttrc"), `
 set certificate_file=`+s.caFile()+` ssl_ca_certificates_file=`+s.caFile()+`
@@ -185,5 +192,64 @@ func TestFetchmailAndUTF8(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(home, "mbox"))
 	if code != 0 || err != nil || strings.Count(string(text), "Subject: with") != 1 || !strings.Contains(string(text), "Subject: without") {
 		t.Errorf("exit %d, %q, %v\n%s", code, text, err, out)
+	}
+}
+
+// TestPOP3ChannelBinding: Python's TLS tells tls-unique, the rest is in the script:
+// bound over TLS 1.2, refused when bound to something else or when the client says
+// that it was offered nothing, and not offered without the Extended Master Secret.
+func TestPOP3ChannelBinding(t *testing.T) {
+	s := newServer(t, options{})
+	script := writeFile(t, filepath.Join(t.TempDir(), "client.py"), `
+import base64, hashlib, hmac, poplib, ssl, sys
+port, user, password, ca = int(sys.argv[1]), sys.argv[2], sys.argv[3].encode(), sys.argv[4]
+b64 = lambda b: base64.b64encode(b).decode()
+
+def connect(options=0):
+    context = ssl.create_default_context(cafile=ca)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= options
+    return poplib.POP3_SSL("localhost", port, context=context, timeout=30)
+
+def scram(c, mech, hash, flag, binding):
+    header = flag + ",,"
+    bare = "n=" + user + ",r=fyko+d2lbbFgONRv9qkxdawL"
+    first = c._shortcmd("AUTH %s %s" % (mech, b64((header + bare).encode()))).split(b" ", 1)[1]
+    first = base64.b64decode(first).decode()
+    said = dict(f.split("=", 1) for f in first.split(","))
+    salted = hashlib.pbkdf2_hmac(hash, password, base64.b64decode(said["s"]), int(said["i"]))
+    key = hmac.digest(salted, b"Client Key", hash)
+    final = "c=%s,r=%s" % (b64(header.encode() + binding), said["r"])
+    message = ",".join((bare, first, final)).encode()
+    proof = bytes(a ^ b for a, b in zip(key, hmac.digest(hashlib.new(hash, key).digest(), message, hash)))
+    last = c._shortcmd(b64((final + ",p=" + b64(proof)).encode())).split(b" ", 1)[1]
+    server = hmac.digest(hmac.digest(salted, b"Server Key", hash), message, hash)
+    assert base64.b64decode(last) == b"v=" + base64.b64encode(server), last
+    return c._shortcmd("").decode()
+
+for mech, hash in ("SCRAM-SHA-1-PLUS", "sha1"), ("SCRAM-SHA-256-PLUS", "sha256"):
+    c = connect()
+    assert mech in c.capa()["SASL"], c.capa()
+    unique = c.sock.get_channel_binding("tls-unique")
+    print(mech, scram(c, mech, hash, "p=tls-unique", unique))
+    c.quit()
+    for name, flag, binding in ("other", "p=tls-unique", bytes(12)), ("downgrade", "y", b""):
+        c = connect()
+        try:
+            scram(c, mech if flag != "y" else mech[:-5], hash, flag, binding)
+            print(mech, name, "passed")
+        except poplib.error_proto as e:
+            print(mech, name, "refused")
+c = connect(options=1)  # SSL_OP_NO_EXTENDED_MASTER_SECRET
+print("offered", [m for m in c.capa()["SASL"] if m.endswith("-PLUS")])
+print("plain", scram(c, "SCRAM-SHA-1", "sha1", "y", b""))
+`)
+	out := succeed(t, nil, "", "python3", script, s.port("pop3s"), "bob", password, s.caFile())
+	for _, want := range []string{"SCRAM-SHA-1-PLUS +OK user successfully logged on", "SCRAM-SHA-256-PLUS +OK user successfully logged on",
+		"SCRAM-SHA-1-PLUS other refused", "SCRAM-SHA-1-PLUS downgrade refused", "SCRAM-SHA-256-PLUS other refused",
+		"SCRAM-SHA-256-PLUS downgrade refused", "offered []", "plain +OK"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
 	}
 }

@@ -238,7 +238,7 @@ set ssl_ca_certificates_file=%[1]s
 set ssl_starttls=yes ssl_force_tls=yes
 set from="bob@%[2]s" realname="Bob" use_from=yes envelope_from=yes
 set imap_user="bob@%[2]s" imap_pass="%[3]s"
-set smtp_url="smtp://bob@localhost:%[4]s/" smtp_pass="%[3]s"
+set smtp_url="smtp://bob@localhost:%[4]s/" smtp_pass="%[3]s" smtp_authenticators="scram-sha-256"
 set folder="imaps://localhost:%[5]s/" spoolfile="+INBOX" record="+Sent" postponed="+Drafts"
 set mbox_type=mbox confirmcreate=no confirmappend=no quit=yes delete=no sleep_time=0 header_cache=""
 set tmpdir=%[6]s

@@ -1,6 +1,7 @@
 package pop3
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -52,7 +53,11 @@ func (s storedDrops) expire(tx *mailstore.Tx, d *maildrop, retrieved []mailstore
 			stay = append(stay, uid)
 		}
 	}
-	return old, tx.PutSetting(setting, encodeUIDs(stay, d.validity))
+	noted := encodeUIDs(stay, d.validity)
+	if bytes.Equal(noted, text) {
+		return old, nil // as after most sessions: nothing to write
+	}
+	return old, tx.PutSetting(setting, noted)
 }
 
 // encodeUIDs is nil for none.

@@ -159,6 +159,7 @@ func (c *config) keys() map[string]setter {
 		"tls.key":                  text(&n.TLSKey, nil),
 		"auth.plaintext":           oneOf((*string)(&n.Plaintext), string(directory.PlaintextNever), string(directory.PlaintextLoopback), string(directory.PlaintextAlways)),
 		"auth.client_certificates": oneOf(&n.ClientCertificates, "never", "registered", "always"),
+		"auth.channel_binding":     boolean(&n.ChannelBinding),
 		"auth.oauth.issuer":        text(&n.OAuth.Issuer, nil),
 		"auth.oauth.audience":      text(&n.OAuth.Audience, nil),
 		"auth.oauth.scope":         list(&n.OAuth.Scopes, func(s string) (string, error) { return s, nil }),

@@ -173,6 +173,9 @@ func (d *Directory) bearerLogin(ctx context.Context, p Peer, b bearer) (account 
 		return account, "", err
 	}
 	name, err := d.tokens.Name(ctx, b.token)
+	if errors.Is(err, oauth.ErrToken) || errors.Is(err, oauth.ErrScope) {
+		d.log.Info("token refused", "session", p.Session, "protocol", p.Protocol, "remote", p.Addr.String(), "reason", err)
+	}
 	switch {
 	case errors.Is(err, oauth.ErrExpired):
 		return account, "invalid_token", nil // the client gets a new one: no offence

@@ -47,6 +47,7 @@ type Options struct {
 	Plaintext             PlaintextPolicy
 	FailedLoginsPerMinute int    // of one address or account; 0 = off
 	Tokens                Tokens // nil: no logins by bearer tokens
+	NoChannelBinding      bool   // offer no -PLUS mechanism, as if TLS had no bindings
 	Clock                 clock.Clock
 	Log                   *slog.Logger
 }
@@ -60,6 +61,7 @@ type Directory struct {
 	book         book
 	passwords    *verifier
 	tokens       Tokens // nil: off
+	noBinding    bool
 	verified     *verifiedLogins
 	throttle     *throttle
 	scramKey     []byte        // makes the salts of users who do not exist
@@ -100,6 +102,7 @@ func newDirectory(store *mailstore.Store, o Options, c cost) (*Directory, error)
 		// Half of the processors stay free for mail.
 		passwords: newVerifier(c, max(1, runtime.GOMAXPROCS(0)/2)),
 		verified:  newVerifiedLogins(o.Clock),
+		noBinding: o.NoChannelBinding,
 		tokens:    o.Tokens,
 		throttle:  newThrottle(o.Clock, o.FailedLoginsPerMinute),
 		scramTurn: make(chan struct{}, 1),

@@ -20,7 +20,7 @@ func (d *Directory) Mechanisms(p Peer) []string {
 	if account, err := d.certified(context.Background(), p); err == nil && account.ID != 0 {
 		list = append(list, mechExternal)
 	}
-	if len(bindings(p.TLS)) > 0 {
+	if len(d.bindings(p)) > 0 {
 		for _, h := range scramHashes {
 			list = append(list, h.name+plus)
 		}
@@ -52,7 +52,7 @@ func (d *Directory) SASL(ctx context.Context, p Peer, mech string) (srv sasl.Ser
 // first is the first step of a mechanism.
 func (x *exchange) first(mech string) (step, error) {
 	if hash, binds, ok := scramMechanism(mech); ok {
-		x.scram = &scramState{hash: hash, binds: binds, bindings: bindings(x.peer.TLS)}
+		x.scram = &scramState{hash: hash, binds: binds, bindings: x.d.bindings(x.peer)}
 		if binds && len(x.scram.bindings) == 0 {
 			return nil, ErrMechanism
 		}

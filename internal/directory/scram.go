@@ -77,6 +77,14 @@ func bindings(state *tls.ConnectionState) []scram.ChannelBinding {
 	return []scram.ChannelBinding{scram.NewTLSUniqueBinding(state.TLSUnique), exporter}
 }
 
+// bindings are those that p is offered.
+func (d *Directory) bindings(p Peer) []scram.ChannelBinding {
+	if d.noBinding {
+		return nil
+	}
+	return bindings(p.TLS)
+}
+
 // scramState is a SCRAM conversation.
 type scramState struct {
 	hash         scramHash

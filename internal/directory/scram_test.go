@@ -115,6 +115,21 @@ func TestBindingOffered(t *testing.T) {
 	}
 }
 
+// TestNoBinding: where it is turned off there is no -PLUS, and no client is
+// suspected for seeing none.
+func TestNoBinding(t *testing.T) {
+	d := demo(t, Options{NoChannelBinding: true})
+	server, client := tlsPair(t, tls.VersionTLS13, nil)
+	p := peerOf(server)
+	if _, _, err := d.SASL(t.Context(), p, "SCRAM-SHA-256-PLUS"); err != ErrMechanism || strings.Contains(strings.Join(d.Mechanisms(p), " "), plus) {
+		t.Errorf("%v, %v", d.Mechanisms(p), err)
+	}
+	b := clientBinding(t, client, scram.ChannelBindingTLSExporter)
+	if _, err := converse(t, d, p, newSCRAMWith(t, "SCRAM-SHA-256", b, "bob", "hungry", ""), true); err != nil {
+		t.Errorf("a client that says y: %v", err)
+	}
+}
+
 // TestFlags: which gs2-cbind-flag goes with which mechanism.
 func TestFlags(t *testing.T) {
 	modern, _ := tlsPair(t, tls.VersionTLS13, nil)

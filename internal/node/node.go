@@ -143,6 +143,7 @@ func (n *Node) openStore(ctx context.Context) error {
 	}
 	n.Directory, err = directory.New(n.Store, directory.Options{
 		Tokens:                tokens,
+		NoChannelBinding:      !n.options.ChannelBinding,
 		Plaintext:             n.options.Plaintext,
 		FailedLoginsPerMinute: n.options.Limits.FailedLoginsPerMinute,
 		Clock:                 n.options.Clock,

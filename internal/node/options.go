@@ -28,6 +28,7 @@ type Options struct {
 	// certificate: never, registered (while an account has one), always.
 	ClientCertificates string
 	OAuth              oauth.Options // logins by bearer tokens
+	ChannelBinding     bool          // offer SCRAM with -PLUS
 
 	RelayNetworks []netip.Prefix
 	RelayDomains  []string
@@ -118,6 +119,7 @@ func DefaultOptions() Options {
 		DataDir:            "data",
 		Plaintext:          directory.PlaintextLoopback,
 		ClientCertificates: "registered",
+		ChannelBinding:     true,
 		OAuth:              oauth.Options{Claim: "email", Leeway: time.Minute},
 		BareNewline:        "reject",
 		Resolver:           "system",
