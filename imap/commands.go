@@ -95,4 +95,6 @@ var commands = map[string]command{
 	"ESEARCH": {loggedIn, numbers, (*session).cmdESearch},
 	"SORT":    {selected, numbers, (*session).cmdSort},
 	"THREAD":  {selected, numbers, (*session).cmdThread},
+	// context.go
+	"CANCELUPDATE": {selected, plain, (*session).cmdCancelUpdate},
 }

@@ -94,6 +94,7 @@ func stillDeleted(tx *mailstore.Tx, m mailstore.MailboxID, uids []mailstore.UID)
 
 // expunged tells the client of messages that its own command removed.
 func (s *session) expunged(uids []mailstore.UID) {
+	s.contextsLose(uids)
 	for _, uid := range uids {
 		s.box.goes(uid)
 	}

@@ -24,6 +24,10 @@ func (s *session) cmdESearch(ctx context.Context, c *call) error {
 	switch {
 	case own && s.box == nil:
 		return bad("No mailbox is selected")
+	case r.update && (len(filters) > 1 || !own):
+		return bad("UPDATE is for the selected mailbox alone")
+	case r.update && s.box.context(r.tag) >= 0:
+		return bad("A search with UPDATE has that tag already")
 	case r.save && len(filters) > 1, r.save && !own:
 		return bad("SAVE is for the selected mailbox alone")
 	case slices.ContainsFunc(filters, func(f syntax.Filter) bool { return f.Name == "SELECTED-DELAYED" }):
@@ -91,6 +95,9 @@ func (s *session) searchBox(ctx context.Context, c *call, q *syntax.Search, r *r
 	}
 	if f.modseq {
 		s.wantModSeq()
+	}
+	if r.update {
+		defer s.follow(r, q, f)
 	}
 	if len(f.found) == 0 {
 		return nil

@@ -21,7 +21,9 @@ type progress struct {
 
 // step notes that one more of goal is done.
 func (p *progress) step() {
-	p.done++
+	if p.done++; p.tag == "" {
+		return // nobody waits
+	}
 	now := p.s.srv.o.Clock.Now()
 	if now.Sub(p.told) < progressEvery {
 		return

@@ -23,6 +23,9 @@ func (s *session) cmdSearch(ctx context.Context, c *call) error {
 	if err := checkCharset(q.Charset); err != nil {
 		return err
 	}
+	if r.update && b.context(r.tag) >= 0 {
+		return bad("A search with UPDATE has that tag already") // RFC 5267 section 4.3
+	}
 	f, err := s.find(ctx, c, b, &q.Key, r.relevancy)
 	if err != nil {
 		return err
@@ -35,6 +38,9 @@ func (s *session) cmdSearch(ctx context.Context, c *call) error {
 	}
 	if r.save {
 		b.save(f.found, r)
+	}
+	if r.update {
+		s.follow(r, &q, f)
 	}
 	return nil
 }
@@ -60,6 +66,7 @@ type result struct {
 	save     bool
 	// relevancy tells the score of each message (RFC 6203 section 4).
 	relevancy bool
+	update    bool // it is kept up to date (RFC 5267 section 4.3)
 	partial   *syntax.PartialRange
 }
 
@@ -68,7 +75,7 @@ func newResult(q *syntax.Search, c *call, extended bool) *result {
 	r := &result{
 		name: c.Name, tag: c.Tag, uid: c.UID, extended: extended,
 		min: has("MIN"), max: has("MAX"), all: has("ALL"), count: has("COUNT"), save: has("SAVE"), partial: q.Partial,
-		relevancy: has("RELEVANCY"),
+		relevancy: has("RELEVANCY"), update: has("UPDATE"),
 	}
 	// RFC 4731 section 3.1; SAVE alone asks for nothing else (RFC 5182 section 2.1).
 	if len(q.Return) == 0 {

@@ -21,6 +21,7 @@ type selection struct {
 	mine     map[mailstore.UID]mailstore.ModSeq // changes of flags that the client knows of
 	keywords []string                           // that the client was told of, in any order
 	saved    []mailstore.UID                    // the result that "$" stands for (RFC 5182)
+	contexts []*searchContext                   // results that are kept up to date
 }
 
 // learn notes keywords for FLAGS responses and reports whether one was new.

@@ -47,6 +47,9 @@ func (s *session) cmdSort(ctx context.Context, c *call) error {
 	if err := s.tellResult(ctx, r, f); err != nil {
 		return err
 	}
+	if r.update {
+		s.refuseUpdate(r.tag, "Sorted results are not kept up to date")
+	}
 	if r.save {
 		s.box.save(f.found, r)
 	}

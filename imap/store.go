@@ -78,7 +78,8 @@ func (s *session) setFlags(ctx context.Context, uids []mailstore.UID, st *syntax
 		if err != nil {
 			return err
 		}
-		r.alone = c.ModSeq == b.modseq && len(flags.Keywords) == 0 // the poll tells of new keywords
+		// The poll tells of new keywords and of contexts.
+		r.alone = c.ModSeq == b.modseq && len(flags.Keywords) == 0 && len(b.contexts) == 0
 		r.others = b.notMine(c)
 		r.now, r.modified, err = tx.SetFlags(b.id, uids, how, flags, mailstore.ModSeq(st.Unchanged))
 		return err

@@ -52,11 +52,13 @@ func (s *session) update(ctx context.Context, allowExpunge bool) error {
 			b.goes(uid)
 		}
 	}
+	s.contextsLose(c.Expunged)
 	if allowExpunge {
 		s.writeGone()
 	}
 	s.tellArrived(c.Arrived, allowExpunge, now)
 	s.tellChanged(c)
+	s.contextsChange(ctx, &c)
 	b.modseq = c.ModSeq
 	if s.enabled.qresync {
 		// RFC 7162 sections 3.2 and 6: what the client may take for known.

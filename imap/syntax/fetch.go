@@ -51,16 +51,7 @@ func macro(name string) []FetchItem {
 func (p *Parser) Fetch() Fetch {
 	var f Fetch
 	if p.peek() == '(' {
-		p.List(func() {
-			if len(f.Items) == MaxFetchItems {
-				p.limit("items")
-				return
-			}
-			f.Items = append(f.Items, p.fetchItem())
-		})
-		if len(f.Items) == 0 {
-			p.fail("a FETCH item")
-		}
+		f.Items = p.fetchItems()
 	} else {
 		at := p.pos
 		if f.Items = macro(p.letters()); f.Items == nil {
@@ -72,6 +63,22 @@ func (p *Parser) Fetch() Fetch {
 		p.List(func() { p.fetchModifier(&f) })
 	}
 	return f
+}
+
+// fetchItems reads a list of items in parentheses.
+func (p *Parser) fetchItems() []FetchItem {
+	var items []FetchItem
+	p.List(func() {
+		if len(items) == MaxFetchItems {
+			p.limit("items")
+			return
+		}
+		items = append(items, p.fetchItem())
+	})
+	if len(items) == 0 {
+		p.fail("a FETCH item")
+	}
+	return items
 }
 
 func (p *Parser) fetchModifier(f *Fetch) {

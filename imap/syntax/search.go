@@ -40,7 +40,8 @@ type Search struct {
 	Extended bool     // RETURN was given (RFC 4731)
 	Return   []string // options in capitals
 	Partial  *PartialRange
-	Charset  string // as given; "" for none
+	Update   []FetchItem // of UPDATE, where it has any (RFC 5465 section 7)
+	Charset  string      // as given; "" for none
 	Key      Key
 }
 
@@ -122,13 +123,21 @@ func (p *Parser) searchOptions(s *Search) {
 func (p *Parser) searchReturn(s *Search) {
 	option := p.Keyword("a return option")
 	switch option {
-	case "MIN", "MAX", "ALL", "COUNT", "SAVE", "RELEVANCY":
+	case "MIN", "MAX", "ALL", "COUNT", "SAVE", "RELEVANCY", "CONTEXT":
+	case "UPDATE":
+		if p.More() || p.peek() == '(' {
+			if p.peek() != '(' { // the next option
+				p.pos--
+				break
+			}
+			s.Update = p.fetchItems()
+		}
 	case "PARTIAL":
 		p.SP()
 		r := p.Partial()
 		s.Partial = &r
 	default:
-		p.fail("MIN, MAX, ALL, COUNT, SAVE, PARTIAL or RELEVANCY")
+		p.fail("MIN, MAX, ALL, COUNT, SAVE, PARTIAL, RELEVANCY, CONTEXT or UPDATE")
 	}
 	s.Return = append(s.Return, option)
 }
