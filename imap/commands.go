@@ -62,7 +62,7 @@ var commands = map[string]command{
 	"UNAUTHENTICATE": {loggedIn, plain, (*session).cmdUnauthenticate},
 	"ENABLE":         {loggedIn, plain, (*session).cmdEnable},
 	"COMPRESS":       {loggedIn, plain, (*session).cmdCompress},
-	// mailboxes.go, list.go, status.go, quota.go
+	// mailboxes.go, list.go, metadata.go, status.go, quota.go
 	"CREATE":       {loggedIn, plain, (*session).cmdCreate},
 	"DELETE":       {loggedIn, plain, (*session).cmdDelete},
 	"RENAME":       {loggedIn, plain, (*session).cmdRename},
@@ -71,6 +71,8 @@ var commands = map[string]command{
 	"LIST":         {loggedIn, plain, (*session).cmdList},
 	"LSUB":         {loggedIn, plain, (*session).cmdLSub},
 	"NAMESPACE":    {loggedIn, plain, (*session).cmdNamespace},
+	"GETMETADATA":  {loggedIn, plain, (*session).cmdGetMetadata},
+	"SETMETADATA":  {loggedIn, plain, (*session).cmdSetMetadata},
 	"STATUS":       {loggedIn, plain, (*session).cmdStatus},
 	"GETQUOTA":     {loggedIn, plain, (*session).cmdGetQuota},
 	"GETQUOTAROOT": {loggedIn, plain, (*session).cmdGetQuotaRoot},

@@ -18,6 +18,7 @@ func FuzzSession(f *testing.F) {
 		"c SEARCH RETURN (SAVE MIN) OR NOT TEXT \"a\" (SINCE 1-Jan-2000 BODY x)\r\nd FETCH $ UID\r\ne SEARCH $ UID *:4\r\n",
 		"c LIST (SUBSCRIBED RECURSIVEMATCH) \"\" (% \"*\") RETURN (STATUS (DELETED SIZE RECENT DELETED-STORAGE))\r\nd LSUB \"\" *\r\n",
 		"c CREATE a/b (USE (\\Sent))\r\nd RENAME a INBOX/c\r\ne DELETE a\r\nf RENAME INBOX x\r\ng SUBSCRIBE \"&-\"\r\n",
+		"c SETMETADATA INBOX (/private/a ~{3+}\r\na\x00b /shared/comment \"x\")\r\nd GETMETADATA INBOX (DEPTH infinity MAXSIZE 2) (/private /shared)\r\ne ENABLE METADATA\r\nf LIST \"\" * RETURN (METADATA /private/a)\r\n",
 		"c COPY 1:* Sent\r\nd MOVE 1 Trash\r\ne APPEND INBOX (\\Seen) {3+}\r\nabc\r\nf IDLE\r\nDONE\r\ng UNAUTHENTICATE\r\n",
 	} {
 		f.Add(script, "From: a@b\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n\r\none\r\n--x--\r\n")

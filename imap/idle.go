@@ -15,22 +15,32 @@ func (s *session) cmdIdle(ctx context.Context, c *call) error {
 		return err
 	}
 	s.out.line("+ idling")
-	if s.box != nil {
-		s.in.onWake = func() error {
+	look := func() error {
+		if s.box != nil {
 			if err := s.update(ctx, true); err != nil {
 				return err
 			}
-			return s.out.flush()
 		}
-		// Watching begins before the first look, so that nothing falls between.
-		var watch *mailstore.Watcher = s.srv.o.Store.WatchFunc(s.account.ID, s.box.id, s.in.wake)
-		defer func() {
-			watch.Close()
-			s.in.onWake = nil
-		}()
-		if err := s.update(ctx, true); err != nil {
+		return s.tellNotes(ctx)
+	}
+	s.in.onWake = func() error {
+		if err := look(); err != nil {
 			return err
 		}
+		return s.out.flush()
+	}
+	defer func() { s.in.onWake = nil }()
+	// Watching begins before the first look, so that nothing falls between.
+	if s.box != nil {
+		var watch *mailstore.Watcher = s.srv.o.Store.WatchFunc(s.account.ID, s.box.id, s.in.wake)
+		defer watch.Close()
+	}
+	if s.noted != nil {
+		s.noted.Notify(s.in.wake)
+		defer s.noted.Notify(nil)
+	}
+	if err := look(); err != nil {
+		return err
 	}
 	s.in.expect()
 	line, err := s.r.Line()

@@ -14,10 +14,12 @@ type listOptions struct {
 	subscribed, recursive, special bool // selection
 	tellSubscribed                 bool
 	status                         []statusItem
-	old                            bool // LSUB
+	metadata                       []string // entries
+	old                            bool     // LSUB
 }
 
-// cmdList is LIST (RFC 9051 section 6.3.9, RFC 5258, RFC 5819, RFC 6154).
+// cmdList is LIST (RFC 9051 section 6.3.9, RFC 5258, RFC 5819, RFC 6154,
+// RFC 9590).
 func (s *session) cmdList(ctx context.Context, c *call) error {
 	l := c.p.ListArgs()
 	if err := c.p.End(); err != nil {
@@ -49,6 +51,11 @@ func (s *session) cmdList(ctx context.Context, c *call) error {
 		case "STATUS":
 			var err error
 			if o.status, err = s.statusItems(l.Status); err != nil {
+				return err
+			}
+		case "METADATA":
+			var err error
+			if o.metadata, err = roots(l.Metadata); err != nil {
 				return err
 			}
 		default:
@@ -171,9 +178,18 @@ func (s *session) choose(b []byte, v *mailstore.View, names []*listed, patterns 
 			continue
 		}
 		b = s.appendListed(b, l, o, below[l.name])
-		if o.status != nil && l.box != nil {
+		if l.box == nil || o.subscribed && !l.subscribed {
+			continue // RFC 5819 section 2, RFC 9590 section 3: it is told for what is below
+		}
+		if o.status != nil {
 			var err error
 			if b, err = s.appendStatus(b, v, l.box, o.status); err != nil {
+				return b, err
+			}
+		}
+		if o.metadata != nil {
+			var err error
+			if b, _, err = s.appendNotes(b, v, &place{l.name, l.box}, &syntax.GetMetadata{Entries: o.metadata}); err != nil {
 				return b, err
 			}
 		}

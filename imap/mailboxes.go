@@ -53,14 +53,8 @@ func (s *session) cmdCreate(ctx context.Context, c *call) error {
 	}
 	var made mailstore.Mailbox
 	err = s.change(ctx, "create", func(tx *mailstore.Tx) error {
-		if use != "" {
-			boxes, err := tx.Mailboxes(s.account.ID)
-			if err != nil {
-				return err
-			}
-			if slices.ContainsFunc(boxes, func(m mailstore.Mailbox) bool { return strings.EqualFold(m.SpecialUse, use) }) {
-				return refuse("USEATTR", "There is a mailbox for that use already")
-			}
+		if err := unused(tx, s.account.ID, use, 0); err != nil {
+			return err
 		}
 		if err := createParents(tx, s.account.ID, name); err != nil {
 			return err
@@ -73,6 +67,21 @@ func (s *session) cmdCreate(ctx context.Context, c *call) error {
 		c.code = "MAILBOXID (" + mailboxID(made.ID) + ")"
 	}
 	return err
+}
+
+// unused checks that no mailbox but one has a special use; "" is none.
+func unused(tx *mailstore.Tx, a mailstore.AccountID, use string, but mailstore.MailboxID) error {
+	if use == "" {
+		return nil
+	}
+	boxes, err := tx.Mailboxes(a)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(boxes, func(m mailstore.Mailbox) bool { return m.ID != but && strings.EqualFold(m.SpecialUse, use) }) {
+		return refuse("USEATTR", "There is a mailbox for that use already")
+	}
+	return nil
 }
 
 // newName checks the name of a mailbox that is to be.

@@ -28,6 +28,7 @@ type session struct {
 	account *mailstore.Account
 	box     *selection
 	enabled enabled
+	noted   *mailstore.AnnotationWatcher // of ENABLE METADATA; nil without it
 
 	failed int    // logins
 	errors int    // BAD answers
@@ -121,6 +122,7 @@ func (s *session) farewell(err error) {
 		reason = err.Error()
 	}
 	s.out.release()
+	s.forgetNotes()
 	if s.account != nil {
 		s.log.Info("session ended", "account", s.account.Address, "reason", reason)
 	} else {
@@ -159,6 +161,9 @@ func (s *session) unreadable(c *syntax.Command, err error) error {
 	var literal *syntax.LiteralError
 	var wrong *syntax.Error
 	switch {
+	case errors.As(err, &literal) && c != nil && c.Name == "SETMETADATA" && s.account != nil:
+		s.out.line(tag, " NO [", codeMaxSize(), "] That value is too large")
+		return nil
 	case errors.As(err, &literal):
 		s.out.line(tag, " NO [TOOBIG] ", fmt.Sprintf("Literals are limited to %d octets here", literal.Limit))
 		return nil
@@ -210,6 +215,9 @@ func (s *session) execute(ctx context.Context, cmd *syntax.Command) error {
 	}
 	if no == nil || !no.bad {
 		if err := s.poll(ctx, c.Command); err != nil {
+			return err
+		}
+		if err := s.tellNotes(ctx); err != nil {
 			return err
 		}
 	}

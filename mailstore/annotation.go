@@ -232,16 +232,16 @@ const MaxAnnotationChanges = 1000
 type AnnotationWatcher struct {
 	ws      *watchers
 	account AccountID
-	fn      func()
 
-	changes map[AnnotationChange]bool // guarded by ws.mu, as lost is
-	lost    bool                      // more than MaxAnnotationChanges
+	fn      func() // guarded by ws.mu, as the following are
+	changes map[AnnotationChange]bool
+	lost    bool // more than MaxAnnotationChanges
 }
 
-// WatchAnnotations has fn called after commits that changed annotations of an
-// account or its mailboxes, as WatchFunc does.
-func (s *Store) WatchAnnotations(a AccountID, fn func()) *AnnotationWatcher {
-	w := &AnnotationWatcher{ws: &s.watch, account: a, fn: fn}
+// WatchAnnotations remembers, from now on, what others change of annotations of
+// an account or its mailboxes.
+func (s *Store) WatchAnnotations(a AccountID) *AnnotationWatcher {
+	w := &AnnotationWatcher{ws: &s.watch, account: a}
 	w.ws.mu.Lock()
 	defer w.ws.mu.Unlock()
 	register(w.ws.annotations, a, w)
@@ -268,9 +268,19 @@ func (ws *watchers) annotated(changes []annotated) {
 			} else {
 				w.changes[c.AnnotationChange] = true
 			}
-			w.fn()
+			if w.fn != nil {
+				w.fn()
+			}
 		}
 	}
+}
+
+// Notify has fn called after commits that made changes to take, as WatchFunc
+// does; nil ends it, and then it is not called after Notify has returned.
+func (w *AnnotationWatcher) Notify(fn func()) {
+	w.ws.mu.Lock()
+	defer w.ws.mu.Unlock()
+	w.fn = fn
 }
 
 // Take gives the changes since it was last called, by mailbox and entry. complete

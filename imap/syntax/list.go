@@ -16,6 +16,7 @@ type List struct {
 	Extended  bool // options or several patterns were given
 	Return    []string
 	Status    []string // items of RETURN (STATUS (...)), RFC 5819
+	Metadata  []string // entries of RETURN (METADATA (...)), RFC 9590
 	HasReturn bool
 }
 
@@ -59,9 +60,13 @@ func (p *Parser) list(extended bool) List {
 		p.List(func() {
 			option := p.Keyword("a return option")
 			l.Return = append(l.Return, option)
-			if option == "STATUS" {
+			switch option {
+			case "STATUS":
 				p.SP()
 				l.Status = p.StatusItems()
+			case "METADATA":
+				p.SP()
+				l.Metadata = p.Entries()
 			}
 		})
 	}

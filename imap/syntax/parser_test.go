@@ -198,12 +198,33 @@ func FuzzStrings(f *testing.F) {
 	})
 }
 
+// FuzzValues: the value of an entry is read back as it was written, whatever it has.
+func FuzzValues(f *testing.F) {
+	for _, s := range []string{"", "NIL", "a\x00b", "x\r\n{3+}\r\n", "\xff", "\"\\"} {
+		f.Add(s, "/private/a b")
+	}
+	f.Fuzz(func(t *testing.T, value, entry string) {
+		if entry == "" || strings.ContainsRune(entry, 0) {
+			return
+		}
+		for _, v := range [][]byte{nil, []byte(value)} {
+			b := append(AppendAString([]byte("("), entry), ' ')
+			p := NewParser(append(AppendValue(b, v), ')'))
+			list := p.EntryValues()
+			if p.End() != nil || len(list) != 1 || list[0].Entry != entry || (list[0].Value == nil) != (v == nil) || string(list[0].Value) != string(v) {
+				t.Errorf("%q %q was read as %q, %v", entry, v, list, p.Err())
+			}
+		}
+	})
+}
+
 // FuzzArguments: whatever comes, all grammars end without a panic and within the
 // arguments, and an error says something.
 func FuzzArguments(f *testing.F) {
 	for _, s := range []string{
 		"1:*,$ (UID FLAGS BODY.PEEK[1.2.HEADER.FIELDS (a \"b\")]<1.2>) (CHANGEDSINCE 5 VANISHED)", "RETURN (MIN SAVE PARTIAL -1:-5) CHARSET UTF-8 OR (NOT TEXT {1+}\r\nx) SINCE 1-Jan-2000",
 		"(SUBSCRIBED) \"\" (% *) RETURN (STATUS (SIZE))", "INBOX (QRESYNC (1 2 1:5,7 (1,2 3,4)))", "(UNCHANGEDSINCE 5) +FLAGS.SILENT (\\Seen)", "(\"name\" NIL)", "x (USE (\\Sent))",
+		"(DEPTH infinity MAXSIZE 5) INBOX (/shared/a \"/private/b\")", "INBOX (DEPTH 1) /a", "INBOX (/a NIL /b ~{1+}\r\n\x00)", "\"\" % RETURN (METADATA (/shared/a))",
 	} {
 		f.Add(s)
 	}
@@ -222,6 +243,8 @@ func FuzzArguments(f *testing.F) {
 			func(p *Parser) { p.AString("x"); p.SP(); p.Use() },
 			func(p *Parser) { p.AString("x"); p.SP(); p.AppendOptions() },
 			func(p *Parser) { p.StatusItems() },
+			func(p *Parser) { p.GetMetadata() },
+			func(p *Parser) { p.AString("x"); p.SP(); p.EntryValues() },
 		} {
 			p := NewParser([]byte(s))
 			parse(p)

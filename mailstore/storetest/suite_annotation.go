@@ -156,7 +156,9 @@ func (s *suite) annotationWatchers() {
 	b, _ := s.account("eve@example.org")
 	woken := make(chan string, 10000)
 	watch := func(name string, a mailstore.AccountID) *mailstore.AnnotationWatcher {
-		return s.store.WatchAnnotations(a, func() { woken <- name })
+		w := s.store.WatchAnnotations(a)
+		w.Notify(func() { woken <- name })
+		return w
 	}
 	one, two, else_ := watch("one", a), watch("two", a), watch("else", b)
 	defer one.Close()
@@ -200,6 +202,9 @@ func (s *suite) annotationWatchers() {
 	}
 	two.Close()
 	two.Close()
+	one.Notify(nil)
+	s.ok(s.note(a, 0, "/private/y", "3"))
+	one.Notify(func() { woken <- "one" })
 	for len(woken) > 0 {
 		<-woken
 	}
