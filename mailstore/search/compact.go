@@ -47,6 +47,9 @@ func (w *indexer) compact(a mailstore.AccountID, boxes []mailstore.Mailbox) erro
 	if err != nil {
 		return err
 	}
+	if next < 0 || next > maxDocs {
+		return errDamaged
+	}
 	live := newBitset(int(next))
 	return within(w.db, func() error {
 		for _, b := range boxes {

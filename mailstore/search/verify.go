@@ -1,15 +1,20 @@
 package search
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
 	"postrider/mailstore"
 	"postrider/mailstore/sqlite"
 )
+
+// maxDocs is the most documents that an account has, those that are gone included.
+const maxDocs = 1 << 32
 
 // maxDamage is how much damage of one account is told.
 const maxDamage = 20
@@ -121,7 +126,13 @@ type check struct {
 	told  int
 
 	segments []segment
-	keys     []docKey // by document; the zero one for none
+	docs     []document // in order of doc
+}
+
+// document is a row of the table doc.
+type document struct {
+	doc int64
+	key docKey
 }
 
 func (c *check) damage(format string, args ...any) {
@@ -147,7 +158,7 @@ func (c *check) account() error {
 	if c.segments, err = segments(c.db, c.a); err != nil {
 		return c.note(err, "the list of segments")
 	}
-	if n := len(c.segments); next < 0 || next > 1<<32 || n > 0 && c.segments[n-1].hi > next {
+	if n := len(c.segments); next < 0 || next > maxDocs || n > 0 && c.segments[n-1].hi > next {
 		c.damage("the next document is %d, which is in use, or cannot be", next)
 		return nil
 	}
@@ -221,19 +232,23 @@ func (c *check) column(id int64, docs int) error {
 
 // documents reads which body each document is.
 func (c *check) documents(next int64) error {
-	c.keys = make([]docKey, next)
-	rows := int64(0)
 	err := c.db.Query("SELECT body, prefix, doc FROM doc WHERE account = ?", args(int64(c.a)), func(r sqlite.Row) bool {
-		rows++
 		if d := r.Int(2); d < 0 || d >= next {
 			c.damage("body %d is document %d, which was never made", r.Int(0), d)
 		} else {
-			c.keys[d] = docKey{mailstore.BodyID(r.Int(0)), r.Int(1)}
+			c.docs = append(c.docs, document{d, docKey{mailstore.BodyID(r.Int(0)), r.Int(1)}})
 		}
 		return true
 	})
 	if err != nil {
 		return err
+	}
+	rows := int64(len(c.docs))
+	slices.SortFunc(c.docs, func(a, b document) int { return cmp.Compare(a.doc, b.doc) })
+	for i := 1; i < len(c.docs); i++ {
+		if a, b := &c.docs[i-1], &c.docs[i]; a.doc == b.doc {
+			c.damage("bodies %d and %d are the same document %d", a.key.body, b.key.body, a.doc)
+		}
 	}
 	live, err := number(c.db, "SELECT live FROM account WHERE id = ?", int64(c.a))
 	if err == nil && live != rows {
@@ -310,12 +325,18 @@ func (c *check) places(v *mailstore.View, m *mailstore.Mailbox, id int64, p *pla
 			i++
 		}
 		if i < n && p.uids[i] == one.UID {
-			if d := p.docs[i]; int(d) >= len(c.keys) || c.keys[d] != keyOf(&one) || !c.covered(int64(d)) {
+			if d := p.docs[i]; !c.is(int64(d), keyOf(&one)) || !c.covered(int64(d)) {
 				c.damage("UID %d of mailbox %s is said to be document %d, which is another message's or nobody's", one.UID, m.Name, d)
 			}
 		}
 		return c.ctx.Err() == nil
 	})
+}
+
+// is tells whether a document is that of a key.
+func (c *check) is(doc int64, key docKey) bool {
+	i, found := slices.BinarySearchFunc(c.docs, doc, func(d document, doc int64) int { return cmp.Compare(d.doc, doc) })
+	return found && c.docs[i].key == key
 }
 
 // covered tells whether a segment has a document.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -48,6 +49,7 @@ func TestVerify(t *testing.T) {
 		"UPDATE doc SET doc = doc + 1 WHERE doc = (SELECT max(doc) FROM doc) - 1":                    "another message's or nobody's",
 		"DELETE FROM doc WHERE doc = 5":                                                              "are counted",
 		"UPDATE account SET next = 3":                                                                "in use",
+		"UPDATE account SET next = 4294967296; UPDATE doc SET doc = 4294967295 WHERE doc = 7":        "another message's or nobody's",
 		"UPDATE doc SET doc = 99999 WHERE doc = 7":                                                   "never made",
 		"DELETE FROM part WHERE id & 7 = 6 AND id = (SELECT max(id) FROM part WHERE id & 7 = 6)":     "octets and should have",
 		"UPDATE part SET terms = substr(terms, 1, 9) || x'7f' || substr(terms, 11)":                  "column 0 of segment",
@@ -57,7 +59,13 @@ func TestVerify(t *testing.T) {
 	} {
 		w.must(os.WriteFile(w.path, sound, 0o600))
 		w.must(w.script(script))
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
 		found := look()
+		runtime.ReadMemStats(&after)
+		if n := after.TotalAlloc - before.TotalAlloc; n > 64<<20 {
+			t.Errorf("%s: verify took %d MiB", script, n>>20)
+		}
 		if len(found) == 0 || len(found) > maxDamage || !strings.Contains(strings.Join(found, "\n"), want) {
 			t.Errorf("%s: found %q, want %q", script, found, want)
 		}
