@@ -1,9 +1,13 @@
 package mailstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
+	"slices"
 	"sync/atomic"
 
 	"postrider/mailstore/message"
@@ -98,7 +102,7 @@ func (s *Store) Hold() (release func(), lost func() bool) {
 // Verify checks every invariant of the store, reads every body against its hash,
 // and makes what is derived anew to compare it. With Repair, what can be made of
 // other rows is mended in Updates. The store goes on meanwhile: rows are judged in
-// one snapshot, bodies in many short ones. Memory is 16 octets a body.
+// one snapshot, bodies in many short ones. Memory is 24 octets for each row of a body.
 func (s *Store) Verify(ctx context.Context, o VerifyOptions) error {
 	v := newVerifier(s.engine, o.Progress)
 	v.busy = s.janitor.isHeld
@@ -152,7 +156,10 @@ func VerifyEngine(ctx context.Context, e Engine, r Reader, p *VerifyProgress, fo
 
 const (
 	maxNamed = 10000 // damaged bodies whose messages are named
-	maxFound = 1000  // findings of rows that wait for the end of the snapshot, of each mailbox
+	// maxID is the highest number that a counter is mended to: a store does not come
+	// so far, and a queue's item has no bits for more.
+	maxID    = 1 << 42
+	maxFound = 1000 // findings of rows that wait for the end of the snapshot, of each mailbox, and of each kind
 )
 
 // verifier is one run of Verify.
@@ -167,6 +174,7 @@ type verifier struct {
 	r       Reader // of the rows
 	waiting []Finding
 	table   bodyTable
+	said    map[string]int // see reportFew
 	// unread: references of messages that cannot be read are not counted, so
 	// that no body may be said to have too many.
 	unread   bool
@@ -181,31 +189,104 @@ func newVerifier(e Engine, p *VerifyProgress) *verifier {
 	if p == nil {
 		p = &VerifyProgress{}
 	}
-	return &verifier{e: e, p: p, table: bodyTable{}, damaged: make(map[BodyID]string)}
+	return &verifier{e: e, p: p, table: bodyTable{missing: make(map[BodyID]int32)}, said: make(map[string]int), damaged: make(map[BodyID]string)}
 }
 
-// bodyTable has what is known of each body, without a map entry for each.
-type bodyTable map[BodyID]*[bodyPage]bodyEntry
-
-const bodyPage = 1024
+// bodyTable has what is known of each body that has a row, in order of id. Nothing
+// in it grows by what other rows say: these may be damaged, and name any number.
+type bodyTable struct {
+	entries []bodyEntry
+	near    int // where the last one was found: messages name bodies in order
+	missing map[BodyID]int32
+	// more counts references to bodies without a row beyond maxNamed such bodies.
+	more int
+}
 
 type bodyEntry struct {
-	size  int64
-	refs  int32 // found less counted
-	there bool
+	id   BodyID
+	size int64
+	refs int32 // found less counted
 }
 
-func (t bodyTable) at(id BodyID) *bodyEntry {
-	page := t[id/bodyPage]
-	if page == nil {
-		page = new([bodyPage]bodyEntry)
-		t[id/bodyPage] = page
+// find gives the entry of a body, or nil where it has no row.
+func (t *bodyTable) find(id BodyID) *bodyEntry {
+	for i := t.near; i < min(t.near+2, len(t.entries)); i++ {
+		if t.entries[i].id == id {
+			t.near = i
+			return &t.entries[i]
+		}
 	}
-	return &page[id%bodyPage]
+	i, found := slices.BinarySearchFunc(t.entries, id, func(e bodyEntry, id BodyID) int { return cmp.Compare(e.id, id) })
+	if !found {
+		return nil
+	}
+	t.near = i
+	return &t.entries[i]
+}
+
+// refer counts a reference, and gives the entry as find does.
+func (t *bodyTable) refer(id BodyID) *bodyEntry {
+	if e := t.find(id); e != nil {
+		e.refs++
+		return e
+	}
+	if _, known := t.missing[id]; known || len(t.missing) < maxNamed {
+		t.missing[id]++
+	} else {
+		t.more++
+	}
+	return nil
+}
+
+// rising refuses an id of a list that is not above the one before it, as where two
+// pages of a damaged database lead to the same third: such a list can be without end.
+type rising int64
+
+var errOrder = fmt.Errorf("%w: the rows are out of order", ErrDamaged)
+
+func (r *rising) next(id int64, err *error) bool {
+	if *r != 0 && id <= int64(*r) {
+		*err = errOrder
+		return false
+	}
+	*r = rising(id)
+	return true
+}
+
+// inOrder collects the rows of a list in order of id.
+func inOrder[T any](list func(func(T) bool) error, id func(*T) int64) (all []T, err error) {
+	var last rising
+	var order error
+	err = list(func(v T) bool {
+		if !last.next(id(&v), &order) {
+			return false
+		}
+		all = append(all, v)
+		return true
+	})
+	return all, errors.Join(err, order)
 }
 
 // report keeps a finding until the snapshot is closed.
 func (v *verifier) report(f Finding) { v.waiting = append(v.waiting, f) }
+
+// reportFew is report of what any number of rows may have: after maxFound of a kind
+// it counts them, and more tells the number.
+func (v *verifier) reportFew(f Finding) {
+	if v.said[f.Kind]++; v.said[f.Kind] <= maxFound {
+		v.report(f)
+	}
+}
+
+// more tells how much reportFew has kept back.
+func (v *verifier) more() {
+	for _, kind := range slices.Sorted(maps.Keys(v.said)) {
+		if n := v.said[kind] - maxFound; n > 0 {
+			v.report(Finding{Kind: kind, Text: fmt.Sprintf("%d more like these: run it again when these are mended", n), Lost: true})
+		}
+	}
+	clear(v.said)
+}
 
 // trouble reports what could not be read, which is damage too.
 func (v *verifier) trouble(kind, what string, err error) {
@@ -239,6 +320,7 @@ func (v *verifier) rows(ctx context.Context) error {
 	v.counters()
 	v.check(ctx)
 	v.references()
+	v.more()
 	return ctx.Err()
 }
 
@@ -263,16 +345,21 @@ func (v *verifier) check(ctx context.Context) {
 // listBodies fills the table.
 func (v *verifier) listBodies() {
 	total := int64(0)
-	err := v.r.Bodies(0, func(b BodyRow) bool {
-		e := v.table.at(b.ID)
-		e.size, e.there, e.refs = b.Size, true, e.refs-int32(b.Refs)
-		total += b.Size
+	var last rising
+	var order error
+	err := v.r.Bodies(math.MinInt64, func(b BodyRow) bool {
+		if !last.next(int64(b.ID), &order) {
+			return false
+		}
+		v.table.entries = append(v.table.entries, bodyEntry{id: b.ID, size: b.Size, refs: -int32(b.Refs)})
+		total += max(b.Size, 0)
 		v.above(bodyIDs, int64(b.ID))
 		if b.Refs < 1 {
-			v.report(Finding{Kind: "references", Body: b.ID, Text: fmt.Sprintf("body %d has %d references", b.ID, b.Refs)})
+			v.reportFew(Finding{Kind: "references", Body: b.ID, Text: fmt.Sprintf("body %d has %d references", b.ID, b.Refs)})
 		}
 		return true
 	})
+	err = errors.Join(err, order)
 	v.trouble("database", "the list of bodies", err)
 	v.partial = err != nil
 	v.p.Total.Store(total)
@@ -320,6 +407,10 @@ func (v *verifier) counters() {
 			if high == 0 {
 				continue
 			}
+			if high > maxID {
+				v.report(Finding{Kind: "counter", Lost: true, Text: fmt.Sprintf("the next %s is %d, and %d, which cannot be, is in use", name, n, high)})
+				continue
+			}
 			v.report(Finding{Kind: "counter", Text: fmt.Sprintf("the next %s is %d, and %d is in use", name, n, high),
 				mend: func(tx *Tx) error {
 					st := &tx.b.s.state
@@ -334,19 +425,23 @@ func (v *verifier) counters() {
 // references compares what was found with what is counted.
 func (v *verifier) references() {
 	unsure := 0
-	for page, entries := range v.table {
-		for i := range entries {
-			e, id := &entries[i], page*bodyPage+BodyID(i)
-			switch {
-			case e.refs == 0, !e.there && v.partial:
-			case !e.there:
-				v.lose(id, "its body has no row")
-			case e.refs < 0 && v.unread:
-				unsure++
-			default:
-				v.report(Finding{Kind: "references", Body: id, Text: fmt.Sprintf("body %d: %+d references found beyond those counted", id, e.refs),
-					mend: mendReferences(id, int(e.refs))})
-			}
+	for i := range v.table.entries {
+		e := &v.table.entries[i]
+		switch {
+		case e.refs == 0:
+		case e.refs < 0 && v.unread:
+			unsure++
+		default:
+			v.reportFew(Finding{Kind: "references", Body: e.id, Text: fmt.Sprintf("body %d: %+d references found beyond those counted", e.id, e.refs),
+				mend: mendReferences(e.id, int(e.refs))})
+		}
+	}
+	if !v.partial {
+		for id := range v.table.missing {
+			v.lose(id, "its body has no row")
+		}
+		if n := v.table.more; n > 0 {
+			v.report(Finding{Kind: "body", Lost: true, Text: fmt.Sprintf("%d messages more have bodies without a row", n)})
 		}
 	}
 	if unsure > 0 {

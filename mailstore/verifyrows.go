@@ -4,19 +4,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 )
 
 // eachMailbox calls fn for each mailbox of each account.
 func (v *verifier) eachMailbox(fn func(*Account, *MailboxRow)) {
-	accounts, err := collect(v.r.Accounts)
-	v.trouble("database", "the list of accounts", err)
+	accounts := v.accountList()
 	for i := range accounts {
-		boxes, err := collect(func(fn func(MailboxRow) bool) error { return v.r.Mailboxes(accounts[i].ID, fn) })
+		boxes, err := inOrder(func(fn func(MailboxRow) bool) error { return v.r.Mailboxes(accounts[i].ID, fn) },
+			func(m *MailboxRow) int64 { return int64(m.ID) })
 		v.trouble("database", "the mailboxes of "+accounts[i].Address, err)
 		for j := range boxes {
 			fn(&accounts[i], &boxes[j])
 		}
 	}
+}
+
+func (v *verifier) accountList() []Account {
+	accounts, err := inOrder(v.r.Accounts, func(a *Account) int64 { return int64(a.ID) })
+	v.trouble("database", "the list of accounts", err)
+	return accounts
 }
 
 // accounts checks mailboxes, their messages, and what accounts use.
@@ -38,9 +45,7 @@ func (v *verifier) accounts(ctx context.Context) {
 		found[a.ID] = found[a.ID].plus(v.mailbox(a, m))
 		v.annotations(a, m.ID, m.Name)
 	})
-	accounts, err := collect(v.r.Accounts)
-	v.trouble("database", "the list of accounts", err)
-	for _, a := range accounts {
+	for _, a := range v.accountList() {
 		v.annotations(&a, 0, "")
 		used, err := v.r.Usage(a.ID)
 		v.trouble("usage", a.Address, err)
@@ -112,8 +117,10 @@ func (v *verifier) annotations(a *Account, m MailboxID, name string) {
 // sizes gives the sizes of bodies, where they have rows.
 func (v *verifier) sizes() func(BodyID) (int64, bool) {
 	return func(id BodyID) (int64, bool) {
-		e := v.table.at(id)
-		return e.size, e.there
+		if e := v.table.find(id); e != nil {
+			return e.size, true
+		}
+		return 0, false
 	}
 }
 
@@ -148,10 +155,8 @@ func (c *boxCheck) block(b *BlockRow, err error) {
 func (c *boxCheck) message(r *MessageRow) {
 	v, m := c.v, c.m
 	v.p.Messages.Add(1)
-	e := v.table.at(r.Body)
-	e.refs++
 	size := r.Size
-	if e.there {
+	if e := v.table.refer(r.Body); e != nil {
 		if size = e.size + int64(len(r.Prefix)); size != r.Size {
 			c.bad++
 		}
@@ -176,11 +181,8 @@ func (c *boxCheck) message(r *MessageRow) {
 // cannot be read, or whose row does not say what is packed in it. stamp is the
 // highest of the blocks.
 func (v *verifier) blocks(m *MailboxRow, wrong func(*BlockRow, error), fn func(*MessageRow)) (stamp ModSeq, err error) {
-	var list []*BlockRow
-	err = v.r.Blocks(m.ID, func(b *BlockRow) bool {
-		list = append(list, b)
-		return true
-	})
+	list, err := inOrder(func(fn func(*BlockRow) bool) error { return v.r.Blocks(m.ID, fn) },
+		func(b **BlockRow) int64 { return int64((*b).First) })
 	for i, b := range list {
 		o, oerr := open(v.r, b)
 		if oerr != nil {
@@ -259,22 +261,27 @@ func mendBlocks(m MailboxID, size func(BodyID) (int64, bool)) func(*Tx) error {
 
 // held counts the references of what is held.
 func (v *verifier) held() {
+	var last rising
+	var order error
 	err := v.r.Held(0, func(h *HeldRow) bool {
+		if !last.next(int64(h.ID), &order) {
+			return false
+		}
 		v.above(heldIDs, int64(h.ID))
 		rows, err := Unpack(&h.BlockRow)
 		if err != nil {
 			v.unread = true
-			v.report(Finding{Kind: "held", Text: fmt.Sprintf("%d expunged messages of %q cannot be read: %v", h.Count, h.Name, err), Lost: true})
+			v.reportFew(Finding{Kind: "held", Text: fmt.Sprintf("%d expunged messages of %q cannot be read: %v", h.Count, h.Name, err), Lost: true})
 			return true
 		}
 		size := int64(0)
 		for i := range rows {
-			v.table.at(rows[i].Body).refs++
+			v.table.refer(rows[i].Body)
 			size += rows[i].Size
 		}
 		_, err = v.r.Account(h.Account)
 		if errors.Is(err, ErrNotFound) {
-			v.report(Finding{Kind: "held", Text: fmt.Sprintf("expunged messages are held of account %d, which is gone", h.Account),
+			v.reportFew(Finding{Kind: "held", Text: fmt.Sprintf("expunged messages are held of account %d, which is gone", h.Account),
 				mend: func(tx *Tx) error { return tx.release(h) }})
 			return true
 		}
@@ -282,7 +289,7 @@ func (v *verifier) held() {
 		if h.Count != len(rows) || h.Size != size {
 			want := *h
 			want.Count, want.Size = len(rows), size
-			v.report(Finding{Kind: "held", Text: fmt.Sprintf("%d expunged messages (%d octets) of %q are said to be %d (%d)", len(rows), size, h.Name, h.Count, h.Size),
+			v.reportFew(Finding{Kind: "held", Text: fmt.Sprintf("%d expunged messages (%d octets) of %q are said to be %d (%d)", len(rows), size, h.Name, h.Count, h.Size),
 				mend: func(tx *Tx) error {
 					if _, err := tx.r.HeldRow(h.ID); err != nil {
 						return err
@@ -292,26 +299,27 @@ func (v *verifier) held() {
 		}
 		return true
 	})
-	v.trouble("held", "what is held", err)
+	v.trouble("held", "what is held", errors.Join(err, order))
 }
 
 // queue checks the counts of the queue.
 func (v *verifier) queue() {
 	total := 0
-	items, err := collect(func(fn func(QueueRow) bool) error { return v.r.QueueItems(0, fn) })
+	items, err := inOrder(func(fn func(QueueRow) bool) error { return v.r.QueueItems(math.MinInt64, fn) },
+		func(q *QueueRow) int64 { return int64(q.ID) })
 	v.trouble("queue", "the list of the queue", err)
 	for _, q := range items {
 		v.above(queueIDs, int64(q.ID))
-		v.table.at(q.Body).refs++
+		v.table.refer(q.Body)
 		n := 0
 		err := v.r.Recipients(q.ID, func(QueueRecipient) bool {
 			n++
-			return true
+			return n < MaxQueueRecipients
 		})
 		v.trouble("queue", q.Envelope, err)
 		total += n
 		if n != q.Left || n == 0 {
-			v.report(Finding{Kind: "queue", Text: fmt.Sprintf("message %s waits for %d recipients, and is said to for %d", q.Envelope, n, q.Left),
+			v.reportFew(Finding{Kind: "queue", Text: fmt.Sprintf("message %s waits for %d recipients, and is said to for %d", q.Envelope, n, q.Left),
 				mend: mendItem(q, n-q.Left)})
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math"
 )
 
 const (
@@ -19,7 +20,7 @@ const (
 // texts reads every body, in snapshots that are short: what a body is does not
 // change as long as it is there.
 func (v *verifier) texts(ctx context.Context) error {
-	after, more := BodyID(0), true
+	after, more := BodyID(math.MinInt64), true
 	for more {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -59,10 +60,10 @@ func (v *verifier) batch(after BodyID) (last BodyID, more bool, err error) {
 		v.p.Bodies.Add(1)
 		v.p.Done.Add(rows[i].Size)
 	}
-	if len(rows) == 0 {
-		return 0, false, nil
+	if n := len(rows); n > 0 && rows[n-1].ID > after { // else out of order, which was said
+		return rows[n-1].ID, true, nil
 	}
-	return rows[len(rows)-1].ID, true, nil
+	return 0, false, nil
 }
 
 // text checks one body, its checksums and its record.
