@@ -57,11 +57,11 @@ func (s *session) cmdCreate(ctx context.Context, c *call) error {
 			return err
 		}
 		if err := createParents(tx, s.account.ID, name); err != nil {
-			return err
+			return tooManyBoxes(err)
 		}
 		var err error
 		made, err = tx.CreateMailbox(s.account.ID, name, use)
-		return err
+		return tooManyBoxes(err)
 	})
 	if err == nil {
 		c.code = "MAILBOXID (" + mailboxID(made.ID) + ")"
@@ -177,9 +177,9 @@ func (s *session) cmdRename(ctx context.Context, c *call) error {
 			return err
 		}
 		if err := createParents(tx, s.account.ID, newName); err != nil {
-			return err
+			return tooManyBoxes(err)
 		}
-		return tx.RenameMailbox(m.ID, newName)
+		return tooManyBoxes(tx.RenameMailbox(m.ID, newName))
 	})
 }
 
@@ -207,7 +207,7 @@ func (s *session) renameBelow(tx *mailstore.Tx, name, newName string) error {
 		above = m.Name + "/"
 		to := newName + strings.TrimPrefix(m.Name, name)
 		if err := createParents(tx, s.account.ID, to); err != nil {
-			return err
+			return tooManyBoxes(err)
 		}
 		if err := tx.RenameMailbox(m.ID, to); err != nil {
 			return err

@@ -2,6 +2,7 @@ package imap
 
 import (
 	"context"
+	"errors"
 
 	"postrider/imap/syntax"
 	"postrider/mailstore"
@@ -43,9 +44,13 @@ func (s *session) cmdGetQuotaRoot(ctx context.Context, c *call) error {
 }
 
 // tellQuota writes the QUOTA response: resources without a limit are not in it.
-// Storage is in units of 1024 octets.
+// Storage is in units of 1024 octets; the number of mailboxes is bounded for all.
 func (s *session) tellQuota(v *mailstore.View) error {
 	used, limit, err := v.Usage(s.account.ID)
+	if err != nil {
+		return err
+	}
+	boxes, err := v.CountMailboxes(s.account.ID)
 	if err != nil {
 		return err
 	}
@@ -69,12 +74,21 @@ func (s *session) tellQuota(v *mailstore.View) error {
 	const unit = 1024
 	resource("STORAGE", (used.Storage+unit-1)/unit, limit.Storage/unit)
 	resource("MESSAGE", used.Messages, limit.Messages)
+	resource("MAILBOX", int64(boxes), mailstore.MaxMailboxes)
 	s.out.keep(append(b, ")\r\n"...))
 	return nil
 }
 
-// cmdSetQuota refuses SETQUOTA: limits are the administrator's (RFC 9208 section
-// 4.1.3; QUOTASET is not offered).
+// tooManyBoxes is what creating mailboxes over their limit ends with.
+func tooManyBoxes(err error) error {
+	if errors.Is(err, mailstore.ErrLimit) {
+		return refuse("OVERQUOTA", "That needs more mailboxes or annotations than you may have: delete some first")
+	}
+	return err
+}
+
+// cmdSetQuota refuses SETQUOTA: limits are the administrator's, who is no user of
+// IMAP (RFC 9208 section 4.1.3; QUOTASET is not offered).
 func (s *session) cmdSetQuota(context.Context, *call) error {
 	return refuse("NOPERM", "Limits are set by the administrator")
 }

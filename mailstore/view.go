@@ -86,6 +86,9 @@ func (v *View) Mailboxes(account AccountID) ([]Mailbox, error) {
 	return list, err
 }
 
+// CountMailboxes counts the mailboxes of an account; MaxMailboxes is their limit.
+func (v *View) CountMailboxes(a AccountID) (int, error) { return v.r.CountMailboxes(a) }
+
 // mailbox reads a row, as the transaction in hand sees it.
 func (v *View) mailbox(id MailboxID) (MailboxRow, error) {
 	if v.tx != nil {
