@@ -76,7 +76,7 @@ var changes = []change{
 	}, "OK [APPENDUID", false},
 	{"STORE", onIMAP("SELECT INBOX"), imapDo(`STORE 1 +FLAGS (\Flagged)`), "OK STORE", false},
 	{"COPY", onIMAP("SELECT INBOX"), imapDo("COPY 1:2 Archive"), "OK [COPYUID", false},
-	{"CREATE", onIMAP(), imapDo("CREATE Work"), "OK CREATE", false},
+	{"CREATE", onIMAP(), imapDo("CREATE Work"), "OK [MAILBOXID", false},
 	{"RENAME", onIMAP("CREATE Old"), imapDo("RENAME Old New"), "OK RENAME", false},
 	{"SUBSCRIBE", onIMAP("CREATE Other"), imapDo("SUBSCRIBE Other"), "OK SUBSCRIBE", false},
 	{"DELETE", onIMAP("CREATE Gone"), imapDo("DELETE Gone"), "OK DELETE", false},
