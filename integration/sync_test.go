@@ -79,6 +79,7 @@ var changes = []change{
 	{"CREATE", onIMAP(), imapDo("CREATE Work"), "OK [MAILBOXID", false},
 	{"RENAME", onIMAP("CREATE Old"), imapDo("RENAME Old New"), "OK RENAME", false},
 	{"SUBSCRIBE", onIMAP("CREATE Other"), imapDo("SUBSCRIBE Other"), "OK SUBSCRIBE", false},
+	{"SETMETADATA", onIMAP(), imapDo(`SETMETADATA INBOX (/private/comment "x")`), "OK SETMETADATA", false},
 	{"DELETE", onIMAP("CREATE Gone"), imapDo("DELETE Gone"), "OK DELETE", false},
 	{"MOVE", onIMAP("SELECT INBOX"), imapDo("MOVE 1 Junk"), "OK", true},
 	{"EXPUNGE", onIMAP("SELECT INBOX", `STORE 1 +FLAGS (\Deleted)`), imapDo("EXPUNGE"), "OK EXPUNGE", true},

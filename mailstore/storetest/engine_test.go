@@ -1,6 +1,9 @@
 package storetest
 
 import (
+	"context"
+	"errors"
+	"slices"
 	"testing"
 
 	"postrider/mailstore"
@@ -14,4 +17,50 @@ func TestModelEngine(t *testing.T) {
 		}
 		return disks[dir].Engine()
 	})
+}
+
+// TestVerifyAnnotations: verify tells of annotations that the store would not have
+// made.
+func TestVerifyAnnotations(t *testing.T) {
+	e := NewEngine()
+	w, err := e.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = errors.Join(w.PutCounter("account", 2), w.PutCounter("mailbox", 8), w.PutAccount(mailstore.Account{ID: 1, Address: "bob@example.org"}),
+		w.PutMailbox(mailstore.MailboxRow{Mailbox: mailstore.Mailbox{ID: 7, Account: 1, Name: "INBOX", UIDValidity: 1, UIDNext: 1, ModSeq: 1}}))
+	rows := []mailstore.AnnotationRow{
+		{Account: 1, Mailbox: 7, User: 1, Annotation: mailstore.Annotation{Entry: "/private/Capital", Value: []byte("x")}},
+		{Account: 1, Mailbox: 7, User: 1, Annotation: mailstore.Annotation{Entry: "/private/large", Value: make([]byte, mailstore.MaxAnnotationSize+1)}},
+		{Account: 1, Mailbox: 7, Annotation: mailstore.Annotation{Entry: "/private/nobody", Value: []byte("x")}},
+		{Account: 1, User: 1, Annotation: mailstore.Annotation{Entry: "/shared/mine", Value: []byte("x")}},
+		{Account: 1, User: 1, Annotation: mailstore.Annotation{Entry: "/private/good", Value: []byte("x")}},
+	}
+	for i := range rows {
+		err = errors.Join(err, w.PutAnnotation(&rows[i]))
+	}
+	if err := errors.Join(err, w.Commit()); err != nil {
+		t.Fatal(err)
+	}
+	snap, err := e.Snapshot(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer snap.Close()
+	var got []string
+	err = mailstore.VerifyEngine(context.Background(), e, snap, nil, func(f mailstore.Finding) {
+		got = append(got, f.String())
+		if f.Kind != "annotation" || !f.Lost {
+			t.Errorf("%+v", f)
+		}
+	})
+	want := []string{
+		`annotation: bob@example.org INBOX: "/private/Capital" has a name that cannot be`,
+		`annotation: bob@example.org INBOX: "/private/large" has 65537 octets`,
+		`annotation: bob@example.org INBOX: "/private/nobody" is private to nobody, or shared and somebody's`,
+		`annotation: "/shared/mine" is private to nobody, or shared and somebody's`,
+	}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v", got, err)
+	}
 }
