@@ -225,3 +225,37 @@ func TestInProgress(t *testing.T) {
 		t.Errorf("%q", said)
 	}
 }
+
+// TestNotifyWhileSending: events neither disturb a message that comes nor are
+// lost meanwhile.
+func TestNotifyWhileSending(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		c := w.connect()
+		c.ok("LOGIN bob hungry")
+		c.ok("NOTIFY SET (inboxes (MessageNew MessageExpunge))")
+		io.WriteString(c.conn, "x APPEND Drafts {10+}\r\n12345")
+		synctest.Wait()
+		for range 3 {
+			w.deliver("bob", "INBOX", fixture(t, "plain"), mailstore.Flags{}, 1)
+			time.Sleep(time.Second)
+		}
+		io.WriteString(c.conn, "67890\r\n")
+		if line := c.line(); !strings.HasPrefix(line, "x OK") {
+			t.Error(line)
+		}
+		if line := c.line(); line != "* STATUS INBOX (MESSAGES 3 UIDNEXT 4)" {
+			t.Error(line)
+		}
+		// A message that stops coming is still given up.
+		io.WriteString(c.conn, "y APPEND Drafts {10+}\r\n12345")
+		synctest.Wait()
+		for range 10 {
+			w.deliver("bob", "INBOX", fixture(t, "plain"), mailstore.Flags{}, 1)
+			time.Sleep(bodyPatience / 5)
+		}
+		if line := c.line(); line != "* BYE Idle too long" {
+			t.Error(line)
+		}
+	})
+}

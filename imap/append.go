@@ -137,7 +137,10 @@ func (s *session) receiveAll(ctx context.Context, c *call) (list []arriving, nam
 	c.p.SP()
 	for {
 		o := c.p.AppendOptions()
-		if err := c.p.AtMessage(); err != nil {
+		if !o.Catenate {
+			c.p.AtMessage() // its error stays
+		}
+		if err := c.p.Err(); err != nil {
 			return list, name, err
 		}
 		if err := s.admit(ctx, c, name, &o, len(list)); err != nil {
@@ -147,31 +150,39 @@ func (s *session) receiveAll(ctx context.Context, c *call) (list []arriving, nam
 		if err != nil {
 			return list, name, err
 		}
-		body, err := s.receive(ctx, c)
+		var body *mailstore.Body
+		if o.Catenate {
+			body, err = s.catenate(ctx, c)
+		} else {
+			if body, err = s.receive(ctx, c); err == nil {
+				c.p = syntax.NewParser(c.Args)
+			}
+		}
 		if err != nil {
 			return list, name, err
 		}
 		list = append(list, arriving{body, flags, o.Date})
-		c.p = syntax.NewParser(c.Args)
 		if o.UTF8 {
 			c.p.Close()
 		}
-		if c.Message == nil {
+		if !c.p.More() {
 			return list, name, c.p.End()
 		}
-		c.p.SP()
 	}
 }
 
 // admit finds out whether there is a place for a message before its octets come.
 func (s *session) admit(ctx context.Context, c *call, name string, o *syntax.Append, had int) error {
-	size, limit := c.Message.Size, s.srv.maxSize.Load()
+	size, limit := int64(0), s.srv.maxSize.Load()
+	if c.Message != nil {
+		size = c.Message.Size
+	}
 	switch {
 	case had == maxMulti:
 		return refuse("LIMIT", fmt.Sprintf("One APPEND takes %d messages", maxMulti))
 	case o.UTF8 && !s.enabled.wide():
 		return bad("UTF8 has to be enabled first") // RFC 6855 section 4
-	case size == 0:
+	case size == 0 && !o.Catenate:
 		return refuse("CANNOT", "A message cannot be empty")
 	case size > limit:
 		return refuse("TOOBIG", fmt.Sprintf("Messages are limited to %d octets", limit))
@@ -191,12 +202,23 @@ func (s *session) admit(ctx context.Context, c *call, name string, o *syntax.App
 // receive reads one message into a body, and then the rest of the command, up to
 // its end or the next message.
 func (s *session) receive(ctx context.Context, c *call) (*mailstore.Body, error) {
+	w := s.srv.o.Store.NewBody()
+	defer w.Abort()
+	if err := s.receiveInto(ctx, c, w); err != nil {
+		return nil, err
+	}
+	return s.finish(ctx, w)
+}
+
+// receiveInto reads the literal that the command stopped at, and then the rest of
+// the command, up to its end or the next one.
+func (s *session) receiveInto(ctx context.Context, c *call, w io.Writer) error {
 	size := c.Message.Size
 	s.in.body = true
 	defer func() { s.in.body = false }()
 	r, err := s.r.Accept(c.Command)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if size > smallBuffer {
 		room := s.srv.large.Get().(*[]byte)
@@ -204,17 +226,15 @@ func (s *session) receive(ctx context.Context, c *call) (*mailstore.Body, error)
 		s.r.Lend((*room)[:cap(*room)])
 		defer s.r.Reclaim()
 	}
-	w := s.srv.o.Store.NewBody()
-	defer w.Abort()
 	src := &counted{r: r}
 	_, failed := io.Copy(w, src)
 	if src.err != nil {
 		s.log.Info("APPEND broke off", "octets", src.n, "of", size)
-		return nil, src.err
+		return src.err
 	}
 	if failed != nil { // the store's fault: the rest of the literal is no command
 		if _, err := io.Copy(io.Discard, r); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if err := s.r.Rest(c.Command); err != nil {
@@ -222,15 +242,17 @@ func (s *session) receive(ctx context.Context, c *call) (*mailstore.Body, error)
 		var literal *syntax.LiteralError
 		switch {
 		case errors.As(err, &literal):
-			return nil, refuse("TOOBIG", "The command is too long")
+			return refuse("TOOBIG", "The command is too long")
 		case errors.Is(err, syntax.ErrBareLF):
-			return nil, bad("A line ends in CR LF; yours had a bare LF")
+			return bad("A line ends in CR LF; yours had a bare LF")
 		}
-		return nil, err
+		return err
 	}
-	if failed != nil {
-		return nil, s.fault(ctx, "receive message", failed)
-	}
+	return s.fault(ctx, "receive message", failed)
+}
+
+// finish makes a message of what was written.
+func (s *session) finish(ctx context.Context, w *mailstore.BodyWriter) (*mailstore.Body, error) {
 	body, err := w.Commit()
 	if err != nil {
 		return nil, s.fault(ctx, "receive message", err)

@@ -8,11 +8,56 @@ import (
 
 // offered are the capabilities after login whose presence depends on nothing.
 var offered = []string{
-	"IMAP4rev1", "IMAP4rev2", "LITERAL+", "SASL-IR", "ENABLE", "ID", "IDLE", "NAMESPACE", "CHILDREN", "UNSELECT", "UIDPLUS",
-	"MOVE", "REPLACE", "MULTIAPPEND", "INPROGRESS", "ESEARCH", "SEARCHRES", "MULTISEARCH", "WITHIN", "PARTIAL", "SEARCH=FUZZY", "CONTEXT=SEARCH", "CONDSTORE", "QRESYNC", "BINARY",
-	"PREVIEW", "LIST-EXTENDED", "LIST-STATUS", "LIST-METADATA", "METADATA", "SPECIAL-USE", "CREATE-SPECIAL-USE", "STATUS=SIZE", "OBJECTID", "SAVEDATE",
-	"QUOTA", "QUOTA=RES-STORAGE", "QUOTA=RES-MESSAGE", "QUOTA=RES-MAILBOX", "UTF8=ACCEPT", "UIDONLY",
-	"SORT", "SORT=DISPLAY", "ESORT", "THREAD=ORDEREDSUBJECT", "THREAD=REFERENCES", "I18NLEVEL=1",
+	"IMAP4rev1",
+	"IMAP4rev2",
+	"LITERAL+",
+	"SASL-IR",
+	"ENABLE",
+	"ID",
+	"IDLE",
+	"NOTIFY",
+	"NAMESPACE",
+	"CHILDREN",
+	"UNSELECT",
+	"UIDPLUS",
+	"MOVE",
+	"REPLACE",
+	"MULTIAPPEND",
+	"CATENATE",
+	"URL-PARTIAL",
+	"INPROGRESS",
+	"ESEARCH",
+	"SEARCHRES",
+	"MULTISEARCH",
+	"WITHIN",
+	"PARTIAL",
+	"SEARCH=FUZZY",
+	"CONTEXT=SEARCH",
+	"CONDSTORE",
+	"QRESYNC",
+	"BINARY",
+	"PREVIEW",
+	"LIST-EXTENDED",
+	"LIST-STATUS",
+	"LIST-METADATA",
+	"METADATA",
+	"SPECIAL-USE",
+	"CREATE-SPECIAL-USE",
+	"STATUS=SIZE",
+	"OBJECTID",
+	"SAVEDATE",
+	"QUOTA",
+	"QUOTA=RES-STORAGE",
+	"QUOTA=RES-MESSAGE",
+	"QUOTA=RES-MAILBOX",
+	"UTF8=ACCEPT",
+	"UIDONLY",
+	"SORT",
+	"SORT=DISPLAY",
+	"ESORT",
+	"THREAD=ORDEREDSUBJECT",
+	"THREAD=REFERENCES",
+	"I18NLEVEL=1",
 }
 
 // capabilities is what the client can use in the present state (RFC 9051 section
@@ -87,6 +132,7 @@ func (s *session) cmdEnable(_ context.Context, c *call) error {
 		case "UIDONLY":
 			s.enabled.uidonly = true
 		case "METADATA":
+			s.enabled.metadata = true
 			s.watchNotes()
 		default:
 			continue

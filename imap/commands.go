@@ -77,12 +77,13 @@ var commands = map[string]command{
 	"GETQUOTA":     {loggedIn, plain, (*session).cmdGetQuota},
 	"GETQUOTAROOT": {loggedIn, plain, (*session).cmdGetQuotaRoot},
 	"SETQUOTA":     {loggedIn, plain, (*session).cmdSetQuota},
-	// select.go, idle.go
+	// select.go, idle.go, notify.go
 	"SELECT":   {loggedIn, plain, (*session).cmdSelect},
 	"EXAMINE":  {loggedIn, plain, (*session).cmdExamine},
 	"UNSELECT": {selected, plain, (*session).cmdUnselect},
 	"CLOSE":    {selected, plain, (*session).cmdClose},
 	"CHECK":    {selected, plain, (*session).cmdNoop},
+	"NOTIFY":   {loggedIn, plain, (*session).cmdNotify},
 	"IDLE":     {loggedIn, plain, (*session).cmdIdle},
 	// append.go, store.go, copy.go, expunge.go
 	"APPEND":  {loggedIn, plain, (*session).cmdAppend},

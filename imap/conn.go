@@ -38,7 +38,8 @@ type input struct {
 	begun    bool // the line has
 	body     bool // octets of a literal come, which Shutdown waits for
 
-	// onWake, when set, is called within a read after wake was.
+	// onWake, when set, is called after wake was: within a read that waits for a
+	// command, or in IDLE.
 	onWake func() error
 	woken  atomic.Bool
 }
@@ -61,6 +62,7 @@ func (in *input) wake() {
 }
 
 func (in *input) Read(p []byte) (int, error) {
+	limit := in.srv.o.Clock.Now().Add(bodyPatience)
 	for {
 		if err := in.out.flush(); err != nil {
 			return 0, err
@@ -68,11 +70,9 @@ func (in *input) Read(p []byte) (int, error) {
 		if err := in.arm(); err != nil {
 			return 0, err
 		}
-		if in.woken.Swap(false) {
-			if in.onWake != nil {
-				if err := in.onWake(); err != nil {
-					return 0, err
-				}
+		if in.onWake != nil && !in.begun && !in.body && in.woken.Swap(false) {
+			if err := in.onWake(); err != nil {
+				return 0, err
 			}
 			continue
 		}
@@ -86,7 +86,7 @@ func (in *input) Read(p []byte) (int, error) {
 		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
-		if in.body {
+		if in.body && !in.srv.o.Clock.Now().Before(limit) {
 			return 0, errIdle
 		}
 	}

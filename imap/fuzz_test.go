@@ -20,6 +20,10 @@ func FuzzSession(f *testing.F) {
 		"c CREATE a/b (USE (\\Sent))\r\nd RENAME a INBOX/c\r\ne DELETE a\r\nf RENAME INBOX x\r\ng SUBSCRIBE \"&-\"\r\n",
 		"c SETMETADATA INBOX (/private/a ~{3+}\r\na\x00b /shared/comment \"x\")\r\nd GETMETADATA INBOX (DEPTH infinity MAXSIZE 2) (/private /shared)\r\ne ENABLE METADATA\r\nf LIST \"\" * RETURN (METADATA /private/a)\r\n",
 		"c COPY 1:* Sent\r\nd MOVE 1 Trash\r\ne APPEND INBOX (\\Seen) {3+}\r\nabc\r\nf IDLE\r\nDONE\r\ng UNAUTHENTICATE\r\n",
+		"c ENABLE QRESYNC UIDONLY\r\nd UID FETCH 1:* (FLAGS MODSEQ) (CHANGEDSINCE 1 VANISHED)\r\ne SELECT INBOX (QRESYNC (946684806 1 1:9 (1:2 1:2)))\r\nf UID STORE 1 (UNCHANGEDSINCE 1) FLAGS (x)\r\n",
+		"c SORT RETURN (PARTIAL -1:-2 SAVE) (REVERSE SUBJECT DISPLAYFROM) UTF-8 $\r\nd UID THREAD REFERENCES UTF-8 ALL\r\ne THREAD ORDEREDSUBJECT UTF-8 1:*\r\nf FETCH 1:* (PREVIEW EMAILID THREADID SAVEDATE)\r\n",
+		"c NOTIFY SET STATUS (selected (MessageNew (UID PREVIEW) MessageExpunge FlagChange)) (subtree a (MailboxName MessageNew MessageExpunge))\r\nd CREATE a/b\r\ne APPEND a {1+}\r\nx {1+}\r\ny\r\nf IDLE\r\nDONE\r\n",
+		"c ESEARCH IN (personal selected) RETURN (MIN COUNT) OR OLDER 1 MODSEQ 2\r\nd REPLACE 1 Drafts (\\Draft) {3+}\r\nabc\r\ne UID REPLACE 2 INBOX UTF8 (~{1+}\r\nx)\r\nf COMPRESS DEFLATE\r\n\x02\x08",
 	} {
 		f.Add(script, "From: a@b\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n\r\none\r\n--x--\r\n")
 	}

@@ -15,6 +15,33 @@ func (s *session) cmdIdle(ctx context.Context, c *call) error {
 		return err
 	}
 	s.out.line("+ idling")
+	if s.notify != nil { // which says what is to be told (RFC 5465 section 4)
+		if err := s.tellNotified(ctx, true); err != nil {
+			return err
+		}
+	} else {
+		stop, err := s.beginIdle(ctx)
+		defer stop()
+		if err != nil {
+			return err
+		}
+	}
+	s.in.expect()
+	line, err := s.r.Line()
+	switch {
+	case err == syntax.ErrBareLF:
+		return bad("A line ends in CR LF; yours had a bare LF")
+	case err != nil:
+		return err
+	case !strings.EqualFold(string(line), "DONE"):
+		return bad("DONE ends IDLE")
+	}
+	return nil
+}
+
+// beginIdle tells what has happened and makes commits wake the connection, until
+// the function that it returns is called.
+func (s *session) beginIdle(ctx context.Context) (stop func(), err error) {
 	look := func() error {
 		if s.box != nil {
 			if err := s.update(ctx, true); err != nil {
@@ -29,28 +56,22 @@ func (s *session) cmdIdle(ctx context.Context, c *call) error {
 		}
 		return s.out.flush()
 	}
-	defer func() { s.in.onWake = nil }()
 	// Watching begins before the first look, so that nothing falls between.
+	var watch *mailstore.Watcher
 	if s.box != nil {
-		var watch *mailstore.Watcher = s.srv.o.Store.WatchFunc(s.account.ID, s.box.id, s.in.wake)
-		defer watch.Close()
+		watch = s.srv.o.Store.WatchFunc(s.account.ID, s.box.id, s.in.wake)
 	}
 	if s.noted != nil {
 		s.noted.Notify(s.in.wake)
-		defer s.noted.Notify(nil)
 	}
-	if err := look(); err != nil {
-		return err
+	stop = func() {
+		if watch != nil {
+			watch.Close()
+		}
+		if s.noted != nil {
+			s.noted.Notify(nil)
+		}
+		s.in.onWake = nil
 	}
-	s.in.expect()
-	line, err := s.r.Line()
-	switch {
-	case err == syntax.ErrBareLF:
-		return bad("A line ends in CR LF; yours had a bare LF")
-	case err != nil:
-		return err
-	case !strings.EqualFold(string(line), "DONE"):
-		return bad("DONE ends IDLE")
-	}
-	return nil
+	return stop, look()
 }

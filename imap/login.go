@@ -196,6 +196,7 @@ func (s *session) cmdUnauthenticate(_ context.Context, c *call) error {
 	if s.out.zip != nil {
 		return refuse("CANNOT", "UNAUTHENTICATE is not possible after COMPRESS")
 	}
+	s.endNotify()
 	s.forgetNotes()
 	s.box, s.account, s.enabled = nil, nil, enabled{}
 	s.in.opened = s.srv.o.Clock.Now()

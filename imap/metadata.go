@@ -286,6 +286,9 @@ func (s *session) tellNotes(ctx context.Context) error {
 			places = append(places, place{boxes[i].Name, &boxes[i]})
 		}
 		for i := range places {
+			if !s.wantsNotes(&places[i]) {
+				continue
+			}
 			entries, err := s.changedNotes(v, &places[i], changes, complete)
 			if err != nil {
 				return err

@@ -33,16 +33,14 @@ func (s *session) cmdESearch(ctx context.Context, c *call) error {
 	case slices.ContainsFunc(filters, func(f syntax.Filter) bool { return f.Name == "SELECTED-DELAYED" }):
 		return bad("SELECTED-DELAYED is not for ESEARCH")
 	}
-	names := make([][]string, len(filters))
+	var named []filter
 	for i := range filters {
-		for _, raw := range filters[i].Mailboxes {
-			names[i] = append(names[i], s.decode(c, raw))
-		}
+		named = append(named, s.filter(c, &filters[i]))
 	}
 	if err := c.p.Err(); err != nil {
 		return err
 	}
-	boxes, err := s.filtered(ctx, filters, names)
+	boxes, err := s.filtered(ctx, named)
 	if err != nil {
 		return err
 	}
@@ -130,17 +128,13 @@ func (s *session) glance(ctx context.Context, m *mailstore.Mailbox) (*selection,
 }
 
 // filtered lists the mailboxes that filters name, each once, in the order of
-// LIST; the names of each filter are decoded. SELECTED is left out.
-func (s *session) filtered(ctx context.Context, filters []syntax.Filter, names [][]string) ([]mailstore.Mailbox, error) {
+// LIST. SELECTED is left out.
+func (s *session) filtered(ctx context.Context, filters []filter) ([]mailstore.Mailbox, error) {
 	var list []mailstore.Mailbox
 	err := s.view(ctx, "search", func(v *mailstore.View) error {
 		boxes, err := v.Mailboxes(s.account.ID)
 		for i := range boxes {
-			matching := false
-			for k := range filters {
-				matching = matching || matchesFilter(&filters[k], names[k], &boxes[i])
-			}
-			if matching {
+			if slices.ContainsFunc(filters, func(f filter) bool { return f.match(&boxes[i]) }) {
 				list = append(list, boxes[i])
 			}
 		}
@@ -158,28 +152,41 @@ func (s *session) filtered(ctx context.Context, filters []syntax.Filter, names [
 	return list, err
 }
 
-// matchesFilter tells whether a mailbox is one that a filter names.
-func matchesFilter(f *syntax.Filter, names []string, m *mailstore.Mailbox) bool {
-	switch f.Name {
+// filter names mailboxes (RFC 5465 section 6).
+type filter struct {
+	name string          // as in syntax.Filter
+	set  map[string]bool // clean names
+}
+
+// filter makes one. Names that cannot be name nothing.
+func (s *session) filter(c *call, f *syntax.Filter) filter {
+	set := make(map[string]bool, len(f.Mailboxes))
+	for _, raw := range f.Mailboxes {
+		if name, err := mailstore.CleanName(s.decode(c, raw)); err == nil {
+			set[name] = true
+		}
+	}
+	return filter{f.Name, set}
+}
+
+// match tells whether a mailbox is one that the filter names.
+func (f *filter) match(m *mailstore.Mailbox) bool {
+	switch f.name {
 	case "PERSONAL":
 		return true
 	case "INBOXES":
 		return m.Name == mailstore.Inbox
 	case "SUBSCRIBED":
 		return m.Subscribed
-	}
-	for _, name := range names {
-		name, err := mailstore.CleanName(name)
-		if err != nil {
-			continue
+	case "SUBTREE-ONE":
+		return f.set[m.Name] || f.set[parent(m.Name)]
+	case "SUBTREE":
+		for name := m.Name; name != ""; name = parent(name) {
+			if f.set[name] {
+				return true
+			}
 		}
-		below, isBelow := strings.CutPrefix(m.Name, name+"/")
-		switch {
-		case m.Name == name,
-			f.Name == "SUBTREE" && isBelow,
-			f.Name == "SUBTREE-ONE" && isBelow && !strings.Contains(below, "/"):
-			return true
-		}
+		return false
 	}
-	return false
+	return f.set[m.Name]
 }

@@ -29,6 +29,7 @@ type session struct {
 	box     *selection
 	enabled enabled
 	noted   *mailstore.AnnotationWatcher // of ENABLE METADATA; nil without it
+	notify  *notification                // what NOTIFY asked for; nil without it
 
 	failed int    // logins
 	errors int    // BAD answers
@@ -44,6 +45,7 @@ type enabled struct {
 	condstore bool // FETCH tells MODSEQ (RFC 7162)
 	qresync   bool // VANISHED instead of EXPUNGE
 	uidonly   bool // no message numbers (RFC 9586)
+	metadata  bool // METADATA responses come unasked (RFC 5464)
 }
 
 // wide tells whether names and strings go out in UTF-8.
@@ -87,6 +89,7 @@ func (s *Server) serve(ctx context.Context, conn *wire.Conn, draining <-chan str
 		out.line("+ Ready for literal data")
 		return out.err
 	}
+	defer ss.endNotify()
 	err := ss.run(ctx)
 	ss.farewell(err)
 }

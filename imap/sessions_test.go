@@ -179,7 +179,13 @@ func (c *client) vanish(command, set string) {
 		for uid := from; uid <= to; uid++ {
 			i := slices.IndexFunc(c.view, func(k known) bool { return k.uid == uid })
 			if i < 0 { // one of those that came since, whose UIDs the client has not asked for
-				i = slices.IndexFunc(c.view, func(k known) bool { return k.uid == 0 })
+				above := slices.IndexFunc(c.view, func(k known) bool { return k.uid > uid })
+				if above < 0 {
+					above = len(c.view)
+				}
+				if above > 0 && c.view[above-1].uid == 0 { // it stands right before those
+					i = above - 1
+				}
 			}
 			if i < 0 {
 				c.t.Errorf("%s: UID %d vanished, of which the client does not know", command, uid)

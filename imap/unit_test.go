@@ -2,6 +2,7 @@ package imap
 
 import (
 	"math/rand/v2"
+	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -198,5 +199,22 @@ func TestIntersect(t *testing.T) {
 				t.Fatalf("%v and %v = %v", a, b, both)
 			}
 		}
+	}
+}
+
+// TestCapabilitiesDocumented: what is offered is in the table of docs/imap.md.
+func TestCapabilitiesDocumented(t *testing.T) {
+	text, err := os.ReadFile("../docs/imap.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, _, _ := strings.Cut(string(text), "## Deviations")
+	for _, name := range append([]string{"APPENDLIMIT", "COMPRESS=DEFLATE", "UNAUTHENTICATE", "STARTTLS", "LOGINDISABLED"}, offered...) {
+		if !regexp.MustCompile(`[|,] ` + regexp.QuoteMeta(name) + `[ ,|]`).MatchString(table) {
+			t.Errorf("docs/imap.md does not say what %s is", name)
+		}
+	}
+	if !slices.IsSorted(offered[:2]) || len(slices.Compact(slices.Sorted(slices.Values(offered)))) != len(offered) {
+		t.Error("a capability is listed twice")
 	}
 }

@@ -13,20 +13,41 @@ import (
 
 // poll tells the client what happened, at the end of a command.
 func (s *session) poll(ctx context.Context, c *syntax.Command) error {
-	if s.box == nil || s.account == nil {
+	switch {
+	case s.account == nil:
+		return nil
+	case s.notify != nil && s.notify.selected == nil: // RFC 5465 section 3.1
+		return nil
+	case s.box == nil:
 		return nil
 	}
 	// RFC 9051 section 7.5.1: numbers stay while they may be in use.
-	return s.update(ctx, c.UID || commands[c.Name].form != numbers)
+	allowExpunge := c.UID || commands[c.Name].form != numbers
+	switch c.Name {
+	case "APPEND", "COPY", "MOVE", "REPLACE": // what came is likely its own (RFC 5465 section 5.2)
+		_, err := s.refresh(ctx, allowExpunge)
+		return err
+	}
+	return s.update(ctx, allowExpunge)
 }
 
 // update asks the store for changes and writes them. Expunges that may not be
 // told now wait in gone. It does not flush.
 func (s *session) update(ctx context.Context, allowExpunge bool) error {
+	came, err := s.refresh(ctx, allowExpunge)
+	if err != nil || came == 0 || s.notify == nil {
+		return err
+	}
+	return s.tellNew(ctx, came)
+}
+
+// refresh is update, but for what NOTIFY asks to be told of new messages. It
+// returns how many came.
+func (s *session) refresh(ctx context.Context, allowExpunge bool) (came int, err error) {
 	b := s.box
 	var c mailstore.Changes
 	var now []mailstore.UID
-	err := s.srv.o.Store.View(ctx, func(v *mailstore.View) error {
+	err = s.srv.o.Store.View(ctx, func(v *mailstore.View) error {
 		var err error
 		if c, err = v.Changes(b.id, b.modseq); err == nil && c.Horizon {
 			c, err = b.compare(v)
@@ -41,7 +62,7 @@ func (s *session) update(ctx context.Context, allowExpunge bool) error {
 		// RFC 2180 section 3.2: the mailbox was deleted, so all its messages are.
 		c = mailstore.Changes{ModSeq: b.modseq, Expunged: b.uids}
 	case err != nil:
-		return nil // what it could not tell now it tells another time
+		return 0, nil // what it could not tell now it tells another time
 	}
 	late := len(b.gone) > 0
 	for _, uid := range c.Expunged {
@@ -56,8 +77,10 @@ func (s *session) update(ctx context.Context, allowExpunge bool) error {
 	if allowExpunge {
 		s.writeGone()
 	}
-	s.tellArrived(c.Arrived, allowExpunge, now)
-	s.tellChanged(c)
+	came = s.tellArrived(c.Arrived, allowExpunge, now)
+	if s.notify == nil || s.notify.selected.flags {
+		s.tellChanged(c)
+	}
 	s.contextsChange(ctx, &c)
 	b.modseq = c.ModSeq
 	if s.enabled.qresync {
@@ -70,7 +93,7 @@ func (s *session) update(ctx context.Context, allowExpunge bool) error {
 		}
 	}
 	clear(b.mine)
-	return s.out.err
+	return came, s.out.err
 }
 
 // tellModSeq writes the HIGHESTMODSEQ of the mailbox.
@@ -190,13 +213,13 @@ func appendNumbered(out []byte, n int, what string) []byte {
 // tellArrived writes EXISTS for messages that came and adds them to the list;
 // told: those in gone are told and leave it. now is the list that the store has:
 // where that is what the client sees then, it is shared with all who see it.
-func (s *session) tellArrived(arrived []mailstore.Message, told bool, now []mailstore.UID) {
+func (s *session) tellArrived(arrived []mailstore.Message, told bool, now []mailstore.UID) (came int) {
 	b := s.box
 	last := mailstore.UID(0)
 	if n := len(b.uids); n > 0 {
 		last = b.uids[n-1]
 	}
-	came, fresh := 0, false
+	fresh := false
 	for i := range arrived {
 		if arrived[i].UID > last {
 			came++
@@ -223,6 +246,7 @@ func (s *session) tellArrived(arrived []mailstore.Message, told bool, now []mail
 	if came > 0 {
 		s.out.end(appendNumbered(s.out.begin(), len(b.uids), "EXISTS"))
 	}
+	return came
 }
 
 // tellFlagList writes the FLAGS response.

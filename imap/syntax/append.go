@@ -48,44 +48,45 @@ func (p *Parser) AtMessage() error {
 // Close consumes the parenthesis that UTF8 and CATENATE opened.
 func (p *Parser) Close() { p.expect(')') }
 
+// Closes consumes it where it is next, and tells whether.
+func (p *Parser) Closes() bool { return p.take(')') }
+
 // messageFirst tells whether the arguments of APPEND, from the mailbox on, end
 // at the announcement of a message.
 func (p *Parser) messageFirst() bool {
 	p.AString("a mailbox")
 	p.SP()
-	a := p.AppendOptions()
-	if a.Catenate {
-		return p.catenated()
-	}
-	return p.AtMessage() == nil
+	return p.toMessage(false)
 }
 
-// messageNext tells the same of what follows a message.
+// messageNext tells the same of what follows a message, or a text of CATENATE.
 func (p *Parser) messageNext() bool {
 	if p.peek() == ' ' {
 		save := *p
 		p.SP()
-		if p.catenated() {
+		if p.toMessage(true) {
 			return true
 		}
 		*p = save
 	}
 	p.take(')')
 	p.SP()
-	a := p.AppendOptions()
-	if a.Catenate {
-		return p.catenated()
-	}
-	return p.AtMessage() == nil
+	return p.toMessage(false)
 }
 
-// catenated tells whether parts of CATENATE end at the announcement of a text.
-func (p *Parser) catenated() bool {
+// toMessage reads on to the announcement of a message or a text; inside: from a
+// part of CATENATE on.
+func (p *Parser) toMessage(inside bool) bool {
 	for p.err == nil {
-		part := p.Part()
-		if part.Text {
+		if !inside {
+			if inside = p.AppendOptions().Catenate; !inside {
+				return p.AtMessage() == nil
+			}
+		}
+		if p.Part().Text {
 			return p.AtMessage() == nil
 		}
+		inside = !p.take(')')
 		p.SP()
 	}
 	return false

@@ -41,6 +41,77 @@ func (p *Parser) Filter() Filter {
 	return f
 }
 
+// EventGroup says of which events in which mailboxes a client wants to hear
+// (RFC 5465 section 8).
+type EventGroup struct {
+	Filter
+	Events []string    // in capitals; none is NONE
+	Items  []FetchItem // of MESSAGENEW
+}
+
+// maxEvents bounds the events of one group.
+const maxEvents = 20
+
+// Notify reads the arguments of NOTIFY; without groups it is NONE.
+func (p *Parser) Notify() (groups []EventGroup, status bool) {
+	switch p.Keyword("SET or NONE") {
+	case "NONE":
+		return nil, false
+	case "SET":
+	default:
+		p.fail("SET or NONE")
+	}
+	p.SP()
+	if p.takeWord("STATUS") {
+		status = true
+		p.SP()
+	}
+	for more := true; more && p.err == nil; more = p.More() {
+		if len(groups) == MaxFilters {
+			p.limit("groups of events")
+			break
+		}
+		groups = append(groups, p.eventGroup())
+	}
+	return groups, status
+}
+
+func (p *Parser) eventGroup() EventGroup {
+	p.expect('(')
+	g := EventGroup{Filter: p.Filter()}
+	p.SP()
+	if p.takeWord("NONE") {
+		p.expect(')')
+		return g
+	}
+	p.List(func() {
+		if len(g.Events) == maxEvents {
+			p.limit("events")
+			return
+		}
+		event := p.Keyword("an event")
+		g.Events = append(g.Events, event)
+		if event != "MESSAGENEW" || p.peek() != ' ' {
+			return
+		}
+		at := p.pos
+		p.pos++
+		if p.peek() != '(' {
+			p.pos = at
+			return
+		}
+		p.List(func() {
+			if len(g.Items) == MaxFetchItems {
+				p.limit("items")
+				return
+			}
+			g.Items = append(g.Items, p.fetchItem())
+		})
+	})
+	p.expect(')')
+	return g
+}
+
 // ESearch reads the arguments of ESEARCH; no filters stand for the selected
 // mailbox (RFC 7377 section 4).
 func (p *Parser) ESearch() ([]Filter, Search) {

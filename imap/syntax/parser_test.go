@@ -236,6 +236,7 @@ func FuzzArguments(f *testing.F) {
 			func(p *Parser) { p.Sort() },
 			func(p *Parser) { p.Thread() },
 			func(p *Parser) { p.ESearch() },
+			func(p *Parser) { p.Notify() },
 			func(p *Parser) { p.ListArgs() },
 			func(p *Parser) { p.AString("x"); p.SelectParams() },
 			func(p *Parser) { p.Store() },
