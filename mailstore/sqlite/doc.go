@@ -75,7 +75,8 @@
 //
 // PRAGMA application_id is 0x50524452, user_version the version of the schema.
 // A newer version is refused, and so is an older one, unless Options.Upgrade is
-// set. Times are nanoseconds since 1970, 0 = never; within blocks, seconds.
+// set. So is a database that lacks a table, a column or an index of its version: the
+// error names them. Times are nanoseconds since 1970, 0 = never; within blocks, seconds.
 //
 //	counter(name, value)             ids: the first that was never reserved; uidvalidity: the last
 //	                                 that was given; queue length: rows of queue_recipient

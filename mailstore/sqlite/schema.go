@@ -196,11 +196,14 @@ CREATE TABLE annotation(
 const dropSchema1 = `DROP TABLE message`
 
 // makeSchema makes the schema of a new database, and refuses one of another
-// version.
+// version, or one that lacks something of this.
 func makeSchema(c *conn, dir, program string) error {
 	n, err := schemaVersion(c, dir, program)
-	if err != nil || n == Version {
+	if err != nil {
 		return err
+	}
+	if n == Version {
+		return hasShape(c, dir, n)
 	}
 	if n > 0 {
 		return older(dir, n)

@@ -269,6 +269,9 @@ func (x *upgrade) settle() (grows int64, done bool, err error) {
 func (x *upgrade) versions(c *conn) (err error) {
 	x.u.From, err = schemaVersion(c, x.dir, x.Program)
 	x.u.To = Version
+	if err == nil && x.u.From > 0 {
+		err = hasShape(c, x.dir, x.u.From)
+	}
 	return err
 }
 
