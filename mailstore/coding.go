@@ -1,10 +1,12 @@
 package mailstore
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"runtime"
 	"sync"
 
@@ -173,6 +175,34 @@ func (c *Coder) inline(row *BodyRow, offsets []int64) ([]byte, error) {
 		}
 	}
 	return data, nil
+}
+
+// sumsOf makes the checksums of a coded body's chunks anew: its index has others of
+// what is kept of them. Whether these are the chunks that were stored, the hash
+// tells. file is as in Open, but stays open.
+func (c *Coder) sumsOf(row BodyRow, file io.ReaderAt) ([]byte, error) {
+	chunks := max(len(row.Coding)-1, 0) / codingEntry
+	row.Sums = make([]byte, 4*chunks)
+	offsets, err := row.offsets()
+	if err != nil || offsets == nil {
+		return nil, errors.Join(err, ErrDamaged)
+	}
+	if file == nil {
+		file = bytes.NewReader(row.Data)
+	}
+	chunk, buf := make([]byte, ChunkSize), make([]byte, ChunkSize)
+	for i := range chunks {
+		kept := buf[:offsets[i+1]-offsets[i]]
+		if n, err := file.ReadAt(kept, offsets[i]); n < len(kept) {
+			return nil, errors.Join(ErrDamaged, unlessEOF(err))
+		}
+		one := chunk[:row.chunkLen(int64(i))]
+		if err := c.unpack(one, kept, row.entry(i)); err != nil {
+			return nil, err
+		}
+		binary.BigEndian.PutUint32(row.Sums[4*i:], crc32.Checksum(one, castagnoli))
+	}
+	return row.Sums, nil
 }
 
 // chunkLen is the number of octets in a chunk.

@@ -282,7 +282,7 @@ func (v *verifier) reportFew(f Finding) {
 func (v *verifier) more() {
 	for _, kind := range slices.Sorted(maps.Keys(v.said)) {
 		if n := v.said[kind] - maxFound; n > 0 {
-			v.report(Finding{Kind: kind, Text: fmt.Sprintf("%d more like these: run it again when these are mended", n), Lost: true})
+			v.report(Finding{Kind: kind, Text: fmt.Sprintf("%d more like these: run it again when these are mended", n)})
 		}
 	}
 	clear(v.said)

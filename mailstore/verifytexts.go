@@ -68,7 +68,13 @@ func (v *verifier) batch(after BodyID) (last BodyID, more bool, err error) {
 
 // text checks one body, its checksums and its record.
 func (v *verifier) text(r Reader, b *BodyRow) {
-	c, err := v.openText(r, b)
+	c, sums, err := v.readText(r, b, nil)
+	if errors.Is(err, ErrDamaged) {
+		// Perhaps only what says that it is.
+		if good, serr := v.sums(r, b); serr == nil && !bytes.Equal(good, b.Sums) {
+			c, sums, err = v.readText(r, b, good)
+		}
+	}
 	if err != nil {
 		v.lose(b.ID, err.Error())
 		return
@@ -77,14 +83,6 @@ func (v *verifier) text(r Reader, b *BodyRow) {
 		return // it went away meanwhile
 	}
 	defer c.Close()
-	sums, why, err := rehash(c, b)
-	if err == nil && why != "" {
-		err = errors.New(why)
-	}
-	if err != nil {
-		v.lose(b.ID, err.Error())
-		return
-	}
 	if !bytes.Equal(sums, b.Sums) {
 		v.report(Finding{Kind: "checksums", Body: b.ID, Text: fmt.Sprintf("body %d is whole, and its checksums are not its", b.ID),
 			mend: mendSums(b.ID, sums)})
@@ -105,9 +103,46 @@ func (v *verifier) text(r Reader, b *BodyRow) {
 	}
 }
 
-// openText opens a body; nil without an error when it is not there any more.
-func (v *verifier) openText(r Reader, b *BodyRow) (Content, error) {
+// readText opens a body, with other checksums of its chunks than its row has where
+// they are not nil, and reads it as rehash does. All are nil when it is not there any
+// more.
+func (v *verifier) readText(r Reader, b *BodyRow, sums []byte) (c Content, found []byte, err error) {
+	if c, err = v.openText(r, b, sums); err != nil || c == nil {
+		return nil, nil, err
+	}
+	found, why, err := rehash(c, b)
+	if err == nil && why != "" {
+		err = errors.New(why)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, c.Close())
+	}
+	return c, found, nil
+}
+
+// sums makes the checksums of a coded body's chunks anew.
+func (v *verifier) sums(r Reader, b *BodyRow) (sums []byte, err error) {
 	row, err := r.Body(b.ID, true)
+	if err != nil {
+		return nil, err
+	}
+	if b.File == "" {
+		return v.coder.sumsOf(row, nil)
+	}
+	file, err := v.e.OpenFile(b.File)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return v.coder.sumsOf(row, file)
+}
+
+// openText opens a body; nil without an error when it is not there any more.
+func (v *verifier) openText(r Reader, b *BodyRow, sums []byte) (Content, error) {
+	row, err := r.Body(b.ID, true)
+	if sums != nil {
+		row.Sums = sums
+	}
 	coded := err == nil && len(row.Coding) > 0
 	switch {
 	case b.File == "" && coded:
@@ -119,8 +154,10 @@ func (v *verifier) openText(r Reader, b *BodyRow) (Content, error) {
 	switch {
 	case err == nil && coded:
 		return v.coder.Open(row, c)
-	case !errors.Is(err, ErrNotFound):
-		return c, err
+	case err != nil && !errors.Is(err, ErrNotFound):
+		return nil, err
+	case err == nil:
+		return c, nil
 	}
 	if !v.committed(b.File) {
 		return nil, nil

@@ -221,3 +221,41 @@ func columnsOf(t *testing.T, dir string) (columns map[string][]string, most int)
 	}
 	return columns, most
 }
+
+// TestVerifySums: bodies of which nothing but the checksums of their chunks is
+// damaged are whole, compressed ones too, and get these anew.
+func TestVerifySums(t *testing.T) {
+	root := t.TempDir()
+	db, files := verifiable(t, filepath.Join(root, "sound"))
+	for i, damage := range []string{"zeroblob(length(sums))", "x'01'", "x'0102030405060708090a0b0c0d0e0f00'"} {
+		dir := filepath.Join(root, fmt.Sprint(i))
+		lay(t, dir, db, files)
+		c, err := connect(filepath.Join(dir, "postrider.db"), role{cache: readerCache, write: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		bodies, coded := int64(0), 0
+		err = c.query("SELECT count(*), count(coding), count(file) FROM body", nil, func(r row) bool {
+			bodies, coded = r.int(0), int(r.int(1))
+			return true
+		})
+		if _, err2 := c.exec("UPDATE body SET sums = " + damage); err != nil || err2 != nil || coded < 2 {
+			t.Fatal(err, err2, coded)
+		}
+		if err := c.close(); err != nil {
+			t.Fatal(err)
+		}
+		findings, _ := verifyDamaged(t, dir)
+		for _, f := range findings {
+			if f.Kind != "checksums" || f.Lost || !f.Repaired {
+				t.Errorf("%s: %s (%+v)", damage, f.String(), f)
+			}
+		}
+		if int64(len(findings)) != bodies {
+			t.Errorf("%s: %d findings of %d bodies", damage, len(findings), bodies)
+		}
+		if again, _ := verifyDamaged(t, dir); len(again) > 0 {
+			t.Errorf("%s: after the repair: %v", damage, again)
+		}
+	}
+}
