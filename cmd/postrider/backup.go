@@ -46,6 +46,9 @@ func (c *backupCmd) Run(e *env) (err error) {
 	s, err := backup.Make(e.ctx, backup.Options{Data: data, Dir: dir, Program: node.Version(), Now: time.Now(), Full: c.Full,
 		Keep: c.Keep, Held: hold.Check, Progress: p})
 	stop()
+	for _, text := range s.Unreadable {
+		fmt.Fprintf(e.stderr, "postrider: %s\n", text)
+	}
 	if err != nil {
 		return err
 	}

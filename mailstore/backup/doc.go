@@ -42,6 +42,11 @@
 // after all that it names is synced; older ones, and what they alone name, go
 // after that. So each point that is listed can be restored at any time.
 //
+// A point whose text is damaged spoils no other: the next one is made upon the latest
+// that can be read. It is not counted among those that are kept. What it names is not
+// known, so while it is there no pack or body goes; it goes itself when it is older
+// than all that are kept, or by hand.
+//
 // # Restoring
 //
 // Everything goes into the directory restoring of the new data directory, is

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -48,6 +49,9 @@ type Summary struct {
 	Bodies   int64
 	Written  int64 // octets that no earlier point had
 	Removed  int   // points
+	// Unreadable says of points that are kept, and cannot be read, what is wrong. While
+	// there is one, nothing but points is removed: what it alone names is not known.
+	Unreadable []string
 }
 
 // maker is one run.
@@ -104,18 +108,21 @@ func (m *maker) clear() error {
 	return err
 }
 
-// latest opens the latest point.
+// latest opens the latest point that can be read.
 func (m *maker) latest() error {
 	ids, err := points(m.o.Dir)
 	if err != nil || len(ids) == 0 {
 		return err
 	}
-	last := ids[len(ids)-1]
-	if last >= m.id {
+	if last := ids[len(ids)-1]; last >= m.id {
 		return fmt.Errorf("the backup has a point of %s, which is not before %s: is the clock right?", last, m.id)
 	}
-	m.before, err = openPoint(m.o.Dir, last)
-	return err
+	for _, id := range slices.Backward(ids) {
+		if m.before, err = openPoint(m.o.Dir, id); err == nil {
+			return nil
+		}
+	}
+	return nil // all is copied
 }
 
 // run copies everything and makes the point.
@@ -351,29 +358,30 @@ func (c *cursor) find(name string) (body, bool, error) {
 	return c.b, c.some && c.b.name == name, nil
 }
 
-// prune removes points beyond those that are kept, and what no point names.
+// prune removes points beyond those that are kept, and what no point names. Those
+// that cannot be read do not count, and go when all the older ones do.
 func (m *maker) prune() error {
 	ids, err := points(m.o.Dir)
 	if err != nil {
 		return err
 	}
-	for len(ids) > max(m.o.Keep, 1) {
-		if err := os.Remove(filepath.Join(m.o.Dir, "points", ids[0])); err != nil {
-			return err
-		}
-		ids = ids[1:]
-		m.sum.Removed++
-	}
-	// That they are gone is durable before what they name goes.
-	if err := syncDir(filepath.Join(m.o.Dir, "points")); err != nil {
-		return err
-	}
 	packs := map[string]bool{}
 	var all []*cursor
-	for _, id := range ids {
+	keep := max(m.o.Keep, 1)
+	for _, id := range slices.Backward(ids) {
+		path := filepath.Join(m.o.Dir, "points", id)
+		if len(all) == keep {
+			if err := os.Remove(path); err != nil {
+				return err
+			}
+			m.sum.Removed++
+			continue
+		}
 		p, err := openPoint(m.o.Dir, id)
 		if err != nil {
-			return err
+			m.sum.Unreadable = append(m.sum.Unreadable,
+				fmt.Sprintf("the restore point %s cannot be read (%v): until %s is removed, or %d later ones are made, no space is freed", id, err, path, keep-len(all)))
+			continue
 		}
 		defer p.Close()
 		for _, f := range p.files {
@@ -382,6 +390,10 @@ func (m *maker) prune() error {
 			}
 		}
 		all = append(all, &cursor{p: p})
+	}
+	// That they are gone is durable before what they name goes.
+	if err := syncDir(filepath.Join(m.o.Dir, "points")); err != nil || len(m.sum.Unreadable) > 0 {
+		return err
 	}
 	if err := m.prunePacks(packs); err != nil {
 		return err
