@@ -154,6 +154,7 @@ type Reader interface {
 	HeldRow(id HeldID) (*HeldRow, error)
 	// Held lists the rows of an account, or of all with account 0, by ID.
 	Held(a AccountID, fn func(*HeldRow) bool) error
+	HeldSizes(fn func(a AccountID, size int64) bool) error // sums of Size, by account
 
 	QueueItem(id QueueID) (QueueRow, error)
 	QueueItems(after QueueID, fn func(QueueRow) bool) error                         // by ID

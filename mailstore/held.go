@@ -1,8 +1,11 @@
 package mailstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"maps"
+	"math"
 	"slices"
 	"time"
 )
@@ -11,7 +14,8 @@ import (
 type HeldID int64
 
 // HeldRow is messages that were expunged together and are kept for a while. They
-// keep their bodies and do not count for the quota.
+// keep their bodies and do not count for the quota. When space is short, the account
+// that holds the most gives first: see Store.Reclaim.
 type HeldRow struct {
 	ID       HeldID
 	Account  AccountID
@@ -156,10 +160,11 @@ const (
 	reapPause   = 10 * time.Minute // between looks
 	reapRows    = 16               // in one Update
 	reclaimStep = 64 << 20         // octets let go of when something found no space
+	reclaimTurn = 1 << 20          // octets of one account before it is asked anew who holds the most
 )
 
-// reap lets go of what was held long enough, and of the oldest sooner when there
-// is no space for something new, until the store is closed.
+// reap lets go of what was held long enough, and of some of it sooner when there
+// is no space for something new (see Reclaim), until the store is closed.
 func (s *Store) reap() {
 	defer s.tasks.Done()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -172,7 +177,7 @@ func (s *Store) reap() {
 		case <-s.stop:
 			return
 		case <-timer.Chan():
-			_, err = s.letGo(ctx, 0, s.clock.Now().Add(-s.keep))
+			err = s.letGo(ctx, s.clock.Now().Add(-s.keep))
 			timer.Reset(reapPause)
 		case <-s.short:
 			var freed int64
@@ -197,17 +202,52 @@ func (s *Store) wantSpace(err error) {
 	}
 }
 
-// Reclaim lets go of expunged messages, the oldest first, before their time is
-// over, until about octets are free or nothing is held any more. It returns how
-// many it freed.
-func (s *Store) Reclaim(ctx context.Context, octets int64) (int64, error) {
-	return s.letGo(ctx, octets, s.clock.Now().Add(time.Second))
+// Reclaim lets go of expunged messages before their time is over, until about octets
+// are free or nothing is held any more, and returns how many it freed. What the
+// account has that holds the most goes first, its oldest first, until another holds
+// more: what is held counts for no quota, and nobody shall push out what others could
+// bring back by adding and expunging again and again.
+func (s *Store) Reclaim(ctx context.Context, octets int64) (freed int64, err error) {
+	held := make(map[AccountID]int64)
+	err = s.View(ctx, func(v *View) error {
+		return v.r.HeldSizes(func(a AccountID, size int64) bool {
+			held[a] = size
+			return true
+		})
+	})
+	for err == nil && freed < octets && len(held) > 0 {
+		most, second := largest(held)
+		var rows []*HeldRow
+		if err = s.View(ctx, func(v *View) (err error) {
+			rows, err = heldOf(v.r, most, reapRows)
+			return err
+		}); err != nil {
+			break
+		}
+		if len(rows) == 0 {
+			delete(held, most)
+			continue
+		}
+		var step int64
+		step, err = s.drop(ctx, rows, min(octets-freed, max(held[most]-held[second], reclaimTurn)))
+		freed += step
+		held[most] -= step
+	}
+	return freed, err
 }
 
-// letGo drops what was expunged before a time, the oldest first, and stops after
-// octets, where these are not 0.
-func (s *Store) letGo(ctx context.Context, octets int64, before time.Time) (freed int64, err error) {
-	for octets == 0 || freed < octets {
+// largest are the accounts that hold the most and, where there is another, the second
+// most; of equal ones the first.
+func largest(held map[AccountID]int64) (most, second AccountID) {
+	list := slices.SortedFunc(maps.Keys(held), func(a, b AccountID) int {
+		return cmp.Or(cmp.Compare(held[b], held[a]), cmp.Compare(a, b))
+	})
+	return list[0], append(list, 0)[1]
+}
+
+// letGo drops what was expunged before a time, the oldest first.
+func (s *Store) letGo(ctx context.Context, before time.Time) error {
+	for {
 		var rows []*HeldRow
 		err := s.View(ctx, func(v *View) (err error) {
 			rows, err = heldOf(v.r, 0, reapRows)
@@ -215,29 +255,38 @@ func (s *Store) letGo(ctx context.Context, octets int64, before time.Time) (free
 		})
 		rows = slices.DeleteFunc(rows, func(r *HeldRow) bool { return !r.Expunged.Before(before) })
 		if err != nil || len(rows) == 0 {
-			return freed, err
+			return err
 		}
-		step := int64(0)
-		err = s.Update(ctx, func(tx *Tx) error {
-			for _, row := range rows {
-				now, err := tx.r.HeldRow(row.ID)
-				if errors.Is(err, ErrNotFound) { // undeleted meanwhile
-					continue
-				}
-				if err != nil {
-					return err
-				}
-				if err := tx.release(now); err != nil {
-					return err
-				}
-				step += now.Size
+		if _, err := s.drop(ctx, rows, math.MaxInt64); err != nil {
+			return err
+		}
+	}
+}
+
+// drop lets go of rows in one Update, and stops when octets are free.
+func (s *Store) drop(ctx context.Context, rows []*HeldRow, octets int64) (freed int64, err error) {
+	err = s.Update(ctx, func(tx *Tx) error {
+		freed = 0
+		for _, row := range rows {
+			if freed >= octets {
+				break
 			}
-			return nil
-		})
-		if err != nil {
-			return freed, err
+			now, err := tx.r.HeldRow(row.ID)
+			if errors.Is(err, ErrNotFound) { // undeleted meanwhile
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			if err := tx.release(now); err != nil {
+				return err
+			}
+			freed += now.Size
 		}
-		freed += step
+		return nil
+	})
+	if err != nil {
+		return 0, err
 	}
 	return freed, nil
 }

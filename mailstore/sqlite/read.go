@@ -294,6 +294,11 @@ func (r reader) Held(a mailstore.AccountID, fn func(*mailstore.HeldRow) bool) er
 	return r.c.query(query, args, func(row row) bool { return fn(heldOf(row)) })
 }
 
+func (r reader) HeldSizes(fn func(mailstore.AccountID, int64) bool) error {
+	return r.c.query("SELECT account, sum(size) FROM held GROUP BY account", nil,
+		func(row row) bool { return fn(mailstore.AccountID(row.int(0)), row.int(1)) })
+}
+
 const selectItem = "SELECT id, pending, envelope, sender, body_type, utf8, ret, envid, login, body, size, accepted, expires FROM queue_item"
 
 func itemOf(r row) mailstore.QueueRow {

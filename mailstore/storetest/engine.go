@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -498,6 +499,20 @@ func (r *rows) Held(a mailstore.AccountID, fn func(*mailstore.HeldRow) bool) err
 	r.held.from(0, func(_ mailstore.HeldID, h mailstore.HeldRow) bool {
 		return a != 0 && h.Account != a || fn(&h)
 	})
+	return nil
+}
+
+func (r *rows) HeldSizes(fn func(mailstore.AccountID, int64) bool) error {
+	sums := map[mailstore.AccountID]int64{}
+	r.held.from(0, func(_ mailstore.HeldID, h mailstore.HeldRow) bool {
+		sums[h.Account] += h.Size
+		return true
+	})
+	for _, a := range slices.Sorted(maps.Keys(sums)) {
+		if !fn(a, sums[a]) {
+			break
+		}
+	}
 	return nil
 }
 

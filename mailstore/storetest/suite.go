@@ -71,6 +71,7 @@ func cases() []testCase {
 		{"room", (*suite).room},
 		{"expunged and brought back", (*suite).undelete},
 		{"expunged and let go", (*suite).reclaim},
+		{"expunged and let go: shares", (*suite).reclaimShares},
 		{"nothing held", (*suite).holdNothing},
 		{"records", (*suite).records},
 		{"threads", (*suite).threads},

@@ -131,6 +131,51 @@ func (s *suite) reclaim() {
 	s.verify()
 }
 
+// reclaimShares: for want of space, what the account has that holds the most goes
+// first, though that of others is older.
+func (s *suite) reclaimShares() {
+	s.close()
+	s.options.Keep = time.Hour
+	s.open()
+	a, inbox := s.account("alice@example.org")
+	b, other := s.account("bob@example.org")
+	const size = 5 << 18 // more than one account gives in one turn
+	text := strings.Repeat("123456\r\n", size/8)
+	s.append(other, text, text)
+	s.expungeAll(other, 1)
+	s.expungeAll(other, 2)
+	for i := range mailstore.UID(8) { // far beyond what the mailbox ever has
+		s.append(inbox, text)
+		s.expungeAll(inbox, i+1)
+	}
+	count := func(a mailstore.AccountID) int {
+		list, _ := s.held(a)
+		return len(list)
+	}
+	for _, one := range []struct {
+		octets      int64
+		alice, bob  int
+		freed       int64
+		aliceOldest mailstore.HeldID
+	}{
+		{1, 7, 2, size, 4},
+		{4 * size, 3, 2, 4 * size, 8},
+		{3 * size, 1, 1, 3 * size, 10},
+		{1 << 40, 0, 0, 2 * size, 0},
+		{1, 0, 0, 0, 0},
+	} {
+		freed, err := s.store.Reclaim(context.Background(), one.octets)
+		s.ok(err)
+		s.equal(freed, one.freed)
+		s.equal([]int{count(a), count(b)}, []int{one.alice, one.bob})
+		if list, _ := s.held(a); len(list) > 0 {
+			s.equal(list[0].ID, one.aliceOldest)
+		}
+	}
+	s.close()
+	s.verify()
+}
+
 // holdNothing: without a time to keep it, what is expunged is gone.
 func (s *suite) holdNothing() {
 	a, inbox := s.account("alice@example.org")
