@@ -61,6 +61,15 @@ func (s *session) cmdNotify(ctx context.Context, c *call) error {
 	if err := c.p.Err(); err != nil {
 		return err
 	}
+	if s.box != nil && (s.notify == nil || s.notify.selected != nil) {
+		// RFC 5465 section 3.1: what has happened until now is told as it was.
+		if err := s.update(ctx, true); err != nil {
+			return err
+		}
+	}
+	if err := s.countable(ctx); err != nil {
+		return err
+	}
 	// Watching begins before the first look, so that nothing falls between.
 	s.endNotify()
 	s.notify = n
@@ -85,6 +94,20 @@ func (s *session) cmdNotify(ctx context.Context, c *call) error {
 			if status {
 				s.tellFirst(&boxes[i])
 			}
+		}
+		return err
+	})
+}
+
+// maxNotified is how many mailboxes of an account are watched for one client.
+const maxNotified = 5000
+
+// countable refuses to watch too many mailboxes.
+func (s *session) countable(ctx context.Context) error {
+	return s.view(ctx, "notify", func(v *mailstore.View) error {
+		boxes, err := v.Mailboxes(s.account.ID)
+		if err == nil && len(boxes) > maxNotified {
+			err = refuse("NOTIFICATIONOVERFLOW", "There are too many mailboxes to watch")
 		}
 		return err
 	})
@@ -141,6 +164,9 @@ func (s *session) addEvents(c *call, n *notification, g *syntax.EventGroup) erro
 			n.selected = &selectedEvents{delayed: g.Name == "SELECTED-DELAYED", flags: has("FLAGCHANGE"), items: g.Items}
 		}
 		return nil
+	}
+	if len(g.Items) > 0 {
+		return bad("FETCH items are of the selected mailbox") // section 8
 	}
 	group := eventGroup{
 		filter: s.filter(c, &g.Filter), messages: has("MESSAGENEW"), flags: has("FLAGCHANGE"),
@@ -200,6 +226,7 @@ func (s *session) tellNew(ctx context.Context, came int) error {
 	}
 	p, err := s.plan(&call{Command: &syntax.Command{UID: true}}, &syntax.Fetch{Items: items})
 	if err == nil {
+		p.seen = false // nobody has looked at them
 		n := len(s.box.uids)
 		_, err = s.fetch(ctx, p, []span{{max(n-came, 0), n}})
 	}
@@ -223,14 +250,20 @@ func (s *session) tellNotified(ctx context.Context, all bool) error {
 	if err := s.tellNotes(ctx); err != nil {
 		return err
 	}
+	overflow := false
 	// What cannot be read now is told another time.
 	_ = s.srv.o.Store.View(ctx, func(v *mailstore.View) error {
 		boxes, err := v.Mailboxes(s.account.ID)
-		if err == nil {
+		if overflow = len(boxes) > maxNotified; err == nil && !overflow {
 			s.tellMailboxes(boxes)
 		}
 		return err
 	})
+	if overflow { // RFC 5465 section 5.8
+		s.endNotify()
+		s.notify = &notification{}
+		s.out.line("* OK [NOTIFICATIONOVERFLOW] There are too many mailboxes to watch")
+	}
 	return s.out.err
 }
 
@@ -240,8 +273,10 @@ func (s *session) tellMailboxes(boxes []mailstore.Mailbox) {
 	now := make(map[mailstore.MailboxID]mailstore.Mailbox, len(boxes))
 	names := make(map[string]*listed, len(boxes))
 	for i := range boxes {
+		now[boxes[i].ID] = boxes[i]
+	}
+	for i := range boxes {
 		m := &boxes[i]
-		now[m.ID] = *m
 		if names[m.Name] == nil {
 			names[m.Name] = &listed{name: m.Name}
 		}
@@ -261,7 +296,7 @@ func (s *session) tellMailboxes(boxes []mailstore.Mailbox) {
 			was := n.wanted(&old)
 			w.mailboxes = w.mailboxes || was.mailboxes
 		}
-		s.tellListed(names, m, &old, known, &w)
+		s.tellListed(names, now, m, &old, known, &w)
 		if !s.isSelected(m) {
 			s.tellCounters(m, &old, known, &w)
 		}
@@ -277,13 +312,13 @@ func (s *session) tellMailboxes(boxes []mailstore.Mailbox) {
 
 // tellListed tells that a mailbox is new, has another name, or another
 // subscription (RFC 5465 sections 5.4 and 5.5).
-func (s *session) tellListed(names map[string]*listed, m, old *mailstore.Mailbox, known bool, w *eventGroup) {
+func (s *session) tellListed(names map[string]*listed, now map[mailstore.MailboxID]mailstore.Mailbox, m, old *mailstore.Mailbox, known bool, w *eventGroup) {
 	switch {
 	case !known && w.mailboxes:
 		s.tellName(names, m.Name, "")
 		s.tellParent(names, m.Name)
 	case known && old.Name != m.Name && w.mailboxes:
-		if !s.movedWithParent(m, old) {
+		if !s.movedWithParent(now, m, old) {
 			s.tellName(names, m.Name, old.Name)
 		}
 	case known && old.Subscribed != m.Subscribed && w.subscriptions:
@@ -293,14 +328,14 @@ func (s *session) tellListed(names map[string]*listed, m, old *mailstore.Mailbox
 
 // movedWithParent tells whether the renaming of a mailbox is that of one above
 // it, which is told alone.
-func (s *session) movedWithParent(m, old *mailstore.Mailbox) bool {
+func (s *session) movedWithParent(now map[mailstore.MailboxID]mailstore.Mailbox, m, old *mailstore.Mailbox) bool {
 	above, below := parent(m.Name), parent(old.Name)
 	if above == below || above == "" || below == "" || m.Name[len(above):] != old.Name[len(below):] {
 		return false
 	}
 	for _, k := range s.notify.known {
 		if k.Name == below {
-			return true
+			return now[k.ID].Name == above
 		}
 	}
 	return false
