@@ -1,7 +1,6 @@
 package mailstore
 
 import (
-	"math"
 	"slices"
 	"time"
 )
@@ -128,18 +127,14 @@ func keep[T any](column []T, places []int) []T {
 // change the columns, which are used again for the next run, but not the strings
 // in them; it may read by v, and may not write by a Tx.
 func (v *View) Scan(m MailboxID, from, to UID, want Columns, fn func(*Scanned) bool) error {
-	if to == 0 {
-		to = math.MaxUint32
-	}
-	v.reading++
-	defer func() { v.reading-- }()
-	x, err := v.messages(m)
-	if err != nil {
-		return missing(err)
-	}
 	if want&ColumnThread != 0 {
 		want |= ColumnBody
 	}
+	return v.listed(m, to, func(x *boxIndex, to UID) error { return x.scan(v.r, from, to, want, fn) })
+}
+
+// scan does Scan.
+func (x *boxIndex) scan(r Reader, from, to UID, want Columns, fn func(*Scanned) bool) error {
 	var c Scanned
 	for _, b := range x.blocks[x.from(from):] {
 		if b.First > to {
@@ -149,7 +144,7 @@ func (v *View) Scan(m MailboxID, from, to UID, want Columns, fn func(*Scanned) b
 			return err
 		}
 		if want&wideColumns != 0 {
-			p, err := data(v.r, b)
+			p, err := data(r, b)
 			if err != nil {
 				return err
 			}

@@ -58,15 +58,11 @@ type Described struct {
 // to = 0 means no upper limit. A message that was stored before there were
 // records, or whose record is damaged or does not hold with its prefix, is read.
 func (v *View) Describe(m MailboxID, from, to UID, fn func(*Described) bool) error {
-	if to == 0 {
-		to = ^UID(0)
-	}
-	x, err := v.messages(m)
-	if err != nil {
-		return missing(err)
-	}
-	v.reading++
-	defer func() { v.reading-- }()
+	return v.listed(m, to, func(x *boxIndex, to UID) error { return v.describe(x, from, to, fn) })
+}
+
+// describe does Describe.
+func (v *View) describe(x *boxIndex, from, to UID, fn func(*Described) bool) error {
 	var d Described
 	for _, b := range x.blocks[x.from(from):] {
 		if b.First > to {

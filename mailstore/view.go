@@ -131,6 +131,14 @@ func (v *View) Subscriptions(a AccountID) ([]string, error) {
 // order of UID, until fn returns false. to = 0 means no upper limit. fn may read
 // by v; it may not write by a Tx.
 func (v *View) Messages(m MailboxID, from, to UID, fn func(Message) bool) error {
+	return v.listed(m, to, func(x *boxIndex, to UID) error {
+		return x.between(v.r, from, to, func(r *MessageRow) bool { return fn(r.Message) })
+	})
+}
+
+// listed runs fn, which lists messages up to a UID, 0 for all, on a mailbox's
+// index; a mailbox that is not there has no messages.
+func (v *View) listed(m MailboxID, to UID, fn func(x *boxIndex, to UID) error) error {
 	if to == 0 {
 		to = math.MaxUint32
 	}
@@ -140,7 +148,7 @@ func (v *View) Messages(m MailboxID, from, to UID, fn func(Message) bool) error 
 	if err != nil {
 		return missing(err)
 	}
-	return x.between(v.r, from, to, func(r *MessageRow) bool { return fn(r.Message) })
+	return fn(x, to)
 }
 
 func (v *View) Message(m MailboxID, uid UID) (Message, error) {

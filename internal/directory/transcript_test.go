@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +16,7 @@ import (
 	"github.com/emersion/go-sasl"
 
 	"postrider/internal/oauth"
+	"postrider/internal/wire/wiretest"
 	"postrider/mailstore"
 )
 
@@ -40,26 +39,18 @@ import (
 //	refused REASON        the last step failed: malformed, credentials, mechanism,
 //	                      plaintext, wait, busy, or unable for a failure of ours
 func TestTranscripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no transcripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			must(t, err)
-			d := open(t, Options{Tokens: fakeTokens{}})
-			must(t, d.AddDomain(t.Context(), "hamburger.edu"))
-			p := &saslPlayer{t: t, d: d, peer: Peer{Addr: netip.MustParseAddr("192.0.2.1"), Protocol: "test"}, people: map[string]person{}}
-			for i, line := range strings.Split(strings.TrimRight(string(text), "\n"), "\n") {
-				p.at = fmt.Sprintf("%s:%d", file, i+1)
-				if line != "" && !strings.HasPrefix(line, "#") {
-					p.play(line)
-				}
+	wiretest.EachFile(t, "testdata/*.txt", func(t *testing.T, file, text string) {
+		d := open(t, Options{Tokens: fakeTokens{}})
+		must(t, d.AddDomain(t.Context(), "hamburger.edu"))
+		p := &saslPlayer{t: t, d: d, peer: Peer{Addr: netip.MustParseAddr("192.0.2.1"), Protocol: "test"}, people: map[string]person{}}
+		for i, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
+			p.at = fmt.Sprintf("%s:%d", file, i+1)
+			if line != "" && !strings.HasPrefix(line, "#") {
+				p.play(line)
 			}
-			p.settled()
-		})
-	}
+		}
+		p.settled()
+	})
 }
 
 // fakeTokens are tokens whose names say what they are worth.

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -44,19 +43,9 @@ import (
 // The name of an envelope is written ID. A message that the queue took and no
 // line names is a failure.
 func TestTranscripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no transcripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			synctest.Test(t, func(t *testing.T) { runTranscript(t, file, string(text)) })
-		})
-	}
+	wiretest.EachFile(t, "testdata/*.txt", func(t *testing.T, file, text string) {
+		synctest.Test(t, func(t *testing.T) { runTranscript(t, file, text) })
+	})
 }
 
 // player plays the client of one transcript.

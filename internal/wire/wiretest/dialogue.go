@@ -46,21 +46,28 @@ type Dialogue struct {
 // speaks to and registers its end with t.Cleanup.
 func RunFiles(t *testing.T, pattern string, setup func(t *testing.T) Dialogue) {
 	t.Helper()
+	EachFile(t, pattern, func(t *testing.T, file, text string) {
+		synctest.Test(t, func(t *testing.T) {
+			d := setup(t)
+			d.Run(t, file, text)
+		})
+	})
+}
+
+// EachFile calls fn for each file that matches pattern, as a subtest of its own;
+// no match is a failure.
+func EachFile(t *testing.T, pattern string, fn func(t *testing.T, file, text string)) {
+	t.Helper()
 	files, err := filepath.Glob(pattern)
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no transcript matches %s (%v)", pattern, err)
 	}
 	for _, file := range files {
-		script, err := os.ReadFile(file)
+		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Run(strings.TrimSuffix(filepath.Base(file), filepath.Ext(file)), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				d := setup(t)
-				d.Run(t, file, string(script))
-			})
-		})
+		t.Run(strings.TrimSuffix(filepath.Base(file), filepath.Ext(file)), func(t *testing.T) { fn(t, file, string(text)) })
 	}
 }
 
