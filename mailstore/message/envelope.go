@@ -9,8 +9,7 @@ import (
 )
 
 // Envelope is the ENVELOPE of a message with this header. Subject and names
-// keep their encoded words: go-imap's encoder passes ASCII on as it is, and
-// encodes what is not.
+// keep their encoded words, as ENVELOPE has them.
 func (h Header) Envelope() *imap.Envelope { return h.envelope(MaxAddresses) }
 
 func (h Header) envelope(addresses int) *imap.Envelope {
@@ -61,8 +60,8 @@ var envelopeFields = map[string]bool{
 	"to": true, "cc": true, "bcc": true, "in-reply-to": true, "message-id": true,
 }
 
-// messageIDs returns what go-imap puts between "<" and ">": the field from its
-// first "<" to its last ">", so that a list of several goes out as it stands.
+// messageIDs returns the field from behind its first "<" to its last ">": one id as
+// go-imap's type has it, and a list of several so that it goes out as it stands.
 func messageIDs(v string) string {
 	v = legible(v)
 	i, j := strings.IndexByte(v, '<'), strings.LastIndexByte(v, '>')

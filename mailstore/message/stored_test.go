@@ -114,8 +114,8 @@ func checkWire(t tester, s *Stored, x *Index) {
 		if got != want {
 			t.Errorf("BODYSTRUCTURE\n%s\nwant\n%s", got, want)
 		}
-		if back, err := ReadBodyStructure(s.BodyStructure); err != nil || structureText(back) != want {
-			t.Errorf("ReadBodyStructure %+v, %v, want %s", back, err, want)
+		if back, err := readBodyStructure(s.BodyStructure); err != nil || structureText(back) != want {
+			t.Errorf("readBodyStructure %+v, %v, want %s", back, err, want)
 		}
 		if got, want := string(s.AppendBody([]byte("x"))), "x"+v.plain(); got != want {
 			t.Errorf("BODY %q, want %q", got, want)
@@ -366,8 +366,8 @@ func FuzzReadStored(f *testing.F) {
 		if _, err := ReadEnvelope(s.Envelope); err != nil && !errors.Is(err, ErrRecord) {
 			t.Errorf("ReadEnvelope: %v", err)
 		}
-		if _, err := ReadBodyStructure(s.BodyStructure); err != nil && !errors.Is(err, ErrRecord) {
-			t.Errorf("ReadBodyStructure: %v", err)
+		if _, err := readBodyStructure(s.BodyStructure); err != nil && !errors.Is(err, ErrRecord) {
+			t.Errorf("readBodyStructure: %v", err)
 		}
 		if body := s.AppendBody(nil); len(body) > 2*len(s.BodyStructure) {
 			t.Errorf("BODYSTRUCTURE %q, BODY %q", s.BodyStructure, body)
