@@ -33,7 +33,7 @@ const MaxFetchItems = 100
 // MaxPartNumbers bounds the levels of a part number.
 const MaxPartNumbers = 100
 
-// macros: RFC 9051 section 6.4.5.
+// macro is what a name stands for (RFC 9051 section 6.4.5); nil for an item.
 func macro(name string) []FetchItem {
 	fast := []FetchItem{{Name: "FLAGS"}, {Name: "INTERNALDATE"}, {Name: "RFC822.SIZE"}}
 	switch name {
@@ -67,18 +67,7 @@ func (p *Parser) Fetch() Fetch {
 
 // fetchItems reads a list of items in parentheses.
 func (p *Parser) fetchItems() []FetchItem {
-	var items []FetchItem
-	p.List(func() {
-		if len(items) == MaxFetchItems {
-			p.limit("items")
-			return
-		}
-		items = append(items, p.fetchItem())
-	})
-	if len(items) == 0 {
-		p.fail("a FETCH item")
-	}
-	return items
+	return items(p, MaxFetchItems, "items", "a FETCH item", p.fetchItem)
 }
 
 func (p *Parser) fetchModifier(f *Fetch) {
@@ -134,7 +123,7 @@ func (p *Parser) fetchItem() FetchItem {
 	if item.Name != "BINARY.SIZE" && p.take('<') {
 		item.Section.Partial = &imap.SectionPartial{Offset: int64(p.Number64())}
 		p.expect('.')
-		item.Section.Partial.Size = int64(p.number(math.MaxInt64, "a number"))
+		item.Section.Partial.Size = int64(p.Number64())
 		if item.Section.Partial.Size == 0 && p.err == nil {
 			p.fail("a size above 0")
 		}
@@ -145,20 +134,15 @@ func (p *Parser) fetchItem() FetchItem {
 
 // preview reads the modifier of PREVIEW.
 func (p *Parser) preview() (lazy bool) {
-	at := p.pos
-	if p.take(' ') && p.peek() == '(' {
+	if p.takeBefore('(') {
 		p.List(func() {
 			if p.Keyword("LAZY") != "LAZY" {
 				p.fail("LAZY")
 			}
 			lazy = true
 		})
-		return lazy
 	}
-	if p.err == nil {
-		p.pos = at
-	}
-	return false
+	return lazy
 }
 
 // part reads a part number; none is nil.
@@ -225,19 +209,9 @@ func (p *Parser) section() *imap.FetchItemBodySection {
 const MaxFieldNames = 500
 
 func (p *Parser) fieldNames() []string {
-	var names []string
 	p.SP()
-	p.List(func() {
-		if len(names) == MaxFieldNames {
-			p.limit("field names")
-			return
-		}
-		names = append(names, p.AString("the name of a header field"))
-	})
-	if len(names) == 0 {
-		p.fail("the name of a header field")
-	}
-	return names
+	const want = "the name of a header field"
+	return items(p, MaxFieldNames, "field names", want, func() string { return p.AString(want) })
 }
 
 // AppendName appends the name of an item as the response has it: the section as
@@ -245,10 +219,10 @@ func (p *Parser) fieldNames() []string {
 func (item *FetchItem) AppendName(dst []byte) []byte {
 	switch item.Name {
 	case "BODY", "BODY.PEEK":
-		if item.Section == nil {
-			return append(dst, "BODY"...)
-		}
 		dst = append(dst, "BODY"...)
+		if item.Section == nil {
+			return dst
+		}
 		dst = appendSection(dst, item.Section)
 	case "BINARY", "BINARY.PEEK":
 		dst = append(dst, "BINARY"...)

@@ -21,20 +21,7 @@ func (p *Parser) Filter() Filter {
 	case "SELECTED", "SELECTED-DELAYED", "INBOXES", "PERSONAL", "SUBSCRIBED":
 	case "SUBTREE", "SUBTREE-ONE", "MAILBOXES":
 		p.SP()
-		if p.peek() != '(' {
-			f.Mailboxes = []string{p.AString("a mailbox")}
-			break
-		}
-		p.List(func() {
-			if len(f.Mailboxes) == MaxMailboxes {
-				p.limit("mailboxes")
-				return
-			}
-			f.Mailboxes = append(f.Mailboxes, p.AString("a mailbox"))
-		})
-		if len(f.Mailboxes) == 0 {
-			p.fail("a mailbox")
-		}
+		f.Mailboxes = oneOrMore(p, MaxMailboxes, "mailboxes", "a mailbox", func() string { return p.AString("a mailbox") })
 	default:
 		p.fail("SELECTED, INBOXES, PERSONAL, SUBSCRIBED, SUBTREE or MAILBOXES")
 	}
@@ -84,29 +71,12 @@ func (p *Parser) eventGroup() EventGroup {
 		p.expect(')')
 		return g
 	}
-	p.List(func() {
-		if len(g.Events) == maxEvents {
-			p.limit("events")
-			return
-		}
+	g.Events = items(p, maxEvents, "events", "", func() string {
 		event := p.Keyword("an event")
-		g.Events = append(g.Events, event)
-		if event != "MESSAGENEW" || p.peek() != ' ' {
-			return
+		if event == "MESSAGENEW" && p.takeBefore('(') {
+			g.Items = p.fetchItems()
 		}
-		at := p.pos
-		p.pos++
-		if p.peek() != '(' {
-			p.pos = at
-			return
-		}
-		p.List(func() {
-			if len(g.Items) == MaxFetchItems {
-				p.limit("items")
-				return
-			}
-			g.Items = append(g.Items, p.fetchItem())
-		})
+		return event
 	})
 	p.expect(')')
 	return g
@@ -118,16 +88,7 @@ func (p *Parser) ESearch() ([]Filter, Search) {
 	var filters []Filter
 	if p.takeWord("IN") {
 		p.SP()
-		p.List(func() {
-			if len(filters) == MaxFilters {
-				p.limit("filters")
-				return
-			}
-			filters = append(filters, p.Filter())
-		})
-		if len(filters) == 0 {
-			p.fail("a filter")
-		}
+		filters = items(p, MaxFilters, "filters", "a filter", p.Filter)
 		p.SP()
 	}
 	return filters, p.Search()

@@ -38,16 +38,7 @@ func (p *Parser) list(extended bool) List {
 	p.SP()
 	if extended && p.peek() == '(' {
 		l.Extended = true
-		p.List(func() {
-			if len(l.Patterns) == MaxPatterns {
-				p.limit("patterns")
-				return
-			}
-			l.Patterns = append(l.Patterns, p.pattern())
-		})
-		if len(l.Patterns) == 0 {
-			p.fail("a pattern")
-		}
+		l.Patterns = items(p, MaxPatterns, "patterns", "a pattern", p.pattern)
 	} else {
 		l.Patterns = []string{p.pattern()}
 	}
@@ -88,18 +79,8 @@ func (p *Parser) pattern() string {
 
 // StatusItems reads the items of STATUS in capitals.
 func (p *Parser) StatusItems() []string {
-	var items []string
-	p.List(func() {
-		if len(items) == MaxStatusItems {
-			p.limit("items")
-			return
-		}
-		items = append(items, p.Keyword("a STATUS item"))
-	})
-	if len(items) == 0 {
-		p.fail("a STATUS item")
-	}
-	return items
+	const want = "a STATUS item"
+	return items(p, MaxStatusItems, "items", want, func() string { return p.Keyword(want) })
 }
 
 // Select is the parameters of SELECT and EXAMINE (RFC 7162).

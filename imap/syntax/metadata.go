@@ -74,21 +74,8 @@ func (p *Parser) metadataOptions(g *GetMetadata) {
 
 // Entries reads the name of an entry, or several in parentheses.
 func (p *Parser) Entries() []string {
-	if p.peek() != '(' {
-		return []string{p.AString("the name of an entry")}
-	}
-	var entries []string
-	p.List(func() {
-		if len(entries) == MaxEntries {
-			p.limit("entries")
-			return
-		}
-		entries = append(entries, p.AString("the name of an entry"))
-	})
-	if len(entries) == 0 {
-		p.fail("the name of an entry")
-	}
-	return entries
+	const want = "the name of an entry"
+	return oneOrMore(p, MaxEntries, "entries", want, func() string { return p.AString(want) })
 }
 
 // EntryValue is an entry that SETMETADATA sets; a nil value removes it.
@@ -99,23 +86,14 @@ type EntryValue struct {
 
 // EntryValues reads the entries of SETMETADATA (RFC 5464 section 4.3).
 func (p *Parser) EntryValues() []EntryValue {
-	var list []EntryValue
-	p.List(func() {
-		if len(list) == MaxEntries {
-			p.limit("entries")
-			return
-		}
+	return items(p, MaxEntries, "entries", "an entry and its value", func() EntryValue {
 		e := EntryValue{Entry: p.AString("the name of an entry")}
 		p.SP()
 		if !p.takeWord("NIL") {
 			e.Value = []byte(p.String("a value or NIL"))
 		}
-		list = append(list, e)
+		return e
 	})
-	if len(list) == 0 {
-		p.fail("an entry and its value")
-	}
-	return list
 }
 
 // AppendValue appends the value of an entry: NIL for nil, and a literal8 where it

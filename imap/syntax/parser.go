@@ -114,6 +114,14 @@ func (p *Parser) More() bool {
 	return p.take(' ')
 }
 
+// takeBefore consumes a space where c is behind it, and tells whether.
+func (p *Parser) takeBefore(c byte) bool {
+	if p.peek() != ' ' || p.pos+1 >= len(p.b) || p.b[p.pos+1] != c {
+		return false
+	}
+	return p.take(' ')
+}
+
 // End checks that nothing follows but spaces.
 func (p *Parser) End() error {
 	if p.err == nil && len(bytes.TrimLeft(p.b[p.pos:], " ")) > 0 {
@@ -330,12 +338,14 @@ func (p *Parser) number(limit uint64, want string) uint64 {
 func (p *Parser) Number() uint32 { return uint32(p.number(math.MaxUint32, "a number")) }
 
 // NzNumber reads one that is not 0.
-func (p *Parser) NzNumber() uint32 {
+func (p *Parser) NzNumber() uint32 { return p.nzNumber("a number") }
+
+func (p *Parser) nzNumber(want string) uint32 {
 	at := p.pos
-	n := p.Number()
+	n := uint32(p.number(math.MaxUint32, want))
 	if n == 0 && p.err == nil {
 		p.pos = at
-		p.fail("a number above 0")
+		p.fail(want + " above 0")
 	}
 	return n
 }
@@ -358,6 +368,31 @@ func (p *Parser) List(item func()) {
 	p.depth--
 }
 
+// items reads a list of limit items at most in parentheses; what names them in
+// an error. want is expected where there is none; "" allows that.
+func items[T any](p *Parser, limit int, what, want string, item func() T) []T {
+	var list []T
+	p.List(func() {
+		if len(list) == limit {
+			p.limit(what)
+			return
+		}
+		list = append(list, item())
+	})
+	if len(list) == 0 && want != "" {
+		p.fail(want)
+	}
+	return list
+}
+
+// oneOrMore is items, where one may stand without parentheses.
+func oneOrMore[T any](p *Parser, limit int, what, want string, item func() T) []T {
+	if p.peek() != '(' {
+		return []T{item()}
+	}
+	return items(p, limit, what, want, item)
+}
+
 // Flag reads a flag: an atom, or one with a backslash in front.
 func (p *Parser) Flag() string {
 	prefix := ""
@@ -372,15 +407,7 @@ const MaxFlags = 300
 
 // FlagList reads a list of flags in parentheses.
 func (p *Parser) FlagList() []string {
-	flags := []string{}
-	p.List(func() {
-		if len(flags) == MaxFlags {
-			p.limit("flags")
-			return
-		}
-		flags = append(flags, p.Flag())
-	})
-	return flags
+	return items(p, MaxFlags, "flags", "", p.Flag)
 }
 
 // Flags reads a list of flags, whose parentheses STORE may leave out.
@@ -389,7 +416,11 @@ func (p *Parser) Flags() []string {
 		return p.FlagList()
 	}
 	flags := []string{p.Flag()}
-	for p.More() && len(flags) < MaxFlags {
+	for p.More() {
+		if len(flags) == MaxFlags {
+			p.limit("flags")
+			break
+		}
 		flags = append(flags, p.Flag())
 	}
 	return flags
@@ -399,7 +430,7 @@ func (p *Parser) Flags() []string {
 func (p *Parser) Date() time.Time {
 	quoted := p.take('"')
 	at := p.pos
-	s := p.word(func(c byte) bool { return isAtomChar(c) })
+	s := p.word(isAtomChar)
 	t, err := time.Parse("2-Jan-2006", s)
 	if err != nil {
 		p.pos = min(at, len(p.b))
@@ -419,9 +450,6 @@ func (p *Parser) DateTime() time.Time {
 		s = p.quoted()
 	}
 	t, err := time.Parse("_2-Jan-2006 15:04:05 -0700", s)
-	if err != nil {
-		t, err = time.Parse("2-Jan-2006 15:04:05 -0700", s)
-	}
 	if err != nil && p.err == nil {
 		p.pos = at
 		p.fail(`a date and time such as " 1-Jan-2024 12:00:00 +0000"`)

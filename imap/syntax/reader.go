@@ -206,9 +206,9 @@ func (r *Reader) segment() (*Literal, error) {
 // begin splits tag and name off the first line. Where that cannot be and a
 // literal was announced, the literal is refused.
 func (r *Reader) begin(lit *Literal) (*Command, error) {
-	c, err := split(r.buf)
+	c, head, err := split(r.buf)
 	if err == nil {
-		r.head = argsAt(r.buf)
+		r.head = head
 		return c, nil
 	}
 	if e := r.abandon(lit); e != nil {
@@ -414,45 +414,28 @@ func inQuotes(b []byte) bool {
 	return open
 }
 
-// split takes tag and name from the beginning of a command.
-func split(b []byte) (*Command, error) {
+// split takes tag and name from the beginning of a command, and finds where its
+// arguments begin.
+func split(b []byte) (c *Command, head int, err error) {
 	tag, rest, ok := bytes.Cut(b, []byte(" "))
 	switch {
 	case !validTag(tag):
-		return &Command{}, &Error{Want: "a tag: letters and digits before the command"}
+		return &Command{}, 0, &Error{Want: "a tag: letters and digits before the command"}
 	case !ok || len(rest) == 0:
-		return &Command{Tag: string(tag)}, &Error{Want: "a command after the tag"}
+		return &Command{Tag: string(tag)}, 0, &Error{Want: "a command after the tag"}
 	}
-	c := &Command{Tag: string(tag)}
-	name, _, _ := bytes.Cut(rest, []byte(" "))
-	c.Name = upper(bytes.TrimRight(name, "\r\n"))
+	c = &Command{Tag: string(tag)}
+	name, rest, _ := bytes.Cut(rest, []byte(" "))
+	c.Name = strings.ToUpper(string(name))
 	if c.Name == "UID" {
 		c.UID = true
-		rest = rest[min(len(name)+1, len(rest)):]
-		name, _, _ = bytes.Cut(rest, []byte(" "))
-		c.Name = upper(bytes.TrimRight(name, "\r\n"))
+		name, rest, _ = bytes.Cut(rest, []byte(" "))
+		c.Name = strings.ToUpper(string(name))
 	}
 	if !validName(c.Name) {
-		return c, &Error{Want: "a command after the tag"}
+		return c, 0, &Error{Want: "a command after the tag"}
 	}
-	return c, nil
-}
-
-// argsAt is where the arguments of a command begin.
-func argsAt(b []byte) int {
-	at := 0
-	words := 2
-	for n := 0; n < words; n++ {
-		i := bytes.IndexByte(b[at:], ' ')
-		if i < 0 {
-			return len(b)
-		}
-		if n == 1 && strings.EqualFold(string(b[at:at+i]), "UID") {
-			words++
-		}
-		at += i + 1
-	}
-	return at
+	return c, len(b) - len(rest), nil
 }
 
 // tagOf is the tag of what may be the beginning of a command.
@@ -485,8 +468,6 @@ func validName(s string) bool {
 	}
 	return s != ""
 }
-
-func upper(b []byte) string { return strings.ToUpper(string(b)) }
 
 // isMessage tells whether the literal that a command stops at holds a message;
 // rest: its arguments begin behind another one.

@@ -51,8 +51,8 @@ func (p *Parser) Search() Search {
 	p.searchOptions(&s)
 	if p.takeWord("CHARSET") {
 		p.SP()
-		s.Charset = p.AString("a character set")
-		p.SP()
+		p.searchProgram(&s)
+		return s
 	}
 	s.Key = p.SearchKeys()
 	return s
@@ -71,42 +71,38 @@ const MaxSortKeys = 16
 func (p *Parser) Sort() ([]SortKey, Search) {
 	var s Search
 	p.searchOptions(&s)
-	var keys []SortKey
-	p.List(func() {
-		if len(keys) == MaxSortKeys {
-			p.limit("sort criteria")
-			return
-		}
-		var k SortKey
-		k.Name = p.Keyword("a sort criterion")
-		if k.Name == "REVERSE" {
-			p.SP()
-			k.Reverse, k.Name = true, p.Keyword("a sort criterion")
-		}
-		switch k.Name {
-		case "ARRIVAL", "CC", "DATE", "FROM", "SIZE", "SUBJECT", "TO", "DISPLAYFROM", "DISPLAYTO", "RELEVANCY":
-		default:
-			p.fail("ARRIVAL, CC, DATE, FROM, SIZE, SUBJECT, TO, DISPLAYFROM, DISPLAYTO or RELEVANCY")
-		}
-		keys = append(keys, k)
-	})
-	if len(keys) == 0 {
-		p.fail("a sort criterion")
-	}
+	keys := items(p, MaxSortKeys, "sort criteria", "a sort criterion", p.sortKey)
 	p.SP()
+	p.searchProgram(&s)
+	return keys, s
+}
+
+func (p *Parser) sortKey() SortKey {
+	k := SortKey{Name: p.Keyword("a sort criterion")}
+	if k.Name == "REVERSE" {
+		p.SP()
+		k.Reverse, k.Name = true, p.Keyword("a sort criterion")
+	}
+	switch k.Name {
+	case "ARRIVAL", "CC", "DATE", "FROM", "SIZE", "SUBJECT", "TO", "DISPLAYFROM", "DISPLAYTO", "RELEVANCY":
+	default:
+		p.fail("ARRIVAL, CC, DATE, FROM, SIZE, SUBJECT, TO, DISPLAYFROM, DISPLAYTO or RELEVANCY")
+	}
+	return k
+}
+
+// searchProgram reads a character set and the keys.
+func (p *Parser) searchProgram(s *Search) {
 	s.Charset = p.AString("a character set")
 	p.SP()
 	s.Key = p.SearchKeys()
-	return keys, s
 }
 
 // Thread reads the arguments of THREAD (RFC 5256).
 func (p *Parser) Thread() (algorithm string, s Search) {
 	algorithm = p.Keyword("a threading algorithm")
 	p.SP()
-	s.Charset = p.AString("a character set")
-	p.SP()
-	s.Key = p.SearchKeys()
+	p.searchProgram(&s)
 	return algorithm, s
 }
 
@@ -125,11 +121,7 @@ func (p *Parser) searchReturn(s *Search) {
 	switch option {
 	case "MIN", "MAX", "ALL", "COUNT", "SAVE", "RELEVANCY", "CONTEXT":
 	case "UPDATE":
-		if p.More() || p.peek() == '(' {
-			if p.peek() != '(' { // the next option
-				p.pos--
-				break
-			}
+		if p.takeBefore('(') || p.peek() == '(' {
 			s.Update = p.fetchItems()
 		}
 	case "PARTIAL":

@@ -1,7 +1,6 @@
 package syntax
 
 import (
-	"math"
 	"slices"
 	"strconv"
 )
@@ -58,13 +57,7 @@ func (p *Parser) setNumber(want string) uint32 {
 	if p.take('*') {
 		return 0
 	}
-	at := p.pos
-	n := uint32(p.number(math.MaxUint32, want))
-	if n == 0 && p.err == nil {
-		p.pos = at
-		p.fail(want + " above 0")
-	}
-	return n
+	return p.nzNumber(want)
 }
 
 // startsSet tells whether a sequence set may be next.
@@ -121,6 +114,20 @@ func (p *Parser) Partial() PartialRange {
 		r.First, r.Last = r.Last, r.First
 	}
 	return r
+}
+
+// Of finds the range in a result of n: from place lo, counted from 0, up to but
+// without hi. lo == hi where there is nothing in it.
+func (r PartialRange) Of(n int) (lo, hi int) {
+	first, last, all := int64(r.First)-1, int64(r.Last), int64(n)
+	if r.FromEnd {
+		first, last = all-last, all-first
+	}
+	first, last = max(first, 0), min(last, all)
+	if first >= last {
+		return 0, 0
+	}
+	return int(first), int(last)
 }
 
 // AppendPartial appends a range of PARTIAL.
