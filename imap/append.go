@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"time"
 
 	"postrider/imap/syntax"
@@ -30,40 +29,32 @@ func (s *session) cmdAppend(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	var uids []mailstore.UID
-	var validity uint32
 	err = s.srv.o.Store.Update(ctx, func(tx *mailstore.Tx) error {
 		m, err := tx.MailboxByName(s.account.ID, name)
-		if err != nil {
-			return err
+		if err == nil {
+			c.code, err = appendAll(tx, &m, list)
 		}
-		validity = m.UIDValidity
-		uids, err = appendAll(tx, m.ID, list)
 		return err
 	})
 	if err != nil {
 		return s.tryCreate(ctx, "append", err)
 	}
 	count(s.srv.o.Metrics.Appended, len(list))
-	c.code = appendUID(validity, uids)
 	return nil
 }
 
-func appendUID(validity uint32, uids []mailstore.UID) string {
-	b := append([]byte("APPENDUID "), strconv.FormatUint(uint64(validity), 10)...)
-	return string(syntax.AppendNumbers(append(b, ' '), uids))
-}
-
-func appendAll(tx *mailstore.Tx, m mailstore.MailboxID, list []arriving) ([]mailstore.UID, error) {
+// appendAll returns the response code with the UIDs (RFC 4315).
+func appendAll(tx *mailstore.Tx, m *mailstore.Mailbox, list []arriving) (code string, err error) {
 	var uids []mailstore.UID
 	for _, one := range list {
-		uid, err := tx.Append(m, mailstore.NewMessage{Body: one.body, Flags: one.flags, Internal: one.date})
+		uid, err := tx.Append(m.ID, mailstore.NewMessage{Body: one.body, Flags: one.flags, Internal: one.date})
 		if err != nil {
-			return nil, err
+			return "", err
 		}
 		uids = append(uids, uid)
 	}
-	return uids, nil
+	b := syntax.AppendNumber([]byte("APPENDUID "), m.UIDValidity)
+	return string(syntax.AppendNumbers(append(b, ' '), uids)), nil
 }
 
 func release(list []arriving) {
@@ -103,28 +94,27 @@ func (s *session) cmdReplace(ctx context.Context, c *call) error {
 	if len(list) != 1 {
 		return bad("REPLACE takes one message")
 	}
-	var uids, gone []mailstore.UID
-	var validity uint32
+	var gone []mailstore.UID
+	var code string
 	err = s.srv.o.Store.Update(ctx, func(tx *mailstore.Tx) error {
 		m, err := tx.MailboxByName(s.account.ID, name)
 		if err != nil {
 			return err
 		}
-		validity = m.UIDValidity
 		if gone, err = tx.Expunge(b.id, []mailstore.UID{old}); err != nil {
 			return err
 		}
 		if len(gone) == 0 {
 			return refuse("EXPUNGEISSUED", "The message is gone, another session expunged it")
 		}
-		uids, err = appendAll(tx, m.ID, list)
+		code, err = appendAll(tx, &m, list)
 		return err
 	})
 	if err != nil {
 		return s.tryCreate(ctx, "replace", err)
 	}
 	count(s.srv.o.Metrics.Appended, 1)
-	s.out.line("* OK [", appendUID(validity, uids), "] Replacement stored")
+	s.out.line("* OK [", code, "] Replacement stored")
 	s.expunged(gone)
 	c.told = true
 	return nil
@@ -173,7 +163,7 @@ func (s *session) receiveAll(ctx context.Context, c *call) (list []arriving, nam
 
 // admit finds out whether there is a place for a message before its octets come.
 func (s *session) admit(ctx context.Context, c *call, name string, o *syntax.Append, had int) error {
-	size, limit := int64(0), s.srv.maxSize.Load()
+	size := int64(0)
 	if c.Message != nil {
 		size = c.Message.Size
 	}
@@ -184,8 +174,8 @@ func (s *session) admit(ctx context.Context, c *call, name string, o *syntax.App
 		return bad("UTF8 has to be enabled first") // RFC 6855 section 4
 	case size == 0 && !o.Catenate:
 		return refuse("CANNOT", "A message cannot be empty")
-	case size > limit:
-		return refuse("TOOBIG", fmt.Sprintf("Messages are limited to %d octets", limit))
+	case size > s.srv.maxSize.Load():
+		return s.tooBig()
 	}
 	if had == 0 {
 		err := s.srv.o.Store.View(ctx, func(v *mailstore.View) error {
@@ -244,7 +234,7 @@ func (s *session) receiveInto(ctx context.Context, c *call, w io.Writer) error {
 		case errors.As(err, &literal):
 			return refuse("TOOBIG", "The command is too long")
 		case errors.Is(err, syntax.ErrBareLF):
-			return bad("A line ends in CR LF; yours had a bare LF")
+			return errBareLF()
 		}
 		return err
 	}

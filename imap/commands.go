@@ -51,7 +51,7 @@ type command struct {
 
 // commands has a row for each command; its method is in the file of its family.
 var commands = map[string]command{
-	// session.go, login.go
+	// capability.go, login.go, compress.go
 	"CAPABILITY":     {anyState, plain, (*session).cmdCapability},
 	"NOOP":           {anyState, plain, (*session).cmdNoop},
 	"LOGOUT":         {anyState, plain, (*session).cmdLogout},
@@ -77,7 +77,7 @@ var commands = map[string]command{
 	"GETQUOTA":     {loggedIn, plain, (*session).cmdGetQuota},
 	"GETQUOTAROOT": {loggedIn, plain, (*session).cmdGetQuotaRoot},
 	"SETQUOTA":     {loggedIn, plain, (*session).cmdSetQuota},
-	// select.go, idle.go, notify.go
+	// select.go, expunge.go, notify.go, idle.go
 	"SELECT":   {loggedIn, plain, (*session).cmdSelect},
 	"EXAMINE":  {loggedIn, plain, (*session).cmdExamine},
 	"UNSELECT": {selected, plain, (*session).cmdUnselect},

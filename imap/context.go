@@ -65,10 +65,7 @@ func (b *selection) fix(k syntax.Key) syntax.Key {
 			k.Set.Ranges = b.fixed(&k.Set)
 			break
 		}
-		spans, err := b.spans(k.Set, false)
-		if err != nil {
-			spans = nil // it found nothing
-		}
+		spans := b.lenient(k.Set, false)
 		k = syntax.Key{Name: "UID"}
 		for _, sp := range spans {
 			k.Set.Ranges = append(k.Set.Ranges, b.ranges(sp)...)
@@ -165,20 +162,17 @@ func (s *session) contextChanges(ctx context.Context, x *searchContext, looked [
 		}
 	}
 	if len(x.items) > 0 && len(fresh) > 0 {
-		s.tellItems(ctx, fresh, x.items)
+		_ = s.tellItems(ctx, s.box.spansOf(fresh), x.items) // what could not be read is left out
 	}
 	s.tellContext(x, more, less)
 }
 
-// tellItems writes FETCH responses nobody asked for now. What it could not read
-// it leaves out.
-func (s *session) tellItems(ctx context.Context, uids []mailstore.UID, items []syntax.FetchItem) {
-	p, err := s.plan(&call{Command: &syntax.Command{UID: true}}, &syntax.Fetch{Items: items})
-	if err != nil {
-		return
-	}
-	p.seen = false // nobody has looked at it
-	_, _ = s.fetch(ctx, p, s.box.spansOf(uids))
+// tellItems writes FETCH responses nobody asked for now.
+func (s *session) tellItems(ctx context.Context, spans []span, items []syntax.FetchItem) error {
+	p := s.plan(true, &syntax.Fetch{Items: items})
+	p.seen = false // nobody has looked at them
+	_, err := s.fetch(ctx, p, spans)
+	return err
 }
 
 // tellContext writes ADDTO and REMOVEFROM (RFC 5267 sections 4.3.3 and 4.3.4).

@@ -30,8 +30,8 @@ type fetchPlan struct {
 }
 
 // plan sorts the items of FETCH. Each is told once.
-func (s *session) plan(c *call, f *syntax.Fetch) (*fetchPlan, error) {
-	p := &fetchPlan{uid: c.UID, modseq: f.HasSince}
+func (s *session) plan(byUID bool, f *syntax.Fetch) *fetchPlan {
+	p := &fetchPlan{uid: byUID, modseq: f.HasSince}
 	for i := range f.Items {
 		item := &f.Items[i]
 		if !slices.ContainsFunc(f.Items[:i], func(other syntax.FetchItem) bool { return sameItem(item, &other) }) {
@@ -44,7 +44,7 @@ func (s *session) plan(c *call, f *syntax.Fetch) (*fetchPlan, error) {
 	}
 	slices.SortFunc(p.row, func(a, b rowItem) int { return a.rank - b.rank })
 	slices.SortFunc(p.record, func(a, b recordItem) int { return a.rank - b.rank })
-	return p, nil
+	return p
 }
 
 func sameItem(a, b *syntax.FetchItem) bool {
@@ -106,6 +106,9 @@ func (p *fetchPlan) columns() mailstore.Columns {
 	return want
 }
 
+// remembers tells whether records of messages say or spare something.
+func (p *fetchPlan) remembers() bool { return p.parses || len(p.record) > 0 }
+
 // opens tells whether messages have to be opened.
 func (p *fetchPlan) opens() bool { return len(p.bodies)+len(p.sizes) > 0 || p.preview }
 
@@ -142,10 +145,7 @@ func (s *session) cmdFetch(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	p, err := s.plan(c, &f)
-	if err != nil {
-		return err
-	}
+	p := s.plan(c.UID, &f)
 	if f.HasSince {
 		if spans, err = s.changedSince(ctx, spans, &set, &f); err != nil {
 			return err
@@ -172,13 +172,8 @@ func lost(c *call, missing int) error {
 
 // part is the range of PARTIAL of spans (RFC 9394 section 3.3).
 func part(spans []span, r syntax.PartialRange) []span {
-	n := total(spans)
-	lo, hi := int(r.First)-1, int(r.Last)
-	if r.FromEnd {
-		lo, hi = n-int(r.Last), n-int(r.First)+1
-	}
-	lo, hi = max(lo, 0), min(hi, n)
-	if lo >= hi {
+	lo, hi := r.Of(total(spans))
+	if lo == hi {
 		return nil
 	}
 	rest := spans
@@ -193,6 +188,7 @@ func part(spans []span, r syntax.PartialRange) []span {
 // what vanished since (RFC 7162 sections 3.1.4.1 and 3.2.6).
 func (s *session) changedSince(ctx context.Context, spans []span, set *syntax.Set, f *syntax.Fetch) ([]span, error) {
 	b := s.box
+	known := b.fixed(set)
 	var c mailstore.Changes
 	err := s.view(ctx, "changes", func(v *mailstore.View) error {
 		var err error
@@ -200,7 +196,7 @@ func (s *session) changedSince(ctx context.Context, spans []span, set *syntax.Se
 			return err
 		}
 		if c, err = b.since(v, mailstore.ModSeq(f.ChangedSince)); err == nil && f.Vanished && !set.Saved {
-			c.Expunged = b.absent(b.fixed(set), c.UIDNext, 0)
+			c.Expunged = b.absent(known, c.UIDNext, 0)
 		}
 		return err
 	})
@@ -208,7 +204,6 @@ func (s *session) changedSince(ctx context.Context, spans []span, set *syntax.Se
 		return nil, err
 	}
 	if f.Vanished && !set.Saved {
-		known := ordered(b.fixed(set))
 		gone := slices.DeleteFunc(c.Expunged, func(uid mailstore.UID) bool {
 			_, present := b.index(uid) // it will be told as any other expunge
 			return present || !within(known, uint32(uid))
@@ -227,7 +222,7 @@ func (s *session) changedSince(ctx context.Context, spans []span, set *syntax.Se
 	return intersect(spans, b.spansOf(changed)), nil
 }
 
-// fixed is a set of UIDs without "*", which reaches as far as UIDs do here: what
+// fixed is a set of UIDs in order without "*", which reaches as far as UIDs do here: what
 // was behind the last message vanished too.
 func (b *selection) fixed(set *syntax.Set) []syntax.Range {
 	last := uint32(0)
@@ -446,7 +441,7 @@ func (s *session) rows(ctx context.Context, p *fetchPlan, spans []span) (list []
 	next = -1
 	err = s.view(ctx, "read messages", func(v *mailstore.View) error {
 		read := rows(v, s.box.id)
-		if p.parses || len(p.record) > 0 {
+		if p.remembers() {
 			read = described(v, s.box.id)
 		}
 		return s.box.scan(read, spans, func(i int, d *mailstore.Described) bool {
@@ -456,7 +451,7 @@ func (s *session) rows(ctx context.Context, p *fetchPlan, spans []span) (list []
 			}
 			list = append(list, numbered{i, d.Message})
 			var record *message.Stored
-			if (p.parses || len(p.record) > 0) && (d.Prefix == "" || d.Record.Headed) {
+			if p.remembers() && (d.Prefix == "" || d.Record.Headed) {
 				clone := d.Record.Clone()
 				record = &clone
 				const overhead = 512 // of a record beside its texts, about

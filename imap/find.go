@@ -131,13 +131,7 @@ func (f *finding) byReading(ctx context.Context, p *progress) error {
 	for len(f.open) > 0 {
 		var now []span
 		now, f.open = split(f.open, batch)
-		var unread []numbered
-		err := f.s.view(ctx, "search", func(v *mailstore.View) error {
-			return f.b.scan(rows(v, f.b.id), now, func(i int, d *mailstore.Described) bool {
-				unread = append(unread, numbered{i, d.Message})
-				return true
-			})
-		})
+		unread, err := f.rows(ctx, now)
 		if err != nil {
 			return err
 		}
@@ -161,6 +155,17 @@ func (f *finding) byReading(ctx context.Context, p *progress) error {
 		}
 	}
 	return nil
+}
+
+// rows reads the rows of messages; those that are gone are left out.
+func (f *finding) rows(ctx context.Context, spans []span) (list []numbered, err error) {
+	err = f.s.view(ctx, "search", func(v *mailstore.View) error {
+		return f.b.scan(rows(v, f.b.id), spans, func(i int, d *mailstore.Described) bool {
+			list = append(list, numbered{i, d.Message})
+			return true
+		})
+	})
+	return list, err
 }
 
 func errSearchTime() error {

@@ -2,6 +2,7 @@ package imap
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"postrider/imap/syntax"
@@ -29,8 +30,8 @@ func (s *session) cmdIdle(ctx context.Context, c *call) error {
 	s.in.expect()
 	line, err := s.r.Line()
 	switch {
-	case err == syntax.ErrBareLF:
-		return bad("A line ends in CR LF; yours had a bare LF")
+	case errors.Is(err, syntax.ErrBareLF):
+		return errBareLF()
 	case err != nil:
 		return err
 	case !strings.EqualFold(string(line), "DONE"):

@@ -2,6 +2,7 @@ package imap
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 
@@ -121,6 +122,18 @@ func (s *session) names(v *mailstore.View) ([]*listed, error) {
 	if err != nil {
 		return nil, err
 	}
+	table := levels(boxes)
+	for _, name := range subscriptions {
+		if table[name] == nil {
+			table[name] = &listed{name: name}
+		}
+		table[name].subscribed = true
+	}
+	return slices.SortedFunc(maps.Values(table), func(a, b *listed) int { return inOrder(a.name, b.name) }), nil
+}
+
+// levels has mailboxes and the levels above them, by name.
+func levels(boxes []mailstore.Mailbox) map[string]*listed {
 	table := make(map[string]*listed, len(boxes))
 	entry := func(name string) *listed {
 		if table[name] == nil {
@@ -129,28 +142,26 @@ func (s *session) names(v *mailstore.View) ([]*listed, error) {
 		return table[name]
 	}
 	for i := range boxes {
-		entry(boxes[i].Name).box = &boxes[i]
+		l := entry(boxes[i].Name)
+		l.box, l.subscribed = &boxes[i], boxes[i].Subscribed
 		for name := parent(boxes[i].Name); name != "" && !entry(name).children; name = parent(name) {
 			entry(name).children = true
 		}
 	}
-	for _, name := range subscriptions {
-		entry(name).subscribed = true
+	return table
+}
+
+// inOrder compares names of mailboxes: INBOX comes first.
+func inOrder(a, b string) int {
+	switch {
+	case a == b:
+		return 0
+	case a == mailstore.Inbox:
+		return -1
+	case b == mailstore.Inbox:
+		return 1
 	}
-	list := make([]*listed, 0, len(table))
-	for _, l := range table {
-		list = append(list, l)
-	}
-	slices.SortFunc(list, func(a, b *listed) int {
-		switch {
-		case a.name == mailstore.Inbox:
-			return -1
-		case b.name == mailstore.Inbox:
-			return 1
-		}
-		return strings.Compare(a.name, b.name)
-	})
-	return list, nil
+	return strings.Compare(a, b)
 }
 
 // parent is the level above a name; "" for none.
@@ -212,13 +223,7 @@ func hidden(names []*listed, matching func(*listed) bool) (below map[string]bool
 	for _, l := range names {
 		known[l.name] = true
 	}
-	for _, name := range slices.Sorted(func(yield func(string) bool) {
-		for name := range below {
-			if !yield(name) {
-				return
-			}
-		}
-	}) {
+	for _, name := range slices.Sorted(maps.Keys(below)) {
 		if !known[name] {
 			names = append(names, &listed{name: name})
 		}

@@ -135,7 +135,7 @@ func (s *session) ask(challenge []byte) ([]byte, error) {
 	line, err := s.r.Line()
 	switch {
 	case errors.Is(err, syntax.ErrBareLF):
-		return nil, bad("A line ends in CR LF; yours had a bare LF")
+		return nil, errBareLF()
 	case err != nil:
 		return nil, transportError{err}
 	case string(line) == "*":

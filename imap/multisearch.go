@@ -3,7 +3,6 @@ package imap
 import (
 	"context"
 	"slices"
-	"strings"
 
 	"postrider/imap/syntax"
 	"postrider/mailstore"
@@ -140,15 +139,7 @@ func (s *session) filtered(ctx context.Context, filters []filter) ([]mailstore.M
 		}
 		return err
 	})
-	slices.SortFunc(list, func(a, b mailstore.Mailbox) int {
-		switch {
-		case a.Name == mailstore.Inbox:
-			return -1
-		case b.Name == mailstore.Inbox:
-			return 1
-		}
-		return strings.Compare(a.Name, b.Name)
-	})
+	slices.SortFunc(list, func(a, b mailstore.Mailbox) int { return inOrder(a.Name, b.Name) })
 	return list, err
 }
 

@@ -206,10 +206,8 @@ func (s *session) isSelected(m *mailstore.Mailbox) bool { return s.box != nil &&
 func (s *session) tellStatus(m *mailstore.Mailbox, names ...string) {
 	var items []statusItem
 	for _, name := range names {
-		for _, item := range statusTable {
-			if item.name == name && (!item.modseq || s.enabled.condstore) {
-				items = append(items, item)
-			}
+		if item, ok := statusNamed(name); ok && (!item.modseq || s.enabled.condstore) {
+			items = append(items, item)
 		}
 	}
 	b, err := s.appendStatus(s.out.begin(), nil, m, items)
@@ -224,12 +222,8 @@ func (s *session) tellNew(ctx context.Context, came int) error {
 	if len(items) == 0 {
 		return nil
 	}
-	p, err := s.plan(&call{Command: &syntax.Command{UID: true}}, &syntax.Fetch{Items: items})
-	if err == nil {
-		p.seen = false // nobody has looked at them
-		n := len(s.box.uids)
-		_, err = s.fetch(ctx, p, []span{{max(n-came, 0), n}})
-	}
+	n := len(s.box.uids)
+	err := s.tellItems(ctx, []span{{max(n-came, 0), n}}, items)
 	if s.chosen(err) != nil {
 		return nil // they could not be read
 	}
@@ -271,23 +265,10 @@ func (s *session) tellNotified(ctx context.Context, all bool) error {
 func (s *session) tellMailboxes(boxes []mailstore.Mailbox) {
 	n := s.notify
 	now := make(map[mailstore.MailboxID]mailstore.Mailbox, len(boxes))
-	names := make(map[string]*listed, len(boxes))
 	for i := range boxes {
 		now[boxes[i].ID] = boxes[i]
 	}
-	for i := range boxes {
-		m := &boxes[i]
-		if names[m.Name] == nil {
-			names[m.Name] = &listed{name: m.Name}
-		}
-		names[m.Name].box, names[m.Name].subscribed = m, m.Subscribed
-		for name := parent(m.Name); name != ""; name = parent(name) {
-			if names[name] == nil {
-				names[name] = &listed{name: name}
-			}
-			names[name].children = true
-		}
-	}
+	names := levels(boxes)
 	for i := range boxes {
 		m := &boxes[i]
 		old, known := n.known[m.ID]

@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"postrider/imap/syntax"
-	"postrider/mailstore"
 	"postrider/mailstore/search"
 )
 
@@ -100,13 +99,7 @@ func (f *finding) scores(ctx context.Context, found []int) ([]int, error) {
 	for len(unread) > 0 {
 		now := unread[:min(len(unread), batch)]
 		unread = unread[len(now):]
-		var list []numbered
-		err := f.s.view(ctx, "search", func(v *mailstore.View) error {
-			return f.b.scan(rows(v, f.b.id), spansAt(now), func(i int, d *mailstore.Described) bool {
-				list = append(list, numbered{i, d.Message})
-				return true
-			})
-		})
+		list, err := f.rows(ctx, spansAt(now))
 		if err != nil {
 			return nil, err
 		}

@@ -121,7 +121,7 @@ func (s *session) tellResult(ctx context.Context, r *result, f *finding) error {
 		s.out.end(append(out, '\r', '\n'))
 		return s.out.err
 	}
-	if r.save && !r.min && !r.max && !r.all && !r.count && r.partial == nil {
+	if r.save && !r.min && !r.max && r.onlyEnds() {
 		s.out.keep(out)
 		return nil // RFC 5182 section 2.1: no ESEARCH
 	}
@@ -185,17 +185,26 @@ func (r *result) appendItems(out []byte, found []int, number func(int) uint32) [
 
 // page is the range of PARTIAL of a result.
 func page(found []int, r syntax.PartialRange) []int {
-	lo, hi := int64(r.First)-1, int64(r.Last)
-	n := int64(len(found))
-	if r.FromEnd {
-		lo, hi = n-int64(r.Last), n-int64(r.First)+1
-	}
-	lo, hi = max(lo, 0), min(hi, n)
-	if lo >= hi {
-		return nil
-	}
+	lo, hi := r.Of(len(found))
 	return found[lo:hi]
 }
+
+// ends are those of a result that MIN and MAX tell, each once. found is not
+// empty.
+func (r *result) ends(found []int) []int {
+	var ends []int
+	if r.min {
+		ends = append(ends, found[0])
+	}
+	if last := found[len(found)-1]; r.max && (len(ends) == 0 || last != ends[0]) {
+		ends = append(ends, last)
+	}
+	return ends
+}
+
+// onlyEnds tells whether nothing of a result is asked for but MIN, MAX and what
+// names no messages.
+func (r *result) onlyEnds() bool { return !r.all && !r.count && r.partial == nil }
 
 // appendFound appends a set of messages.
 func appendFound(out []byte, found []int, number func(int) uint32) []byte {
@@ -216,15 +225,8 @@ func appendFound(out []byte, found []int, number func(int) uint32) []byte {
 // highest is the highest mod-sequence of what is told of a result (RFC 7162
 // sections 3.1.5 and 3.1.10).
 func (s *session) highest(ctx context.Context, b *selection, r *result, found []int) (mailstore.ModSeq, error) {
-	if r.extended && !r.all && !r.count && r.partial == nil {
-		var ends []int
-		if r.min {
-			ends = append(ends, found[0])
-		}
-		if r.max && (len(ends) == 0 || found[len(found)-1] != ends[0]) {
-			ends = append(ends, found[len(found)-1])
-		}
-		found = ends
+	if r.extended && r.onlyEnds() {
+		found = r.ends(found)
 	}
 	if !slices.IsSorted(found) {
 		found = slices.Sorted(slices.Values(found))
@@ -255,15 +257,8 @@ func spansAt(found []int) []span {
 // save keeps the result; with MIN or MAX, and neither ALL nor COUNT, only these
 // (RFC 5182 section 2.1).
 func (b *selection) save(found []int, r *result) {
-	if (r.min || r.max) && !r.all && !r.count && r.partial == nil && len(found) > 0 {
-		var ends []int
-		if r.min {
-			ends = append(ends, found[0])
-		}
-		if r.max && (len(found) > 1 || len(ends) == 0) {
-			ends = append(ends, found[len(found)-1])
-		}
-		found = ends
+	if (r.min || r.max) && r.onlyEnds() && len(found) > 0 {
+		found = r.ends(found)
 	} else if r.partial != nil && !r.all && !r.count {
 		found = page(found, *r.partial) // RFC 9394 section 3.2
 	}

@@ -55,89 +55,75 @@ func (b *selection) everything() []span {
 // spans finds the messages of a set, in order (RFC 9051 section 9,
 // sequence-set).
 func (b *selection) spans(set syntax.Set, byUID bool) ([]span, error) {
-	if set.Saved {
-		return b.spansOf(b.saved), nil
+	list, beyond := b.resolve(set, byUID)
+	if beyond {
+		return nil, bad("No message has that number")
 	}
-	list := make([]span, 0, len(set.Ranges))
-	for _, r := range set.Ranges {
-		if byUID {
-			list = append(list, b.uidSpan(r))
-			continue
-		}
-		sp, err := b.seqSpan(r)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, sp)
-	}
-	return merge(list), nil
+	return list, nil
 }
 
 // lenient is spans for search keys, where numbers beyond the last message name
 // nothing (RFC 7377 section 2).
 func (b *selection) lenient(set syntax.Set, byUID bool) []span {
+	list, _ := b.resolve(set, byUID)
+	return list
+}
+
+// resolve finds the messages of a set; beyond: a number in it is that of none.
+func (b *selection) resolve(set syntax.Set, byUID bool) (list []span, beyond bool) {
 	if set.Saved {
-		return b.spansOf(b.saved)
+		return b.spansOf(b.saved), false
 	}
-	list := make([]span, 0, len(set.Ranges))
+	list = make([]span, 0, len(set.Ranges))
 	for _, r := range set.Ranges {
-		sp := b.uidSpan(r)
-		if !byUID {
-			var err error
-			if sp, err = b.seqSpan(r); err != nil {
-				continue
-			}
+		if byUID {
+			list = append(list, b.uidSpan(r))
+			continue
 		}
+		sp, none := b.seqSpan(r)
 		list = append(list, sp)
+		beyond = beyond || none
 	}
-	return merge(list)
+	return merge(list), beyond
 }
 
 // seqSpan: a number beyond the last message is the client's mistake, an end
 // beyond it is not.
-func (b *selection) seqSpan(r syntax.Range) (span, error) {
+func (b *selection) seqSpan(r syntax.Range) (sp span, beyond bool) {
 	last := uint32(len(b.uids))
-	dynamic := r.First == 0 || r.Last == 0
-	start, stop := r.First, r.Last
-	if start == 0 {
-		start = last
-	}
-	if stop == 0 {
-		stop = last
-	}
-	if start > stop {
-		start, stop = stop, start
-	}
+	start, stop := bounds(r, last)
 	switch {
-	case start == 0:
-		return span{}, nil // "*" of an empty mailbox
-	case start > last && !dynamic:
-		return span{}, bad("No message has that number")
+	case start == 0: // "*" of an empty mailbox
+		return span{}, false
+	case start > last && r.First != 0 && r.Last != 0:
+		return span{}, true
 	}
-	return span{int(start) - 1, int(min(stop, last))}, nil
+	return span{int(start) - 1, int(min(stop, last))}, false
 }
 
 func (b *selection) uidSpan(r syntax.Range) span {
 	if len(b.uids) == 0 {
 		return span{}
 	}
-	last := b.uids[len(b.uids)-1]
-	start, stop := mailstore.UID(r.First), mailstore.UID(r.Last)
+	start, stop := bounds(r, uint32(b.uids[len(b.uids)-1]))
+	lo, _ := b.index(mailstore.UID(start))
+	hi, found := b.index(mailstore.UID(stop))
+	if found {
+		hi++
+	}
+	return span{lo, hi}
+}
+
+// bounds are the ends of a range, the lower one first, where "*" is last.
+func bounds(r syntax.Range, last uint32) (start, stop uint32) {
+	start, stop = r.First, r.Last
 	if start == 0 {
 		start = last
 	}
 	if stop == 0 {
 		stop = last
 	}
-	if start > stop {
-		start, stop = stop, start
-	}
-	lo, _ := b.index(start)
-	hi, found := b.index(stop)
-	if found {
-		hi++
-	}
-	return span{lo, hi}
+	return min(start, stop), max(start, stop)
 }
 
 // spansOf finds those of sorted uids that the client still knows.

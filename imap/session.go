@@ -76,6 +76,8 @@ func refuse(code, text string) error { return &refusal{code: code, text: text} }
 // bad makes a BAD: the client should not have asked.
 func bad(text string) error { return &refusal{bad: true, code: "CLIENTBUG", text: text} }
 
+func errBareLF() error { return bad("A line ends in CR LF; yours had a bare LF") }
+
 // serve is the handler of one connection.
 func (s *Server) serve(ctx context.Context, conn *wire.Conn, draining <-chan struct{}) {
 	out := &output{srv: s, conn: conn}
@@ -171,30 +173,28 @@ func (s *session) unreadable(c *syntax.Command, err error) error {
 		s.out.line(tag, " NO [TOOBIG] ", fmt.Sprintf("Literals are limited to %d octets here", literal.Limit))
 		return nil
 	case errors.As(err, &wrong):
-		return s.tooMany(tag + " BAD [CLIENTBUG] Syntax error: " + wrong.Error())
+		s.out.line(tag, " BAD [CLIENTBUG] Syntax error: ", wrong.Error())
+		s.erred()
+		return nil
 	case errors.Is(err, syntax.ErrBareLF):
-		return s.tooMany(tag + " BAD [CLIENTBUG] A line ends in CR LF; yours had a bare LF (with nc, use nc -C)")
+		s.out.line(tag, " BAD [CLIENTBUG] A line ends in CR LF; yours had a bare LF (with nc, use nc -C)")
+		s.erred()
+		return nil
 	case errors.Is(err, syntax.ErrTooLong) && tag != "*":
 		s.out.line(tag, " BAD [TOOBIG] The command is too long")
 	}
 	return err
 }
 
-// tooMany writes a BAD and ends the session when it was one too many.
-func (s *session) tooMany(line string) error {
-	s.out.line(line)
-	s.errors++
-	if limit := s.maxErrors(); s.errors >= limit {
+// erred counts a BAD and ends the session when it was one too many.
+func (s *session) erred() {
+	limit := maxErrors
+	if s.account == nil {
+		limit = maxStrangerBad
+	}
+	if s.errors++; s.errors >= limit && !s.over {
 		s.over, s.bye = true, "Too many errors"
 	}
-	return s.out.err
-}
-
-func (s *session) maxErrors() int {
-	if s.account == nil {
-		return maxStrangerBad
-	}
-	return maxErrors
 }
 
 // execute runs one command and answers it.
@@ -252,21 +252,17 @@ func (s *session) answer(c *call, no *refusal) {
 			b = append(b, " completed"...)
 		}
 		b = append(b, c.text...)
-	case no.bad:
-		b = append(b, " BAD "...)
-		b = appendCode(b, no.code)
-		b = append(b, no.text...)
 	default:
-		b = append(b, " NO "...)
+		word := " NO "
+		if no.bad {
+			word = " BAD "
+			s.erred()
+		}
+		b = append(b, word...)
 		b = appendCode(b, no.code)
 		b = append(b, no.text...)
 	}
 	s.out.end(append(b, '\r', '\n'))
-	if no != nil && no.bad {
-		if s.errors++; s.errors >= s.maxErrors() && !s.over {
-			s.over, s.bye = true, "Too many errors"
-		}
-	}
 }
 
 func appendCode(b []byte, code string) []byte {

@@ -238,11 +238,7 @@ func (f *facts) recall(d *mailstore.Described, what study) bool {
 	if d.Prefix != "" && !d.Record.Headed {
 		return false
 	}
-	f.record, f.subject = &d.Record, d.Record.BaseSubject
-	f.sent = d.Internal.Unix()
-	if t := d.Record.Sent(); !t.IsZero() {
-		f.sent = t.Unix()
-	}
+	f.take(&d.Record)
 	if !what.envelopes {
 		return true
 	}
@@ -251,6 +247,14 @@ func (f *facts) recall(d *mailstore.Described, what study) bool {
 		f.envelope, err = message.ReadEnvelope(d.Record.Envelope)
 	}
 	return f.envelope != nil && err == nil
+}
+
+// take notes what a record tells, and by the row what it does not.
+func (f *facts) take(record *message.Stored) {
+	f.record, f.subject, f.sent = record, record.BaseSubject, f.row.Internal.Unix()
+	if t := record.Sent(); !t.IsZero() {
+		f.sent = t.Unix()
+	}
 }
 
 // readFacts reads the message itself, as if its record were that of all of it.
@@ -264,17 +268,15 @@ func (s *session) readFacts(ctx context.Context, f *facts) (bool, error) {
 	}
 	defer content.Close()
 	var d message.Describer
-	if f.record, err = d.Describe(content, content.Size()); err != nil {
+	record, err := d.Describe(content, content.Size())
+	if err != nil {
 		return false, s.fault(ctx, "read message", err)
 	}
+	f.take(record)
 	h, err := message.ReadHeader(content, content.Size())
 	if err != nil {
 		return false, s.fault(ctx, "read message", err)
 	}
-	f.envelope, f.subject = h.Envelope(), f.record.BaseSubject
-	f.sent = f.row.Internal.Unix()
-	if t := f.record.Sent(); !t.IsZero() {
-		f.sent = t.Unix()
-	}
+	f.envelope = h.Envelope()
 	return true, nil
 }

@@ -2,6 +2,7 @@ package imap
 
 import (
 	"context"
+	"slices"
 
 	"postrider/imap/syntax"
 	"postrider/mailstore"
@@ -65,20 +66,24 @@ var statusTable = []statusItem{
 func (s *session) statusItems(names []string) ([]statusItem, error) {
 	items := make([]statusItem, 0, len(names))
 	for _, name := range names {
-		found := false
-		for _, item := range statusTable {
-			if item.name == name {
-				items, found = append(items, item), true
-				if item.modseq {
-					s.wantModSeq()
-				}
-			}
-		}
-		if !found {
+		item, ok := statusNamed(name)
+		if !ok {
 			return nil, bad("There is no STATUS item " + name)
 		}
+		if item.modseq {
+			s.wantModSeq()
+		}
+		items = append(items, item)
 	}
 	return items, nil
+}
+
+func statusNamed(name string) (item statusItem, ok bool) {
+	i := slices.IndexFunc(statusTable, func(item statusItem) bool { return item.name == name })
+	if i < 0 {
+		return item, false
+	}
+	return statusTable[i], true
 }
 
 // cmdStatus is STATUS.

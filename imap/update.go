@@ -13,12 +13,7 @@ import (
 
 // poll tells the client what happened, at the end of a command.
 func (s *session) poll(ctx context.Context, c *syntax.Command) error {
-	switch {
-	case s.account == nil:
-		return nil
-	case s.notify != nil && s.notify.selected == nil: // RFC 5465 section 3.1
-		return nil
-	case s.box == nil:
+	if s.box == nil || s.notify != nil && s.notify.selected == nil { // RFC 5465 section 3.1
 		return nil
 	}
 	// RFC 9051 section 7.5.1: numbers stay while they may be in use.
@@ -278,24 +273,9 @@ func (s *session) tellChanged(c mailstore.Changes) {
 // tellMessage writes a FETCH response nobody asked for: with flags, or with the
 // mod-sequence alone.
 func (s *session) tellMessage(index int, m *mailstore.Message, flags bool) {
+	p := fetchPlan{uid: !s.enabled.uidonly, flags: flags, modseq: s.enabled.condstore}
 	out := s.appendFetch(s.out.begin(), index, m.UID)
-	if !s.enabled.uidonly {
-		out = append(out, "UID "...)
-		out = syntax.AppendNumber(out, m.UID)
-		out = append(out, ' ')
-	}
-	if flags {
-		out = append(out, "FLAGS "...)
-		out = appendFlags(out, m.Flags, "")
-		out = append(out, ' ')
-	}
-	if s.enabled.condstore {
-		out = append(out, "MODSEQ ("...)
-		out = syntax.AppendNumber(out, m.ModSeq)
-		out = append(out, ") "...)
-	}
-	out[len(out)-1] = ')'
-	s.out.end(append(out, '\r', '\n'))
+	s.out.end(closeResponse(p.appendRow(out, m, false)))
 }
 
 // appendFetch begins a FETCH response, or UIDFETCH (RFC 9586 section 3.3).
