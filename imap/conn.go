@@ -109,12 +109,9 @@ func (in *input) arm() error {
 		return errIdle
 	}
 	if !in.opened.IsZero() {
-		left := crowdedPatience - now.Sub(in.opened)
-		if left <= 0 && in.srv.o.Crowded() {
+		left, ok := wire.StrangerPatience(now.Sub(in.opened), crowdedPatience, in.srv.o.Crowded)
+		if !ok {
 			return errIdle
-		}
-		if left <= 0 {
-			left = crowdedPatience
 		}
 		patience = min(patience, left)
 	}

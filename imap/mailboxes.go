@@ -52,21 +52,33 @@ func (s *session) cmdCreate(ctx context.Context, c *call) error {
 		return err
 	}
 	var made mailstore.Mailbox
-	err = s.change(ctx, "create", func(tx *mailstore.Tx) error {
+	err = s.changeTree(ctx, "create", func(tx *mailstore.Tx) error {
 		if err := unused(tx, s.account.ID, use, 0); err != nil {
 			return err
 		}
 		if err := createParents(tx, s.account.ID, name); err != nil {
-			return tooManyBoxes(err)
+			return err
 		}
 		var err error
 		made, err = tx.CreateMailbox(s.account.ID, name, use)
-		return tooManyBoxes(err)
+		return err
 	})
 	if err == nil {
 		c.code = "MAILBOXID (" + mailboxID(made.ID) + ")"
 	}
 	return err
+}
+
+// changeTree runs a transaction that may need more mailboxes than there may be
+// (RFC 9208 section 4.1).
+func (s *session) changeTree(ctx context.Context, doing string, fn func(tx *mailstore.Tx) error) error {
+	return s.change(ctx, doing, func(tx *mailstore.Tx) error {
+		err := fn(tx)
+		if errors.Is(err, mailstore.ErrLimit) {
+			return refuse("OVERQUOTA", "That needs more mailboxes or annotations than you may have: delete some first")
+		}
+		return err
+	})
 }
 
 // unused checks that no mailbox but one has a special use; "" is none.
@@ -168,7 +180,7 @@ func (s *session) cmdRename(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	return s.change(ctx, "rename", func(tx *mailstore.Tx) error {
+	return s.changeTree(ctx, "rename", func(tx *mailstore.Tx) error {
 		m, err := tx.MailboxByName(s.account.ID, name)
 		if errors.Is(err, mailstore.ErrNotFound) {
 			return s.renameBelow(tx, name, newName)
@@ -177,9 +189,9 @@ func (s *session) cmdRename(ctx context.Context, c *call) error {
 			return err
 		}
 		if err := createParents(tx, s.account.ID, newName); err != nil {
-			return tooManyBoxes(err)
+			return err
 		}
-		return tooManyBoxes(tx.RenameMailbox(m.ID, newName))
+		return tx.RenameMailbox(m.ID, newName)
 	})
 }
 
@@ -207,7 +219,7 @@ func (s *session) renameBelow(tx *mailstore.Tx, name, newName string) error {
 		above = m.Name + "/"
 		to := newName + strings.TrimPrefix(m.Name, name)
 		if err := createParents(tx, s.account.ID, to); err != nil {
-			return tooManyBoxes(err)
+			return err
 		}
 		if err := tx.RenameMailbox(m.ID, to); err != nil {
 			return err

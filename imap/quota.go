@@ -2,7 +2,6 @@ package imap
 
 import (
 	"context"
-	"errors"
 
 	"postrider/imap/syntax"
 	"postrider/mailstore"
@@ -77,14 +76,6 @@ func (s *session) tellQuota(v *mailstore.View) error {
 	resource("MAILBOX", int64(boxes), mailstore.MaxMailboxes)
 	s.out.keep(append(b, ")\r\n"...))
 	return nil
-}
-
-// tooManyBoxes is what creating mailboxes over their limit ends with.
-func tooManyBoxes(err error) error {
-	if errors.Is(err, mailstore.ErrLimit) {
-		return refuse("OVERQUOTA", "That needs more mailboxes or annotations than you may have: delete some first")
-	}
-	return err
 }
 
 // cmdSetQuota refuses SETQUOTA: limits are the administrator's, who is no user of

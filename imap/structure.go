@@ -3,13 +3,13 @@ package imap
 import (
 	"maps"
 	"math"
-	"mime"
 	"slices"
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
 
 	"postrider/imap/syntax"
+	"postrider/mailstore/message"
 )
 
 // What follows writes ENVELOPE and BODYSTRUCTURE of messages whose record does
@@ -35,10 +35,10 @@ func appendEnvelope(b []byte, e *imap.Envelope, date string) []byte {
 	b = append(b, '(')
 	b = syntax.AppendNString(b, date)
 	b = append(b, ' ')
-	b = appendWords(b, e.Subject)
+	b = message.AppendWords(b, e.Subject)
 	for _, list := range [][]imap.Address{e.From, sender, replyTo, e.To, e.Cc, e.Bcc} {
 		b = append(b, ' ')
-		b = appendAddresses(b, list)
+		b = message.AppendAddresses(b, list)
 	}
 	b = append(b, ' ')
 	b = appendIDs(b, strings.Join(e.InReplyTo, "> <"))
@@ -47,32 +47,11 @@ func appendEnvelope(b []byte, e *imap.Envelope, date string) []byte {
 	return append(b, ')')
 }
 
-func appendWords(b []byte, s string) []byte {
-	return syntax.AppendNString(b, mime.QEncoding.Encode("utf-8", s))
-}
-
 func appendIDs(b []byte, ids string) []byte {
 	if ids == "" {
 		return append(b, "NIL"...)
 	}
 	return syntax.AppendString(b, "<"+ids+">")
-}
-
-func appendAddresses(b []byte, list []imap.Address) []byte {
-	if len(list) == 0 {
-		return append(b, "NIL"...)
-	}
-	b = append(b, '(')
-	for i := range list {
-		b = append(b, '(')
-		b = appendWords(b, list[i].Name)
-		b = append(b, " NIL "...)
-		b = syntax.AppendNString(b, list[i].Mailbox)
-		b = append(b, ' ')
-		b = syntax.AppendNString(b, list[i].Host)
-		b = append(b, ')')
-	}
-	return append(b, ')')
 }
 
 // appendStructure appends a BODYSTRUCTURE, or a BODY, which has no extension

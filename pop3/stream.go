@@ -66,12 +66,9 @@ func (in *input) arm() error {
 		return errIdle
 	}
 	if !in.opened.IsZero() {
-		left := crowdedLogin - now.Sub(in.opened)
-		if left <= 0 && in.crowded() {
+		left, ok := wire.StrangerPatience(now.Sub(in.opened), crowdedLogin, in.crowded)
+		if !ok {
 			return errCrowded
-		}
-		if left <= 0 {
-			left = crowdedLogin
 		}
 		patience = min(patience, left)
 	}

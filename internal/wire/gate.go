@@ -190,3 +190,14 @@ func Network(a netip.Addr) netip.Prefix {
 	}
 	return p
 }
+
+// StrangerPatience is how long to wait at a time for a client that has been
+// connected for some time without a login: until limit has passed, and then as
+// long again and again, since connections may become scarce meanwhile. ok is
+// false where they are and limit has passed.
+func StrangerPatience(connected, limit time.Duration, crowded func() bool) (wait time.Duration, ok bool) {
+	if left := limit - connected; left > 0 {
+		return left, true
+	}
+	return limit, !crowded()
+}

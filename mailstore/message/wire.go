@@ -54,20 +54,22 @@ func appendNString(dst []byte, s string) []byte {
 	return appendString(dst, s)
 }
 
-// appendWords appends a subject or a display name: encoded words as they
-// stand, and words made of what is not ASCII.
-func appendWords(dst []byte, s string) []byte {
+// AppendWords appends a subject or a display name: encoded words as they
+// stand, and words made of what is not ASCII; nothing is NIL.
+func AppendWords(dst []byte, s string) []byte {
 	return appendNString(dst, mime.QEncoding.Encode("utf-8", s))
 }
 
-func appendAddresses(dst []byte, l []imap.Address) []byte {
+// AppendAddresses appends a list of addresses as ENVELOPE has it (RFC 9051
+// section 7.5.2); none is NIL.
+func AppendAddresses(dst []byte, l []imap.Address) []byte {
 	if len(l) == 0 {
 		return append(dst, "NIL"...)
 	}
 	dst = append(dst, '(')
 	for i := range l {
 		dst = append(dst, '(')
-		dst = appendWords(dst, l[i].Name)
+		dst = AppendWords(dst, l[i].Name)
 		dst = append(dst, " NIL "...)
 		dst = appendNString(dst, l[i].Mailbox)
 		dst = append(dst, ' ')
@@ -151,7 +153,7 @@ func (d *Describer) appendEnvelope(dst []byte, f *fields, limit int) []byte {
 	if len(subject) > limit {
 		return append(dst, subject...)
 	}
-	dst = appendWords(dst, legible(subject))
+	dst = AppendWords(dst, legible(subject))
 	var from []byte
 	for _, id := range envelopeLists {
 		dst = append(dst, ' ')
@@ -164,7 +166,7 @@ func (d *Describer) appendEnvelope(dst []byte, f *fields, limit int) []byte {
 		case len(d.addresses.list) == 0 && (id == idSender || id == idReplyTo):
 			dst = append(dst, from...) // RFC 9051 section 7.5.2: they default to From
 		default:
-			dst = appendAddresses(dst, d.addresses.list)
+			dst = AppendAddresses(dst, d.addresses.list)
 		}
 		if id == idFrom {
 			from = dst[begin:len(dst):len(dst)]
