@@ -231,6 +231,8 @@ func (s *session) receiveInto(ctx context.Context, c *call, w io.Writer) error {
 		c.Message = nil
 		var literal *syntax.LiteralError
 		switch {
+		case errors.As(err, &literal) && literal.Unasked:
+			return &refusal{bad: true, code: "TOOBIG", text: unaskedText}
 		case errors.As(err, &literal):
 			return refuse("TOOBIG", "The command is too long")
 		case errors.Is(err, syntax.ErrBareLF):

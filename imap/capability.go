@@ -6,14 +6,9 @@ import (
 	"strings"
 )
 
-// offered are the capabilities after login whose presence depends on nothing.
+// offered are the capabilities after login whose presence depends on nothing, but
+// for those that are offered before it, too.
 var offered = []string{
-	"IMAP4rev1",
-	"IMAP4rev2",
-	"LITERAL+",
-	"SASL-IR",
-	"ENABLE",
-	"ID",
 	"IDLE",
 	"NOTIFY",
 	"NAMESPACE",
@@ -64,8 +59,14 @@ var offered = []string{
 // 6.1.1).
 func (s *session) capabilities() string {
 	var b strings.Builder
+	b.WriteString("IMAP4rev1 IMAP4rev2 LITERAL")
+	if s.srv.o.LiteralMinus {
+		b.WriteString("- ")
+	} else {
+		b.WriteString("+ ")
+	}
+	b.WriteString("SASL-IR ENABLE ID")
 	if s.account == nil {
-		b.WriteString("IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR ENABLE ID")
 		if s.canStartTLS() {
 			b.WriteString(" STARTTLS")
 		}
@@ -77,7 +78,9 @@ func (s *session) capabilities() string {
 		}
 		return b.String()
 	}
-	b.WriteString(strings.Join(offered, " "))
+	for _, name := range offered {
+		b.WriteString(" " + name)
+	}
 	b.WriteString(" APPENDLIMIT=" + strconv.FormatInt(s.srv.maxSize.Load(), 10))
 	if s.out.zip == nil {
 		b.WriteString(" COMPRESS=DEFLATE UNAUTHENTICATE")

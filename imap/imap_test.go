@@ -266,7 +266,10 @@ func (w *world) do(line string) error {
 func TestTranscripts(t *testing.T) {
 	wiretest.RunFiles(t, "testdata/*.txt", func(t *testing.T) wiretest.Dialogue {
 		server, client := wiretest.TLS(t, "hamburger.edu")
-		w := newWorld(t, func(o *Options) { o.TLS = server })
+		w := newWorld(t, func(o *Options) {
+			o.TLS = server
+			o.LiteralMinus = strings.HasSuffix(t.Name(), "/literal-minus")
+		})
 		if strings.Contains(t.Name(), "/tls-") {
 			w.directory.plaintext = false
 		}

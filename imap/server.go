@@ -56,12 +56,15 @@ type Options struct {
 	TLS       *tls.Config // nil = no STARTTLS
 	Store     *mailstore.Store
 	Directory Directory
-	Search    Searcher    // nil = every search reads the messages
-	MaxSize   int64       // octets of a message in APPEND; 0 = as many as IMAP can say
-	Crowded   func() bool // whether to be less patient with strangers; nil = never
-	Clock     clock.Clock
-	Log       *slog.Logger
-	Metrics   Metrics
+	Search    Searcher // nil = every search reads the messages
+	// LiteralMinus takes no large literals that were not asked for: LITERAL- is
+	// announced in place of LITERAL+ (RFC 7888 section 5).
+	LiteralMinus bool
+	MaxSize      int64       // octets of a message in APPEND; 0 = as many as IMAP can say
+	Crowded      func() bool // whether to be less patient with strangers; nil = never
+	Clock        clock.Clock
+	Log          *slog.Logger
+	Metrics      Metrics
 }
 
 // Metrics are counters that may be nil.

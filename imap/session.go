@@ -76,6 +76,9 @@ func refuse(code, text string) error { return &refusal{code: code, text: text} }
 // bad makes a BAD: the client should not have asked.
 func bad(text string) error { return &refusal{bad: true, code: "CLIENTBUG", text: text} }
 
+// unaskedText refuses what LITERAL- forbids.
+const unaskedText = "Announce a literal of more than 4096 octets without + and wait to be asked for it"
+
 func errBareLF() error { return bad("A line ends in CR LF; yours had a bare LF") }
 
 // serve is the handler of one connection.
@@ -87,6 +90,7 @@ func (s *Server) serve(ctx context.Context, conn *wire.Conn, draining <-chan str
 		log = s.o.Log
 	}
 	ss := &session{srv: s, conn: conn, in: in, out: out, r: syntax.NewReader(in), log: log}
+	ss.r.Minus = s.o.LiteralMinus
 	ss.r.Invite = func() error {
 		out.line("+ Ready for literal data")
 		return out.err
@@ -166,6 +170,10 @@ func (s *session) unreadable(c *syntax.Command, err error) error {
 	var literal *syntax.LiteralError
 	var wrong *syntax.Error
 	switch {
+	case errors.As(err, &literal) && literal.Unasked:
+		s.out.line(tag, " BAD [TOOBIG] ", unaskedText)
+		s.erred()
+		return nil
 	case errors.As(err, &literal) && c != nil && c.Name == "SETMETADATA" && s.account != nil:
 		s.out.line(tag, " NO [", codeMaxSize(), "] That value is too large")
 		return nil

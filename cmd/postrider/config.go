@@ -192,6 +192,7 @@ func (c *config) keys() map[string]setter {
 			n.POP3.SendUTF8 = word == "send"
 			return err
 		},
+		"imap.literal_minus":        boolean(&n.LiteralMinus),
 		"dns.resolver":              resolver(&n.Resolver),
 		"dns.root_hints":            notBuilt,
 		"dns.hosts":                 text(&n.HostsFile, nil),

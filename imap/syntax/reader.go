@@ -23,6 +23,9 @@ const (
 	// before the connection is given up.
 	maxStrangerDrain = 64 << 10
 	maxDrain         = 256 << 20
+	// MaxUnasked is how many octets of a literal may come without being asked for
+	// under LITERAL- (RFC 7888 section 5).
+	MaxUnasked = 4096
 )
 
 var (
@@ -40,8 +43,9 @@ var (
 // A LiteralError refuses a literal that is too large or one too many. The
 // command is over and the next one can be read.
 type LiteralError struct {
-	Tag   string // of the command; "" where it had none
-	Limit int64  // octets that are left
+	Tag     string // of the command; "" where it had none
+	Limit   int64  // octets that are left, or MaxUnasked
+	Unasked bool   // it should have waited to be asked for
 }
 
 func (e *LiteralError) Error() string { return fmt.Sprintf("literal larger than %d octets", e.Limit) }
@@ -71,12 +75,14 @@ type Reader struct {
 	line *wire.Reader
 	// Invite asks the client for a literal ("+ ..."); set by the owner.
 	Invite func() error
-	known  bool   // the client has logged in
-	buf    []byte // the command in hand
-	head   int    // where its arguments begin in buf
-	rest   bool   // buf is what follows a message
-	n      int    // literals in it
-	drain  int64  // octets of refused literals so far
+	// Minus refuses what LITERAL- forbids.
+	Minus bool
+	known bool   // the client has logged in
+	buf   []byte // the command in hand
+	head  int    // where its arguments begin in buf
+	rest  bool   // buf is what follows a message
+	n     int    // literals in it
+	drain int64  // octets of refused literals so far
 }
 
 // NewReader returns a Reader of src.
@@ -166,6 +172,12 @@ func (r *Reader) more(c *Command) (*Command, error) {
 		begun.Args, begun.Message = r.buf[r.head:], nil
 		if lit == nil {
 			return begun, nil
+		}
+		if r.Minus && lit.NonSync && lit.Size > MaxUnasked {
+			if err := r.abandon(lit); err != nil {
+				return begun, err
+			}
+			return begun, &LiteralError{Tag: begun.Tag, Limit: MaxUnasked, Unasked: true}
 		}
 		if isMessage(begun, r.rest) {
 			begun.Message = lit

@@ -36,7 +36,8 @@ type Options struct {
 	BareHelo      bool
 	BareNewline   string // reject, normalise
 
-	POP3 pop3.Policy
+	POP3         pop3.Policy
+	LiteralMinus bool // of IMAP: LITERAL- in place of LITERAL+
 
 	Resolver  string // "system" or "ADDR:PORT"
 	HostsFile string // "" = off
