@@ -52,6 +52,7 @@ var offered = []string{
 	"ESORT",
 	"THREAD=ORDEREDSUBJECT",
 	"THREAD=REFERENCES",
+	"THREAD=REFS",
 	"I18NLEVEL=1",
 }
 

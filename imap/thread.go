@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"cmp"
 	"context"
 	"hash/maphash"
 	"slices"
@@ -11,14 +12,15 @@ import (
 	"postrider/mailstore/search"
 )
 
-// cmdThread is THREAD (RFC 5256 section 3).
+// cmdThread is THREAD (RFC 5256 section 3), with REFS (draft-ietf-morg-inthread-01
+// section 4) beside the algorithms of the RFC.
 func (s *session) cmdThread(ctx context.Context, c *call) error {
 	algorithm, q := c.p.Thread()
 	if err := c.p.End(); err != nil {
 		return err
 	}
-	if algorithm != "ORDEREDSUBJECT" && algorithm != "REFERENCES" {
-		return bad("ORDEREDSUBJECT and REFERENCES are the threading algorithms here")
+	if algorithm != "ORDEREDSUBJECT" && algorithm != "REFERENCES" && algorithm != "REFS" {
+		return bad("ORDEREDSUBJECT, REFERENCES and REFS are the threading algorithms here")
 	}
 	if err := checkCharset(q.Charset); err != nil {
 		return err
@@ -31,7 +33,7 @@ func (s *session) cmdThread(ctx context.Context, c *call) error {
 		s.wantModSeq()
 	}
 	found := result.found
-	f := newForest(len(found), algorithm == "REFERENCES")
+	f := newForest(len(found), algorithm)
 	err = s.study(ctx, found, study{envelopes: f.references}, f.add)
 	if err != nil {
 		return err
@@ -44,11 +46,7 @@ func (s *session) cmdThread(ctx context.Context, c *call) error {
 	if c.UID {
 		number = func(at int32) uint32 { return uint32(s.box.uids[found[at]]) }
 	}
-	roots := f.orderedSubject
-	if f.references {
-		roots = f.byReferences
-	}
-	for _, n := range roots() {
+	for _, n := range f.threads(algorithm) {
 		out = f.appendThread(out, n, number)
 	}
 	s.out.end(append(out, '\r', '\n'))
@@ -62,6 +60,7 @@ type forest struct {
 	messages   int
 	there      []bool // of each message: it was found still
 	dates      []int64
+	arrivals   []int64  // for REFS alone
 	subjects   []string // folded base subjects
 	replies    []bool
 	parent     []int32 // of each node; -1 for none
@@ -81,13 +80,16 @@ const (
 	loopStepsMessage = 100
 )
 
-func newForest(n int, references bool) *forest {
+func newForest(n int, algorithm string) *forest {
 	f := &forest{
-		references: references, messages: n,
+		references: algorithm != "ORDEREDSUBJECT", messages: n,
 		there: make([]bool, n), dates: make([]int64, n), subjects: make([]string, n),
 		left: loopSteps + n*loopStepsMessage,
 	}
-	if references {
+	if algorithm == "REFS" {
+		f.arrivals = make([]int64, n)
+	}
+	if f.references {
 		f.replies = make([]bool, n)
 		f.refs, f.own = make([][]int32, n), make([]uint64, n)
 		f.seed, f.ids = maphash.MakeSeed(), make(map[uint64]int32)
@@ -112,6 +114,9 @@ func (f *forest) add(at int, m *facts) {
 	if !f.references {
 		return
 	}
+	if f.arrivals != nil {
+		f.arrivals[at] = m.row.Internal.Unix()
+	}
 	f.replies[at] = message.IsReply(m.envelope.Subject)
 	if id := m.record.MessageID; len(id) > 0 {
 		f.own[at] = f.hash(id)
@@ -135,6 +140,17 @@ func (f *forest) hash(id []byte) uint64 {
 		id = []byte(strings.Replace(string(id[1:]), `"@`, "@", 1))
 	}
 	return maphash.Bytes(f.seed, id)
+}
+
+// threads makes the threads, and returns their roots in order.
+func (f *forest) threads(algorithm string) []int32 {
+	switch algorithm {
+	case "REFERENCES":
+		return f.byReferences()
+	case "REFS":
+		return f.byArrival()
+	}
+	return f.orderedSubject()
 }
 
 // orderedSubject is the poor man's threading.
@@ -203,6 +219,28 @@ func (f *forest) byReferences() []int32 {
 	roots = f.mergeSubjects(roots)   // (5)
 	f.sortSiblings(roots)            // (6)
 	slices.SortFunc(roots, f.byDate)
+	return roots
+}
+
+// byArrival makes threads of replies without regard to subjects; the one in which
+// a message arrived last is the last (draft-ietf-morg-inthread-01 section 4).
+func (f *forest) byArrival() []int32 {
+	f.link()
+	roots := f.prune()
+	f.sortSiblings(roots)
+	latest := make(map[int32]int64, len(roots))
+	for _, root := range roots {
+		for below := []int32{root}; len(below) > 0; {
+			n := below[len(below)-1]
+			below = append(below[:len(below)-1], f.children[n]...)
+			if !f.dummy(n) {
+				latest[root] = max(latest[root], f.arrivals[n])
+			}
+		}
+	}
+	slices.SortFunc(roots, func(a, b int32) int {
+		return cmp.Or(cmp.Compare(latest[a], latest[b]), cmp.Compare(f.face(a), f.face(b)))
+	})
 	return roots
 }
 
