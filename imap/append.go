@@ -3,7 +3,6 @@ package imap
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"time"
 
@@ -167,9 +166,10 @@ func (s *session) admit(ctx context.Context, c *call, name string, o *syntax.App
 	if c.Message != nil {
 		size = c.Message.Size
 	}
+	if err := s.tooManyToAppend(had); err != nil {
+		return err
+	}
 	switch {
-	case had == maxMulti:
-		return refuse("LIMIT", fmt.Sprintf("One APPEND takes %d messages", maxMulti))
 	case o.UTF8 && !s.enabled.wide():
 		return bad("UTF8 has to be enabled first") // RFC 6855 section 4
 	case size == 0 && !o.Catenate:

@@ -83,6 +83,9 @@ func (s *session) capabilities() string {
 		b.WriteString(" " + name)
 	}
 	b.WriteString(" APPENDLIMIT=" + strconv.FormatInt(s.srv.maxSize.Load(), 10))
+	if limit := s.srv.o.MessageLimit; limit > 0 {
+		b.WriteString(" MESSAGELIMIT=" + strconv.Itoa(limit))
+	}
 	if s.out.zip == nil {
 		b.WriteString(" COMPRESS=DEFLATE UNAUTHENTICATE")
 	}

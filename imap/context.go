@@ -41,6 +41,10 @@ func (s *session) refuseUpdate(tag, why string) {
 // follow keeps the result of a search up to date from now on.
 func (s *session) follow(r *result, q *syntax.Search, f *finding) {
 	b := f.b
+	if f.lowest != 0 {
+		s.refuseUpdate(r.tag, "Not all messages were searched")
+		return
+	}
 	sum := len(f.found)
 	for _, x := range b.contexts {
 		sum += len(x.found)
@@ -128,7 +132,7 @@ func (s *session) contextsChange(ctx context.Context, c *mailstore.Changes) {
 		came = c.Arrived[0].UID
 	}
 	b.contexts = slices.DeleteFunc(b.contexts, func(x *searchContext) bool {
-		f, err := s.find(ctx, &call{Command: &syntax.Command{}}, look, &x.key, false)
+		f, err := s.find(ctx, &call{Command: &syntax.Command{}, unlimited: true}, look, &x.key, false)
 		if err != nil {
 			s.refuseUpdate(x.tag, "The search cannot be repeated")
 			return true

@@ -20,7 +20,7 @@ func (s *session) tryCreate(ctx context.Context, doing string, err error) error 
 
 // cmdCopy is COPY: all or nothing (RFC 9051 section 6.4.7).
 func (s *session) cmdCopy(ctx context.Context, c *call) error {
-	code, _, err := s.transfer(ctx, c, (*mailstore.Tx).Copy)
+	code, _, err := s.transfer(ctx, c, (*mailstore.Tx).Copy, true)
 	c.code = code
 	return err
 }
@@ -31,7 +31,7 @@ func (s *session) cmdMove(ctx context.Context, c *call) error {
 	if s.box.readOnly {
 		return errReadOnly()
 	}
-	code, moved, err := s.transfer(ctx, c, (*mailstore.Tx).Move)
+	code, moved, err := s.transfer(ctx, c, (*mailstore.Tx).Move, false)
 	if err != nil || len(moved) == 0 {
 		return err
 	}
@@ -44,8 +44,9 @@ func (s *session) cmdMove(ctx context.Context, c *call) error {
 type transferFunc func(tx *mailstore.Tx, from mailstore.MailboxID, uids []mailstore.UID, to mailstore.MailboxID) (src, dst []mailstore.UID, err error)
 
 // transfer copies or moves. src are the messages that were there, and the code
-// is "" where none was.
-func (s *session) transfer(ctx context.Context, c *call, do transferFunc) (code string, src []mailstore.UID, err error) {
+// is "" where none was. Of more messages than one command takes, it takes the last
+// ones, or with whole none.
+func (s *session) transfer(ctx context.Context, c *call, do transferFunc, whole bool) (code string, src []mailstore.UID, err error) {
 	set := c.p.Set()
 	c.p.SP()
 	dest := s.name(c)
@@ -55,6 +56,10 @@ func (s *session) transfer(ctx context.Context, c *call, do transferFunc) (code 
 	spans, err := s.box.spans(set, c.UID)
 	if err != nil || len(spans) == 0 {
 		return "", nil, err
+	}
+	spans, lowest := s.topmost(s.box, spans)
+	if lowest != 0 && whole {
+		return "", nil, s.refuseMany(lowest)
 	}
 	uids := s.box.uidsOf(spans)
 	var dst []mailstore.UID
@@ -72,6 +77,7 @@ func (s *session) transfer(ctx context.Context, c *call, do transferFunc) (code 
 	if err != nil {
 		return "", nil, s.tryCreate(ctx, "copy", err)
 	}
+	s.partly(c, lowest)
 	if len(src) == 0 {
 		return "", nil, nil
 	}

@@ -23,10 +23,11 @@ func (s *session) cmdExpunge(ctx context.Context, c *call) error {
 	if s.box.readOnly {
 		return errReadOnly()
 	}
-	gone, err := s.expunge(ctx, spans)
+	gone, lowest, err := s.expunge(ctx, spans, c.UID)
 	if err != nil {
 		return err
 	}
+	s.partly(c, lowest)
 	s.expunged(gone)
 	c.told = len(gone) > 0
 	return nil
@@ -39,7 +40,7 @@ func (s *session) cmdClose(ctx context.Context, c *call) error {
 		return err
 	}
 	if !s.box.readOnly {
-		if _, err := s.expunge(ctx, s.box.everything()); err != nil {
+		if _, _, err := s.expunge(ctx, s.box.everything(), false); err != nil {
 			return err
 		}
 	}
@@ -47,11 +48,13 @@ func (s *session) cmdClose(ctx context.Context, c *call) error {
 	return nil
 }
 
-// expunge removes those of spans that have \Deleted.
-func (s *session) expunge(ctx context.Context, spans []span) ([]mailstore.UID, error) {
+// expunge removes those of spans that have \Deleted. With limited, and where they
+// are more than one command takes, it removes the last ones, and returns the lowest UID
+// of these.
+func (s *session) expunge(ctx context.Context, spans []span, limited bool) (gone []mailstore.UID, lowest mailstore.UID, err error) {
 	b := s.box
 	var marked []mailstore.UID
-	err := s.view(ctx, "expunge", func(v *mailstore.View) error {
+	err = s.view(ctx, "expunge", func(v *mailstore.View) error {
 		return b.scan(b.narrow(v, mailstore.ColumnFlags), spans, func(_ int, d *mailstore.Described) bool {
 			if d.Flags.System&mailstore.Deleted != 0 {
 				marked = append(marked, d.UID)
@@ -60,9 +63,12 @@ func (s *session) expunge(ctx context.Context, spans []span) ([]mailstore.UID, e
 		})
 	})
 	if err != nil || len(marked) == 0 {
-		return nil, err
+		return nil, 0, err
 	}
-	var gone []mailstore.UID
+	if most := s.srv.o.MessageLimit; limited && most > 0 && len(marked) > most {
+		marked = marked[len(marked)-most:]
+		lowest = marked[0]
+	}
 	err = s.change(ctx, "expunge", func(tx *mailstore.Tx) error {
 		still, err := stillDeleted(tx, b.id, marked)
 		if err != nil {
@@ -71,7 +77,7 @@ func (s *session) expunge(ctx context.Context, spans []span) ([]mailstore.UID, e
 		gone, err = tx.Expunge(b.id, still)
 		return err
 	})
-	return gone, err
+	return gone, lowest, err
 }
 
 // stillDeleted are those of uids that have \Deleted inside the transaction.

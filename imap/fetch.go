@@ -152,12 +152,20 @@ func (s *session) cmdFetch(ctx context.Context, c *call) error {
 		}
 	}
 	if f.Partial != nil {
-		spans = part(spans, *f.Partial)
+		if spans = part(spans, *f.Partial); s.exceeds(spans) { // a page is whole or none (RFC 9738 section 3.1)
+			return s.refuseMany(0)
+		}
 	}
-	missing, err := s.fetch(ctx, p, spans)
+	fetch := s.fetch
+	spans, lowest := s.topmost(s.box, spans)
+	if lowest != 0 {
+		fetch = s.fetchDown
+	}
+	missing, err := fetch(ctx, p, spans)
 	if err != nil {
 		return err
 	}
+	s.partly(c, lowest)
 	return lost(c, missing)
 }
 

@@ -31,6 +31,9 @@ func (s *session) find(ctx context.Context, c *call, b *selection, key *syntax.K
 		f.c.hits = s.srv.o.Search.Lookup(limited, s.account.ID, b.id, b.uids, cc.keys)
 	}
 	f.open = cc.scope(q)
+	if !c.unlimited {
+		f.open, f.lowest = s.topmost(b, f.open)
+	}
 	if len(cc.keys) > 0 || cc.want == 0 {
 		f.byIndex()
 	}
@@ -56,6 +59,8 @@ type finding struct {
 	room  []truth
 	found []int
 	open  []span // not decided yet
+
+	lowest mailstore.UID // below it nothing was looked for; 0 = all was searched (RFC 9738)
 
 	modseq  bool // a key asks for a mod-sequence
 	scoring []scoring

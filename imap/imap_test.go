@@ -269,6 +269,9 @@ func TestTranscripts(t *testing.T) {
 		w := newWorld(t, func(o *Options) {
 			o.TLS = server
 			o.LiteralMinus = strings.HasSuffix(t.Name(), "/literal-minus")
+			if strings.Contains(t.Name(), "/messagelimit") {
+				o.MessageLimit = 3
+			}
 		})
 		if strings.Contains(t.Name(), "/tls-") {
 			w.directory.plaintext = false

@@ -93,6 +93,9 @@ func (s *session) searchBox(ctx context.Context, c *call, q *syntax.Search, r *r
 	if f.modseq {
 		s.wantModSeq()
 	}
+	if s.partly(c, f.lowest); f.lowest != 0 && b != s.box {
+		c.limit = limitCode(s.srv.o.MessageLimit, 0) // a UID of which mailbox?
+	}
 	if r.update {
 		defer s.follow(r, q, f)
 	}

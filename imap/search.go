@@ -33,6 +33,7 @@ func (s *session) cmdSearch(ctx context.Context, c *call) error {
 	if f.modseq {
 		s.wantModSeq()
 	}
+	s.partly(c, f.lowest)
 	if err := s.tellResult(ctx, r, f); err != nil {
 		return err
 	}

@@ -60,6 +60,8 @@ type Options struct {
 	// LiteralMinus takes no large literals that were not asked for: LITERAL- is
 	// announced in place of LITERAL+ (RFC 7888 section 5).
 	LiteralMinus bool
+	// MessageLimit is how many messages one command processes (RFC 9738); 0 = all.
+	MessageLimit int
 	MaxSize      int64       // octets of a message in APPEND; 0 = as many as IMAP can say
 	Crowded      func() bool // whether to be less patient with strangers; nil = never
 	Clock        clock.Clock

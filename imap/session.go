@@ -59,6 +59,9 @@ type call struct {
 	text  string       // of the tagged OK; "" is "NAME completed"
 	after func() error // runs when the tagged OK was written
 	told  bool         // the tagged OK has HIGHESTMODSEQ, where QRESYNC is enabled
+	limit string       // response code where not all messages were processed; "" where they were
+
+	unlimited bool // not the client's command: it has no limit of messages
 }
 
 // refusal is a tagged NO or BAD.
@@ -245,6 +248,7 @@ func (s *session) answer(c *call, no *refusal) {
 	if c.UID {
 		name = "UID " + name
 	}
+	s.tellLimit(c, no != nil)
 	b := s.out.begin()
 	b = append(b, c.Tag...)
 	switch {

@@ -32,6 +32,9 @@ func (s *session) cmdSort(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
+	if f.lowest != 0 {
+		return s.refuseMany(0) // no index knows the order of all (RFC 9738 section 3.3)
+	}
 	if f.modseq {
 		s.wantModSeq()
 	}

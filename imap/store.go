@@ -34,10 +34,12 @@ func (s *session) cmdStore(ctx context.Context, c *call) error {
 	if st.HasSince {
 		s.wantModSeq()
 	}
+	spans, lowest := s.topmost(b, spans)
 	uids := b.uidsOf(spans)
 	if len(uids) == 0 {
 		return nil
 	}
+	s.partly(c, lowest)
 	if st.HasSince && st.Unchanged == 0 { // every message has changed since
 		c.code, c.text = modified(b, uids, c.UID), "Conditional STORE failed"
 		return nil
@@ -45,6 +47,9 @@ func (s *session) cmdStore(ctx context.Context, c *call) error {
 	r, err := s.setFlags(ctx, uids, &st, flags)
 	if err != nil {
 		return err
+	}
+	if lowest != 0 {
+		slices.Reverse(r.now)
 	}
 	s.tellStored(r, &st)
 	if len(r.modified) > 0 {

@@ -29,6 +29,9 @@ func (s *session) cmdThread(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
+	if result.lowest != 0 {
+		return s.refuseMany(0) // RFC 9738 section 3.3
+	}
 	if result.modseq {
 		s.wantModSeq()
 	}

@@ -193,6 +193,7 @@ func (c *config) keys() map[string]setter {
 			return err
 		},
 		"imap.literal_minus":        boolean(&n.LiteralMinus),
+		"imap.message_limit":        messageLimit(&n.MessageLimit),
 		"dns.resolver":              resolver(&n.Resolver),
 		"dns.root_hints":            notBuilt,
 		"dns.hosts":                 text(&n.HostsFile, nil),
@@ -298,6 +299,21 @@ func integer(p *int, low, high int64) setter {
 			return fmt.Errorf("must be a whole number from %d to %d", low, high)
 		}
 		*p = int(i)
+		return nil
+	}
+}
+
+// messageLimit takes what MESSAGELIMIT may announce (RFC 9738 section 3).
+func messageLimit(p *int) setter {
+	return func(v any) error {
+		var n int
+		if err := integer(&n, 0, math.MaxInt32)(v); err != nil {
+			return err
+		}
+		if n > 0 && n < 1000 {
+			return errors.New("must be 0 or at least 1000")
+		}
+		*p = n
 		return nil
 	}
 }

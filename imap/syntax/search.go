@@ -206,6 +206,10 @@ func (p *Parser) searchValue(k *Key) bool {
 	case "LARGER", "SMALLER":
 		p.SP()
 		k.Number = p.Number64()
+	case "UIDAFTER", "UIDBEFORE": // RFC 9738 section 3.2
+		p.SP()
+		k.Set.Ranges = uidsBeside(p.NzNumber(), k.Name == "UIDAFTER")
+		k.Name = "UID"
 	case "OLDER", "YOUNGER":
 		p.SP()
 		k.Number = uint64(p.NzNumber())
@@ -236,4 +240,16 @@ func (p *Parser) searchValue(k *Key) bool {
 		return false
 	}
 	return true
+}
+
+// uidsBeside are the UIDs above or below one. There may be none: unlike "*", the upper
+// end is not the last message wherever that is.
+func uidsBeside(uid uint32, above bool) []Range {
+	switch {
+	case above && uid < math.MaxUint32:
+		return []Range{{First: uid + 1, Last: math.MaxUint32}}
+	case !above && uid > 1:
+		return []Range{{First: 1, Last: uid - 1}}
+	}
+	return nil
 }

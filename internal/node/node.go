@@ -241,7 +241,7 @@ func (n *Node) buildServers() {
 	mx, submission, lmtp := n.newSMTP(smtpd.MX, false), n.newSMTP(smtpd.Submission, false), n.newSMTP(smtpd.LMTP, false)
 	pop := pop3.New(pop3.Options{Hostname: o.Hostname, TLS: n.userTLS(), Store: n.Store, Directory: n.Directory,
 		Policy: o.POP3, Clock: o.Clock, Log: n.log, Crowded: n.gate.Crowded, Metrics: n.metrics.pop3()})
-	n.imap = imap.New(imap.Options{Search: n.searching.searcher(), LiteralMinus: o.LiteralMinus, Hostname: o.Hostname, TLS: n.userTLS(), Store: n.Store, Directory: n.Directory,
+	n.imap = imap.New(imap.Options{Search: n.searching.searcher(), LiteralMinus: o.LiteralMinus, MessageLimit: o.MessageLimit, Hostname: o.Hostname, TLS: n.userTLS(), Store: n.Store, Directory: n.Directory,
 		MaxSize: o.Limits.MessageSize, Clock: o.Clock, Log: n.log, Crowded: n.gate.Crowded, Metrics: n.metrics.imap()})
 	n.protocols["smtp"] = mx.Protocol("smtp", false)
 	n.protocols["submission"] = submission.Protocol("submission", false)

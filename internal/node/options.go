@@ -38,6 +38,7 @@ type Options struct {
 
 	POP3         pop3.Policy
 	LiteralMinus bool // of IMAP: LITERAL- in place of LITERAL+
+	MessageLimit int  // of IMAP: messages that one command processes; 0 = all
 
 	Resolver  string // "system" or "ADDR:PORT"
 	HostsFile string // "" = off
