@@ -74,13 +74,24 @@ func (tx *Tx) UpdateAccount(a Account) error {
 	a.Created = old.Created
 	a.Credentials = bytes.Clone(a.Credentials)
 	a.Quota = a.Quota.clean()
+	if old.Address != a.Address {
+		if err := tx.dropIdentifier(old.Address, a.Address); err != nil {
+			return err
+		}
+	}
+	tx.rights = tx.rights || old.Address != a.Address || old.Shared != a.Shared
 	tx.touchLimits()
 	return tx.do(func(w Writer) error { return w.PutAccount(a) })
 }
 
-// DeleteAccount removes the account with its mailboxes and messages.
+// DeleteAccount removes the account with its mailboxes and messages, and the
+// rights that it had to those of others.
 func (tx *Tx) DeleteAccount(id AccountID) error {
-	if _, err := tx.r.Account(id); err != nil {
+	account, err := tx.r.Account(id)
+	if err != nil {
+		return err
+	}
+	if err := tx.dropIdentifier(account.Address, ""); err != nil {
 		return err
 	}
 	boxes, err := tx.Mailboxes(id)
@@ -112,6 +123,9 @@ func (tx *Tx) DeleteAccount(id AccountID) error {
 			return err
 		}
 		if err := w.DeleteAnnotations(id, 0); err != nil {
+			return err
+		}
+		if err := w.DeleteURLKeys(id, 0); err != nil {
 			return err
 		}
 		return w.DeleteAccount(id)

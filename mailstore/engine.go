@@ -131,6 +131,12 @@ type Reader interface {
 	// of their names and values.
 	AnnotationUsage(a AccountID) (rows int, octets int64, err error)
 
+	// ACL lists the access control list of a mailbox by Identifier.
+	ACL(m MailboxID, fn func(ACLRow) bool) error
+	// Granted lists the rows of an identifier by Mailbox.
+	Granted(identifier string, fn func(ACLRow) bool) error
+	URLKey(a AccountID, m MailboxID) ([]byte, error)
+
 	// Blocks lists a mailbox's blocks by First, without their Data. They belong
 	// to the receiver.
 	Blocks(m MailboxID, fn func(*BlockRow) bool) error
@@ -196,6 +202,14 @@ type Writer interface {
 	// DeleteAnnotations deletes all of a mailbox of an account, or with m = 0 of
 	// the account itself.
 	DeleteAnnotations(a AccountID, m MailboxID) error
+
+	PutACL(row ACLRow) error
+	DeleteACL(m MailboxID, identifier string) error
+	DeleteACLs(m MailboxID) error // all of a mailbox
+	PutURLKey(a AccountID, m MailboxID, key []byte) error
+	// DeleteURLKeys deletes the one of an account and mailbox; with one of them 0,
+	// all of the other.
+	DeleteURLKeys(a AccountID, m MailboxID) error
 
 	// PutBlock writes the block that begins at First. Where Data is nil, that of
 	// the block which is there stays.

@@ -17,7 +17,8 @@ const (
 	MaxExpunges = 20000
 )
 
-// CreateMailbox creates one mailbox (parents are the caller's business).
+// CreateMailbox creates one mailbox (parents are the caller's business), with the
+// access control list of the nearest one above it.
 // UIDVALIDITY is never one that a mailbox of that name had before.
 func (tx *Tx) CreateMailbox(a AccountID, name, specialUse string) (Mailbox, error) {
 	name, err := CleanName(name)
@@ -51,6 +52,9 @@ func (tx *Tx) CreateMailbox(a AccountID, name, specialUse string) (Mailbox, erro
 		UIDValidity: valid, UIDNext: 1, ModSeq: 1,
 	}}
 	if err := tx.putBox(row); err != nil {
+		return Mailbox{}, err
+	}
+	if err := tx.inheritACL(&row); err != nil {
 		return Mailbox{}, err
 	}
 	tx.touchList(a)
@@ -170,6 +174,10 @@ func (tx *Tx) dropMailbox(m MailboxID) error {
 	if err := tx.hold(&box, taken); err != nil {
 		return err
 	}
+	shared := 0
+	if err := tx.r.ACL(m, func(ACLRow) bool { shared++; return false }); err != nil {
+		return err
+	}
 	err = tx.do(func(w Writer) error {
 		if err := w.DeleteBlocks(m); err != nil {
 			return err
@@ -180,11 +188,18 @@ func (tx *Tx) dropMailbox(m MailboxID) error {
 		if err := w.DeleteAnnotations(box.Account, m); err != nil {
 			return err
 		}
+		if err := w.DeleteACLs(m); err != nil {
+			return err
+		}
+		if err := w.DeleteURLKeys(0, m); err != nil {
+			return err
+		}
 		return w.DeleteMailbox(m)
 	})
 	if err != nil {
 		return err
 	}
+	tx.rights = tx.rights || shared > 0
 	tx.setEdit(m, nil)
 	tx.setBox(m, nil)
 	tx.touch(m, box.Account)

@@ -22,6 +22,7 @@ type Tx struct {
 	boxes    map[MailboxID]*MailboxRow // as changed here; nil = deleted
 	usage    map[AccountID]Usage       // as changed here
 	limits   bool                      // a quota was changed
+	rights   bool                      // somebody's rights to a mailbox were changed
 	edits    map[MailboxID]*boxChange  // indexes as changed here; nil = deleted
 	refs     map[BodyID]int            // references added less removed
 	bodies   []*Body                   // with an id that they got here

@@ -49,6 +49,9 @@ type Account struct {
 	Credentials []byte    // opaque here; package directory's verifiers
 	Created     time.Time
 	Quota       Quota
+	// Shared: nobody logs in to it, and others read its mailboxes by the rights
+	// that they have.
+	Shared bool
 }
 
 // domain is the domain of the account's address.

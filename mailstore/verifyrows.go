@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 )
 
 // eachMailbox calls fn for each mailbox of each account.
@@ -44,6 +45,7 @@ func (v *verifier) accounts(ctx context.Context) {
 		valid[m.UIDValidity] = where
 		found[a.ID] = found[a.ID].plus(v.mailbox(a, m))
 		v.annotations(a, m.ID, m.Name)
+		v.acl(a, m)
 	})
 	for _, a := range v.accountList() {
 		v.annotations(&a, 0, "")
@@ -112,6 +114,33 @@ func (v *verifier) annotations(a *Account, m MailboxID, name string) {
 		return true
 	})
 	v.trouble("annotation", a.Address+" "+name, err)
+}
+
+// acl checks the access control list of a mailbox.
+func (v *verifier) acl(a *Account, m *MailboxRow) {
+	n := 0
+	err := v.r.ACL(m.ID, func(row ACLRow) bool {
+		n++
+		name := strings.TrimPrefix(row.Identifier, "-")
+		rights, err := ParseRights(row.Rights)
+		why := ""
+		switch {
+		case err != nil || rights == 0 || rights.String() != row.Rights:
+			why = fmt.Sprintf("rights %q that cannot be", row.Rights)
+		case len(row.Identifier) > MaxIdentifier || name != strings.ToLower(name) || name != Anyone && !strings.Contains(name, "@"):
+			why = "a name that cannot be"
+		case name == a.Address:
+			why = "rights, and is the owner"
+		}
+		if why != "" {
+			v.report(Finding{Kind: "rights", Account: a.Address, Mailbox: m.Name, Lost: true, Text: fmt.Sprintf("%q has %s", row.Identifier, why)})
+		}
+		return true
+	})
+	if n > MaxACL {
+		v.report(Finding{Kind: "rights", Account: a.Address, Mailbox: m.Name, Lost: true, Text: fmt.Sprintf("%d entries", n)})
+	}
+	v.trouble("rights", a.Address+" "+m.Name, err)
 }
 
 // sizes gives the sizes of bodies, where they have rows.

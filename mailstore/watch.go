@@ -1,9 +1,14 @@
 package mailstore
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // watchers is who waits for changes of what.
 type watchers struct {
+	rights atomic.Uint64 // see Store.RightsVersion
+
 	mu       sync.Mutex
 	boxes    map[MailboxID]map[*Watcher]bool
 	accounts map[AccountID]map[*Watcher]bool

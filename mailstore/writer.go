@@ -90,6 +90,7 @@ type batch struct {
 	touched map[MailboxID]AccountID
 	lists   map[AccountID]bool
 	limits  bool // a quota was changed
+	rights  bool // somebody's rights to a mailbox were changed
 
 	annotated []annotated
 }
@@ -300,6 +301,7 @@ func (b *batch) keep(tx *Tx) {
 		st.quotas.dirty[a] = true
 	}
 	b.limits = b.limits || tx.limits
+	b.rights = b.rights || tx.rights
 	for id, c := range tx.edits {
 		if st.edits == nil {
 			st.edits = make(map[MailboxID]*boxChange)
@@ -348,6 +350,9 @@ func (st *writerState) finish(b *batch) {
 		s.janitor.add(b.freed...)
 		if b.dirty {
 			s.count.committed(len(b.members), s.clock.Now().Sub(b.start).Seconds())
+		}
+		if b.rights {
+			s.watch.rights.Add(1)
 		}
 		s.watch.wake(b.touched, b.lists)
 		s.watch.annotated(b.annotated)

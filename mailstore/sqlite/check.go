@@ -27,6 +27,8 @@ var dangling = [...]struct {
 	{"usages without an account", "usage WHERE account NOT IN (SELECT id FROM account)", false},
 	{"annotations without an account", "annotation WHERE account NOT IN (SELECT id FROM account)", false},
 	{"annotations without a mailbox", "annotation WHERE mailbox <> 0 AND NOT EXISTS (SELECT 1 FROM mailbox m WHERE m.id = annotation.mailbox AND m.account = annotation.account)", false},
+	{"rights to a mailbox that is not there", "acl WHERE mailbox NOT IN (SELECT id FROM mailbox)", false},
+	{"keys of URLs without an account or a mailbox", "urlkey WHERE account NOT IN (SELECT id FROM account) OR mailbox NOT IN (SELECT id FROM mailbox)", false},
 	{"subscriptions without an account", "subscription WHERE account NOT IN (SELECT id FROM account)", false},
 	{"conversations without an account", "thread WHERE account NOT IN (SELECT id FROM account)", false},
 }

@@ -50,10 +50,13 @@ type view interface {
 	Mailboxes(a mailstore.AccountID, fn func(mailstore.MailboxRow) bool) error
 	Subscriptions(a mailstore.AccountID, fn func(name string) bool) error
 	Expunges(m mailstore.MailboxID, since mailstore.ModSeq, fn func(mailstore.ExpungeRow) bool) error
+	Annotations(a mailstore.AccountID, m mailstore.MailboxID, fn func(mailstore.AnnotationRow) bool) error
+	ACL(m mailstore.MailboxID, fn func(mailstore.ACLRow) bool) error
 	Bodies(after mailstore.BodyID, fn func(mailstore.BodyRow) bool) error
 	QueueItems(after mailstore.QueueID, fn func(mailstore.QueueRow) bool) error
 	Recipients(item mailstore.QueueID, fn func(mailstore.QueueRecipient) bool) error
 	messages(m mailstore.MailboxID, fn func(mailstore.MessageRow) bool) error
+	urlKeys(a mailstore.AccountID, fn func(urlKey) bool) error
 }
 
 // viewOf reads a database of a version.
@@ -207,6 +210,12 @@ func (x *upgrade) compareAccount(ctx context.Context, old, now view, a *mailstor
 	if err := walk(x, subscriptionKind(a.Address), of(old.Subscriptions, a.ID), of(now.Subscriptions, a.ID), nil); err != nil {
 		return err
 	}
+	if err := walk(x, urlKeyKind(a.Address), of(old.urlKeys, a.ID), of(now.urlKeys, a.ID), nil); err != nil {
+		return err
+	}
+	if err := x.compareNotes(old, now, a.ID, 0, a.Address); err != nil {
+		return err
+	}
 	mailboxes := mailboxKind(a.Address)
 	return walk(x, mailboxes, of(old.Mailboxes, a.ID), of(now.Mailboxes, a.ID), func(m *mailstore.MailboxRow) error {
 		x.u.Counts.Mailboxes++
@@ -217,12 +226,26 @@ func (x *upgrade) compareAccount(ctx context.Context, old, now view, a *mailstor
 		if err := walk(x, expungeKind(place), expunges(old), expunges(now), nil); err != nil {
 			return err
 		}
+		if err := x.compareNotes(old, now, a.ID, m.ID, place); err != nil {
+			return err
+		}
+		if err := walk(x, aclKind(place), of(old.ACL, m.ID), of(now.ACL, m.ID), nil); err != nil {
+			return err
+		}
 		return walk(x, messageKind(place), of(old.messages, m.ID), of(now.messages, m.ID), func(*mailstore.MessageRow) error {
 			x.u.Counts.Messages++
 			x.Progress.add(1)
 			return ctx.Err()
 		})
 	})
+}
+
+// compareNotes compares annotations of a mailbox, or with m = 0 of an account.
+func (x *upgrade) compareNotes(old, now view, a mailstore.AccountID, m mailstore.MailboxID, place string) error {
+	notes := func(v view) func(func(mailstore.AnnotationRow) bool) error {
+		return func(fn func(mailstore.AnnotationRow) bool) error { return v.Annotations(a, m, fn) }
+	}
+	return walk(x, annotationKind(place), notes(old), notes(now), nil)
 }
 
 // of binds the first argument of a list.

@@ -71,7 +71,7 @@
 // it is gone durably before. A dry run ends before the names change, and reads the
 // bodies where they are.
 //
-// # Schema, version 3
+// # Schema, version 4
 //
 // PRAGMA application_id is 0x50524452, user_version the version of the schema.
 // A newer version is refused, and so is an older one, unless Options.Upgrade is
@@ -87,7 +87,7 @@
 //	alias(address, targets)          targets one to a line
 //	account(id, address, credentials, created,
 //	       quota_storage,            0 = the domain's, -1 = no limit
-//	       quota_messages)
+//	       quota_messages, shared)   shared: nobody logs in to it
 //	usage(account, storage,          sums of size and messages over the account's mailboxes;
 //	      messages)                  no row where they are 0
 //	mailbox(id, account, name, special_use, uidvalidity, uidnext, modseq,
@@ -96,6 +96,10 @@
 //	subscription(account, name)
 //	annotation(account, mailbox,     whose mailbox it is, and 0 for the account itself;
 //	           entry, user, value)   user is 0 where the entry is shared
+//	acl(mailbox, identifier, rights) who else may do what: see mailstore.ACLRow
+//	  acl_identifier                 index by identifier
+//	urlkey(account, mailbox, key)    signs an account's URLs of messages of a mailbox
+//	  urlkey_mailbox                 index by mailbox
 //	block(id, last, count, unseen,   a run of a mailbox's messages, packed: see
 //	      size, stamp, head)         mailstore.BlockRow; id is mailbox << 32 | first UID
 //	block_data(id, data)             its other half, which a change of flags leaves alone
@@ -145,5 +149,5 @@
 // is above every uid, modseq not below any; an account's usage is the sum over its
 // mailboxes; body references (1 + extra) equal the packed messages, held ones
 // included, and the rows of queue_item that name it; no content without its body; no annotation without
-// its account and mailbox; the length of the queue is the number of recipients.
+// its account and mailbox; no rights to a mailbox without it, nor keys of URLs; the length of the queue is the number of recipients.
 package sqlite

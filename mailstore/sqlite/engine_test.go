@@ -375,6 +375,10 @@ func TestQueryPlans(t *testing.T) {
 		selectItem + " WHERE id > ? ORDER BY id",
 		"SELECT count(*) FROM mailbox WHERE account = ?",
 		"SELECT name FROM subscription WHERE account = ? ORDER BY name",
+		"SELECT mailbox, identifier, rights FROM acl WHERE mailbox = ? ORDER BY identifier",
+		"SELECT mailbox, identifier, rights FROM acl WHERE identifier = ? ORDER BY mailbox",
+		"SELECT key FROM urlkey WHERE account = ? AND mailbox = ?",
+		"DELETE FROM urlkey WHERE mailbox = ?",
 		"DELETE FROM expunge WHERE mailbox = ? AND modseq <= ?",
 		"DELETE FROM block WHERE id BETWEEN ? AND ?",
 	} {

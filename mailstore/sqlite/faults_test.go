@@ -222,6 +222,15 @@ func scenario() []act {
 			return errors.Join(tx.Annotate(box.Account, 0, box.Account, nil, []mailstore.Annotation{{Entry: "/private/own", Value: value}}),
 				tx.Annotate(box.Account, m, box.Account, nil, []mailstore.Annotation{{Entry: "/private/a", Value: value}, {Entry: "/shared/b", Value: value[:1]}}))
 		})},
+		{"rights", in("bob/Archive", func(tx *mailstore.Tx, m mailstore.MailboxID) error {
+			box, err := tx.Mailbox(m)
+			if err != nil {
+				return err
+			}
+			return errors.Join(tx.SetACL(m, mailstore.Anyone, mailstore.ReplaceRights, mailstore.RightLookup|mailstore.RightRead),
+				tx.SetACL(m, "-carol@example.org", mailstore.AddRights, mailstore.RightRead),
+				tx.SetURLKey(box.Account, m, []byte("key of sixteen octets")))
+		})},
 		{"checkpoint", checkpoint},
 		{"copy", transfer(false, 3)},
 		{"enqueue", with(90_000, func(tx *mailstore.Tx, b *mailstore.Body) error {
@@ -246,6 +255,15 @@ func scenario() []act {
 				return err
 			}
 			return tx.Annotate(box.Account, m, box.Account, nil, []mailstore.Annotation{{Entry: "/private/a"}, {Entry: "/shared/b", Value: []byte("anew")}})
+		})},
+		{"rights again", in("bob/Files/2001", func(tx *mailstore.Tx, m mailstore.MailboxID) error {
+			box, err := tx.Mailbox(m)
+			if err != nil {
+				return err
+			}
+			return errors.Join(tx.SetACL(m, mailstore.Anyone, mailstore.RemoveRights, mailstore.AllRights),
+				tx.SetACL(m, "carol@example.org", mailstore.AddRights, mailstore.RightRead),
+				tx.SetURLKey(box.Account, m, []byte("another key of many octets")))
 		})},
 		{"delivered, all", remove(1)},
 		{"delete mailbox", in("bob/Old", func(tx *mailstore.Tx, m mailstore.MailboxID) error { return tx.DeleteMailbox(m) })},
@@ -336,7 +354,15 @@ func (w *world) dump() (string, error) {
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(&b, "  expunged %v, annotations %q\n", c.Expunged, notes)
+				rights, err := v.ACL(box.ID)
+				if err != nil {
+					return err
+				}
+				key, err := v.URLKey(a.ID, box.ID)
+				if err != nil && !errors.Is(err, mailstore.ErrNotFound) {
+					return err
+				}
+				fmt.Fprintf(&b, "  expunged %v, annotations %q, rights %v, key %q\n", c.Expunged, notes, rights, key)
 			}
 			notes, err := v.Annotations(a.ID, 0, a.ID)
 			if err != nil {

@@ -87,8 +87,36 @@ func accountKind() kind[mailstore.Account] {
 		what:  func(a *mailstore.Account) string { return fmt.Sprintf("account %d", a.ID) },
 		order: func(a, b *mailstore.Account) int { return cmp.Compare(a.ID, b.ID) },
 		fields: func(a *mailstore.Account) []string {
-			return f("address", a.Address, "created", a.Created, "password", digest(a.Credentials), "quota", quotaText(a.Quota))
+			return f("address", a.Address, "created", a.Created, "password", digest(a.Credentials), "quota", quotaText(a.Quota), "shared", a.Shared)
 		},
+	}
+}
+
+func urlKeyKind(address string) kind[urlKey] {
+	return kind[urlKey]{
+		what:   func(k *urlKey) string { return fmt.Sprintf("key of URLs of %s, mailbox %d", address, k.Mailbox) },
+		order:  func(a, b *urlKey) int { return cmp.Compare(a.Mailbox, b.Mailbox) },
+		fields: func(k *urlKey) []string { return f("key", digest(k.Key)) },
+	}
+}
+
+func aclKind(place string) kind[mailstore.ACLRow] {
+	return kind[mailstore.ACLRow]{
+		what:   func(e *mailstore.ACLRow) string { return "rights " + place + " of " + e.Identifier },
+		order:  func(a, b *mailstore.ACLRow) int { return cmp.Compare(a.Identifier, b.Identifier) },
+		fields: func(e *mailstore.ACLRow) []string { return f("rights", e.Rights) },
+	}
+}
+
+func annotationKind(place string) kind[mailstore.AnnotationRow] {
+	return kind[mailstore.AnnotationRow]{
+		what: func(n *mailstore.AnnotationRow) string {
+			return fmt.Sprintf("annotation %s %s of account %d", place, n.Entry, n.User)
+		},
+		order: func(a, b *mailstore.AnnotationRow) int {
+			return cmp.Or(cmp.Compare(a.Entry, b.Entry), cmp.Compare(a.User, b.User))
+		},
+		fields: func(n *mailstore.AnnotationRow) []string { return f("value", digest(n.Value)) },
 	}
 }
 

@@ -75,14 +75,14 @@ func packedGrowth(c *conn) (n int64, err error) {
 }
 
 // reader1 reads version 1, which had no quotas, and a row for each message.
-type reader1 struct{ reader }
+type reader1 struct{ reader2 }
 
 func (r reader1) Domains(fn func(mailstore.Domain) bool) error {
 	return r.c.query("SELECT name, created, 0, 0 FROM domain ORDER BY id", nil, func(row row) bool { return fn(domainOf(row)) })
 }
 
 func (r reader1) Accounts(fn func(mailstore.Account) bool) error {
-	return r.c.query("SELECT id, address, credentials, created, 0, 0 FROM account ORDER BY id", nil,
+	return r.c.query("SELECT id, address, credentials, created, 0, 0, 0 FROM account ORDER BY id", nil,
 		func(row row) bool { return fn(accountOf(row)) })
 }
 

@@ -64,12 +64,12 @@ func (r reader) Aliases(fn func(mailstore.Alias) bool) error {
 	return r.c.query("SELECT address, targets FROM alias ORDER BY address", nil, func(row row) bool { return fn(aliasOf(row)) })
 }
 
-const selectAccount = "SELECT id, address, credentials, created, quota_storage, quota_messages FROM account"
+const selectAccount = "SELECT id, address, credentials, created, quota_storage, quota_messages, shared FROM account"
 
 func accountOf(r row) mailstore.Account {
 	return mailstore.Account{
 		ID: mailstore.AccountID(r.int(0)), Address: r.str(1), Credentials: r.blob(2), Created: r.time(3),
-		Quota: mailstore.Quota{Storage: r.int(4), Messages: r.int(5)},
+		Quota: mailstore.Quota{Storage: r.int(4), Messages: r.int(5)}, Shared: r.int(6) != 0,
 	}
 }
 
@@ -104,6 +104,26 @@ func (r reader) AnnotationUsage(a mailstore.AccountID) (rows int, octets int64, 
 		rows, octets = int(row.int(0)), row.int(1)
 	})
 	return rows, octets, err
+}
+
+func aclOf(r row) mailstore.ACLRow {
+	return mailstore.ACLRow{Mailbox: mailstore.MailboxID(r.int(0)), Identifier: r.str(1), Rights: r.str(2)}
+}
+
+func (r reader) ACL(m mailstore.MailboxID, fn func(mailstore.ACLRow) bool) error {
+	return r.c.query("SELECT mailbox, identifier, rights FROM acl WHERE mailbox = ? ORDER BY identifier", vals(int64(m)),
+		func(row row) bool { return fn(aclOf(row)) })
+}
+
+func (r reader) Granted(identifier string, fn func(mailstore.ACLRow) bool) error {
+	return r.c.query("SELECT mailbox, identifier, rights FROM acl WHERE identifier = ? ORDER BY mailbox", vals(identifier),
+		func(row row) bool { return fn(aclOf(row)) })
+}
+
+func (r reader) URLKey(a mailstore.AccountID, m mailstore.MailboxID) ([]byte, error) {
+	var key []byte
+	err := r.c.one("SELECT key FROM urlkey WHERE account = ? AND mailbox = ?", vals(int64(a), int64(m)), func(row row) { key = row.blob(0) })
+	return key, err
 }
 
 func (r reader) Usage(a mailstore.AccountID) (mailstore.Usage, error) {

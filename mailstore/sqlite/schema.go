@@ -38,9 +38,10 @@ type step struct {
 
 // migrations has the steps from each version to the next.
 var migrations = [...]step{
-	{create: schema1, view: func(r reader) view { return reader1{r} }},
-	{create: schema2, convert: packMessages, drop: dropSchema1, grows: packedGrowth},
-	{create: schema3},
+	{create: schema1, view: func(r reader) view { return reader1{reader2{reader3{r}}} }},
+	{create: schema2, convert: packMessages, drop: dropSchema1, grows: packedGrowth, view: func(r reader) view { return reader2{reader3{r}} }},
+	{create: schema3, view: func(r reader) view { return reader3{r} }},
+	{create: schema4},
 }
 
 const schema1 = `
@@ -191,6 +192,26 @@ CREATE TABLE annotation(
 	value BLOB NOT NULL,
 	PRIMARY KEY(account, mailbox, entry, user)
 ) WITHOUT ROWID;
+`
+
+// schema4 adds rights of others to mailboxes, the accounts that are shared, and
+// the keys of URLs.
+const schema4 = `
+ALTER TABLE account ADD COLUMN shared INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE acl(
+	mailbox INTEGER NOT NULL,
+	identifier TEXT NOT NULL,
+	rights TEXT NOT NULL,
+	PRIMARY KEY(mailbox, identifier)
+) WITHOUT ROWID;
+CREATE INDEX acl_identifier ON acl(identifier, mailbox);
+CREATE TABLE urlkey(
+	account INTEGER NOT NULL,
+	mailbox INTEGER NOT NULL,
+	key BLOB NOT NULL,
+	PRIMARY KEY(account, mailbox)
+) WITHOUT ROWID;
+CREATE INDEX urlkey_mailbox ON urlkey(mailbox);
 `
 
 const dropSchema1 = `DROP TABLE message`

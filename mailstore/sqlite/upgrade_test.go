@@ -123,7 +123,8 @@ func TestUpgradeFromEach(t *testing.T) {
 			}
 		}
 		checkSample(t, dir)
-		checkNotes(t, dir, false)
+		checkNotes(t, dir, n >= 3)
+		checkRights(t, dir, false)
 		verify(t, dir)
 	}
 }
@@ -331,6 +332,9 @@ func TestUpgradeFields(t *testing.T) {
 	distinct(t, "queued", itemKind(), "ID")
 	distinct(t, "recipient", recipientKind(), "Item", "Index")
 	distinct(t, "account", accountKind(), "ID")
+	distinct(t, "key of URLs", urlKeyKind("x"), "Mailbox")
+	distinct(t, "rights", aclKind("x"), "Mailbox", "Identifier")
+	distinct(t, "annotation", annotationKind("x"), "Account", "Mailbox", "Entry", "User")
 	distinct(t, "alias", aliasKind(), "Address")
 	distinct(t, "domain", domainKind(), "place")
 }

@@ -41,6 +41,7 @@ func TestVersions(t *testing.T) {
 			}
 			checkSample(t, dir)
 			checkNotes(t, dir, filepath.Base(from) >= "v3")
+			checkRights(t, dir, filepath.Base(from) >= "v4")
 			verify(t, dir)
 		})
 	}
@@ -108,7 +109,8 @@ func writeSample(t *testing.T, dir string) {
 			[]mailstore.QueueRecipient{{Address: "a@example.net", Domain: "example.net", Next: sampleTime()}, {Address: "b@example.net", Held: true}})
 		err6 := tx.Annotate(1, inbox, 1, nil, sampleNotes()[:2])
 		err7 := tx.Annotate(1, 0, 1, nil, sampleNotes()[2:])
-		return errors.Join(err1, err2, err3, err4, err5, err6, err7, tx.CreateDomain("example.org"), tx.Subscribe(1, "Sent", true),
+		err8 := sampleRights(tx, inbox)
+		return errors.Join(err1, err2, err3, err4, err5, err6, err7, err8, tx.CreateDomain("example.org"), tx.Subscribe(1, "Sent", true),
 			tx.PutAlias(mailstore.Alias{Address: "info@example.org", Targets: []string{"bob@example.org", "eve@example.net"}}),
 			tx.PutSetting("key", []byte{0, 1, 2}))
 	})
@@ -167,6 +169,38 @@ func sampleNotes() []mailstore.Annotation {
 		{Entry: "/private/comment", Value: []byte("two\r\nlines\x00")},
 		{Entry: "/shared/vendor/example/color", Value: []byte{}},
 		{Entry: "/private/vendor/example/key", Value: []byte(strings.Repeat("value ", 2000))},
+	}
+}
+
+// sampleRights are rights to INBOX and the key of its URLs, since version 4.
+func sampleRights(tx *mailstore.Tx, m mailstore.MailboxID) error {
+	return errors.Join(tx.SetACL(m, mailstore.Anyone, mailstore.ReplaceRights, mailstore.RightLookup|mailstore.RightRead),
+		tx.SetACL(m, "-@example.org", mailstore.ReplaceRights, mailstore.RightRead), tx.SetURLKey(1, m, []byte("a key of 16 bytes")))
+}
+
+func checkRights(t *testing.T, dir string, there bool) {
+	t.Helper()
+	s, _ := openStore(t, dir)
+	defer closeStore(t, s)
+	err := s.View(context.Background(), func(v *mailstore.View) error {
+		box, err1 := v.MailboxByName(1, "INBOX")
+		list, err2 := v.ACL(box.ID)
+		key, err3 := v.URLKey(1, box.ID)
+		a, err4 := v.Account(1)
+		want := "[{-@example.org r} {anyone lr}] a key of 16 bytes"
+		if !there {
+			want = "[] "
+			if errors.Is(err3, mailstore.ErrNotFound) {
+				err3 = nil
+			}
+		}
+		if got := fmt.Sprintf("%v %s", list, key); got != want || a.Shared {
+			t.Errorf("rights %s, want %s", got, want)
+		}
+		return errors.Join(err1, err2, err3, err4)
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 

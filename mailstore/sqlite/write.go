@@ -55,10 +55,10 @@ func (w *writer) DeleteAlias(address string) error {
 }
 
 func (w *writer) PutAccount(a mailstore.Account) error {
-	return w.exec("INSERT INTO account VALUES(?, ?, ?, ?, ?, ?) ON CONFLICT(id) DO UPDATE SET "+
+	return w.exec("INSERT INTO account VALUES(?, ?, ?, ?, ?, ?, ?) ON CONFLICT(id) DO UPDATE SET "+
 		"address = excluded.address, credentials = excluded.credentials, "+
-		"quota_storage = excluded.quota_storage, quota_messages = excluded.quota_messages",
-		int64(a.ID), a.Address, a.Credentials, nanos(a.Created), a.Quota.Storage, a.Quota.Messages)
+		"quota_storage = excluded.quota_storage, quota_messages = excluded.quota_messages, shared = excluded.shared",
+		int64(a.ID), a.Address, a.Credentials, nanos(a.Created), a.Quota.Storage, a.Quota.Messages, flag(a.Shared))
 }
 
 func (w *writer) DeleteAccount(id mailstore.AccountID) error {
@@ -116,6 +116,38 @@ func (w *writer) DeleteAnnotation(a *mailstore.AnnotationRow) error {
 
 func (w *writer) DeleteAnnotations(a mailstore.AccountID, m mailstore.MailboxID) error {
 	n, err := w.c.exec("DELETE FROM annotation WHERE account = ? AND mailbox = ?", int64(a), int64(m))
+	w.pages += int(n)
+	return err
+}
+
+func (w *writer) PutACL(row mailstore.ACLRow) error {
+	return w.exec("INSERT INTO acl VALUES(?, ?, ?) ON CONFLICT DO UPDATE SET rights = excluded.rights",
+		int64(row.Mailbox), row.Identifier, row.Rights)
+}
+
+func (w *writer) DeleteACL(m mailstore.MailboxID, identifier string) error {
+	return w.exec("DELETE FROM acl WHERE mailbox = ? AND identifier = ?", int64(m), identifier)
+}
+
+func (w *writer) DeleteACLs(m mailstore.MailboxID) error {
+	n, err := w.c.exec("DELETE FROM acl WHERE mailbox = ?", int64(m))
+	w.pages += int(n)
+	return err
+}
+
+func (w *writer) PutURLKey(a mailstore.AccountID, m mailstore.MailboxID, key []byte) error {
+	return w.exec("INSERT INTO urlkey VALUES(?, ?, ?) ON CONFLICT DO UPDATE SET key = excluded.key", int64(a), int64(m), key)
+}
+
+func (w *writer) DeleteURLKeys(a mailstore.AccountID, m mailstore.MailboxID) error {
+	where, args := "account = ? AND mailbox = ?", vals(int64(a), int64(m))
+	switch {
+	case a == 0:
+		where, args = "mailbox = ?", args[1:]
+	case m == 0:
+		where, args = "account = ?", args[:1]
+	}
+	n, err := w.c.exec("DELETE FROM urlkey WHERE "+where, args...)
 	w.pages += int(n)
 	return err
 }

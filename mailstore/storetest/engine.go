@@ -227,6 +227,14 @@ type (
 		entry   string
 		user    mailstore.AccountID
 	}
+	aclKey struct {
+		mailbox    mailstore.MailboxID
+		identifier string
+	}
+	urlKeyKey struct {
+		account mailstore.AccountID
+		mailbox mailstore.MailboxID
+	}
 	threadKey struct {
 		account mailstore.AccountID
 		key     int64
@@ -257,6 +265,14 @@ func (a annotationKey) compare(b annotationKey) int {
 	return cmp.Or(cmp.Compare(a.account, b.account), cmp.Compare(a.mailbox, b.mailbox), strings.Compare(a.entry, b.entry), cmp.Compare(a.user, b.user))
 }
 
+func (a aclKey) compare(b aclKey) int {
+	return cmp.Or(cmp.Compare(a.mailbox, b.mailbox), strings.Compare(a.identifier, b.identifier))
+}
+
+func (a urlKeyKey) compare(b urlKeyKey) int {
+	return cmp.Or(cmp.Compare(a.account, b.account), cmp.Compare(a.mailbox, b.mailbox))
+}
+
 func (a threadKey) compare(b threadKey) int {
 	return cmp.Or(cmp.Compare(a.account, b.account), cmp.Compare(a.key, b.key))
 }
@@ -281,6 +297,8 @@ type rows struct {
 	mailboxes     tree[mailstore.MailboxID, mailstore.MailboxRow]
 	subscriptions tree[ownedName, bool]
 	annotations   tree[annotationKey, mailstore.AnnotationRow]
+	acls          tree[aclKey, mailstore.ACLRow]
+	urlKeys       tree[urlKeyKey, []byte]
 	blocks        tree[blockKey, mailstore.BlockRow]
 	expunges      tree[expungeKey, mailstore.ExpungeRow]
 	bodies        tree[mailstore.BodyID, mailstore.BodyRow]
@@ -303,6 +321,8 @@ func newRows() rows {
 		mailboxes:     tree[mailstore.MailboxID, mailstore.MailboxRow]{compare: cmp.Compare[mailstore.MailboxID]},
 		subscriptions: tree[ownedName, bool]{compare: ownedName.compare},
 		annotations:   tree[annotationKey, mailstore.AnnotationRow]{compare: annotationKey.compare},
+		acls:          tree[aclKey, mailstore.ACLRow]{compare: aclKey.compare},
+		urlKeys:       tree[urlKeyKey, []byte]{compare: urlKeyKey.compare},
 		blocks:        tree[blockKey, mailstore.BlockRow]{compare: blockKey.compare},
 		expunges:      tree[expungeKey, mailstore.ExpungeRow]{compare: expungeKey.compare},
 		bodies:        tree[mailstore.BodyID, mailstore.BodyRow]{compare: cmp.Compare[mailstore.BodyID]},
@@ -354,6 +374,25 @@ func (r *rows) AnnotationUsage(a mailstore.AccountID) (n int, octets int64, err 
 		return true
 	})
 	return n, octets, nil
+}
+
+func (r *rows) ACL(m mailstore.MailboxID, fn func(mailstore.ACLRow) bool) error {
+	r.acls.from(aclKey{mailbox: m}, func(k aclKey, row mailstore.ACLRow) bool {
+		return k.mailbox == m && fn(row)
+	})
+	return nil
+}
+
+func (r *rows) Granted(identifier string, fn func(mailstore.ACLRow) bool) error {
+	r.acls.from(aclKey{}, func(_ aclKey, row mailstore.ACLRow) bool {
+		return row.Identifier != identifier || fn(row)
+	})
+	return nil
+}
+
+func (r *rows) URLKey(a mailstore.AccountID, m mailstore.MailboxID) ([]byte, error) {
+	key, ok := r.urlKeys.get(urlKeyKey{a, m})
+	return found(bytes.Clone(key), ok)
 }
 
 func (r *rows) Counter(name string) (int64, error) {

@@ -54,7 +54,9 @@ type refBox struct {
 	messages map[mailstore.UID]refMessage
 	version  int // counts changes
 	past     []refMoment
-	notes    map[string]string // annotations
+	notes    map[string]string           // annotations
+	rights   map[string]mailstore.Rights // of others
+	key      string                      // of URLs
 }
 
 type refMessage struct {
@@ -79,6 +81,7 @@ func (r *reference) clone() *reference {
 		b.messages = maps.Clone(box.messages)
 		b.past = slices.Clone(box.past)
 		b.notes = maps.Clone(box.notes)
+		b.rights = maps.Clone(box.rights)
 		c.boxes[name] = &b
 	}
 	for id, to := range r.queue {
@@ -179,7 +182,7 @@ func (r *random) change(t *rapid.T) {
 func (r *random) operate(tx *mailstore.Tx, want *reference, b *mailstore.Body) error {
 	name := rapid.SampledFrom([]string{"INBOX", "a", "a/b", "c"}).Draw(r.t, "name")
 	box := want.boxes[name]
-	kind := rapid.IntRange(-2, 12).Draw(r.t, "operation")
+	kind := rapid.IntRange(-2, 14).Draw(r.t, "operation")
 	switch {
 	case kind < -1:
 		return r.annotate(tx, want)
@@ -202,6 +205,10 @@ func (r *random) operate(tx *mailstore.Tx, want *reference, b *mailstore.Body) e
 		return r.setFlags(tx, box)
 	case kind <= 10:
 		return r.transfer(tx, want, box)
+	case kind == 11:
+		return r.setRights(tx, box)
+	case kind == 12:
+		return r.setKey(tx, box)
 	default:
 		uids := r.uids(box)
 		gone, err := tx.Expunge(box.id, uids)
@@ -256,7 +263,8 @@ func (r *random) create(tx *mailstore.Tx, want *reference, name string) error {
 	if err == nil && box.UIDValidity <= r.last {
 		r.t.Fatalf("UIDVALIDITY %d after %d", box.UIDValidity, r.last)
 	}
-	want.boxes[name] = &refBox{id: box.ID, validity: box.UIDValidity, next: 1, messages: make(map[mailstore.UID]refMessage), notes: make(map[string]string)}
+	want.boxes[name] = &refBox{id: box.ID, validity: box.UIDValidity, next: 1, messages: make(map[mailstore.UID]refMessage), notes: make(map[string]string),
+		rights: want.inherited(name)}
 	return err
 }
 
@@ -380,7 +388,8 @@ func (r *random) rename(tx *mailstore.Tx, want *reference, name string) error {
 			return err
 		}
 		made, err := tx.MailboxByName(r.account, to)
-		moved := &refBox{id: made.ID, validity: made.UIDValidity, next: 1, messages: make(map[mailstore.UID]refMessage), notes: maps.Clone(box.notes)}
+		moved := &refBox{id: made.ID, validity: made.UIDValidity, next: 1, messages: make(map[mailstore.UID]refMessage), notes: maps.Clone(box.notes),
+			rights: want.inherited(to)}
 		for _, uid := range slices.Sorted(maps.Keys(box.messages)) {
 			moved.add(box.messages[uid])
 		}
@@ -507,6 +516,7 @@ func (r *random) checkBox(box mailstore.Mailbox, want *refBox) {
 		}
 	}
 	r.checkNotes(box.ID, want.notes)
+	r.checkRights(box.ID, want)
 	for _, past := range want.past {
 		r.checkChanges(box, want, past)
 	}

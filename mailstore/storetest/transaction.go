@@ -1,9 +1,9 @@
 package storetest
 
 import (
-	"math"
-
+	"bytes"
 	"errors"
+	"math"
 
 	"postrider/mailstore"
 )
@@ -154,6 +154,56 @@ func (t *transaction) DeleteAnnotations(a mailstore.AccountID, m mailstore.Mailb
 			return false
 		}
 		t.annotations = t.annotations.remove(k)
+		return true
+	})
+	return nil
+}
+
+func (t *transaction) PutACL(row mailstore.ACLRow) error {
+	if err := t.disk.failed(OpWrite); err != nil {
+		return err
+	}
+	t.acls = t.acls.put(aclKey{row.Mailbox, row.Identifier}, row)
+	return nil
+}
+
+func (t *transaction) DeleteACL(m mailstore.MailboxID, identifier string) error {
+	if err := t.disk.failed(OpWrite); err != nil {
+		return err
+	}
+	t.acls = t.acls.remove(aclKey{m, identifier})
+	return nil
+}
+
+func (t *transaction) DeleteACLs(m mailstore.MailboxID) error {
+	if err := t.disk.failed(OpWrite); err != nil {
+		return err
+	}
+	return t.ACL(m, func(row mailstore.ACLRow) bool {
+		t.acls = t.acls.remove(aclKey{m, row.Identifier})
+		return true
+	})
+}
+
+func (t *transaction) PutURLKey(a mailstore.AccountID, m mailstore.MailboxID, key []byte) error {
+	if err := t.disk.failed(OpWrite); err != nil {
+		return err
+	}
+	t.urlKeys = t.urlKeys.put(urlKeyKey{a, m}, bytes.Clone(key))
+	return nil
+}
+
+func (t *transaction) DeleteURLKeys(a mailstore.AccountID, m mailstore.MailboxID) error {
+	if err := t.disk.failed(OpWrite); err != nil {
+		return err
+	}
+	t.urlKeys.from(urlKeyKey{account: a}, func(k urlKeyKey, _ []byte) bool {
+		if a != 0 && k.account != a {
+			return false
+		}
+		if m == 0 || k.mailbox == m {
+			t.urlKeys = t.urlKeys.remove(k)
+		}
 		return true
 	})
 	return nil
