@@ -177,6 +177,28 @@ func uids(from, to mailstore.UID) (list []mailstore.UID) {
 	return list
 }
 
+// share gives rights to a mailbox, and its URLs a key.
+func share(tx *mailstore.Tx, m mailstore.MailboxID) error {
+	box, err := tx.Mailbox(m)
+	if err != nil {
+		return err
+	}
+	return errors.Join(tx.SetACL(m, mailstore.Anyone, mailstore.ReplaceRights, mailstore.RightLookup|mailstore.RightRead),
+		tx.SetACL(m, "-carol@example.org", mailstore.AddRights, mailstore.RightRead),
+		tx.SetURLKey(box.Account, m, []byte("key of sixteen octets")))
+}
+
+// shareAgain changes them.
+func shareAgain(tx *mailstore.Tx, m mailstore.MailboxID) error {
+	box, err := tx.Mailbox(m)
+	if err != nil {
+		return err
+	}
+	return errors.Join(tx.SetACL(m, mailstore.Anyone, mailstore.RemoveRights, mailstore.AllRights),
+		tx.SetACL(m, "carol@example.org", mailstore.AddRights, mailstore.RightRead),
+		tx.SetURLKey(box.Account, m, []byte("another key of many octets")))
+}
+
 // scenario is what the sweep does: every kind of change, checkpoints and starts.
 func scenario() []act {
 	transfer := func(move bool, n mailstore.UID) func(w *world) error {
@@ -222,15 +244,7 @@ func scenario() []act {
 			return errors.Join(tx.Annotate(box.Account, 0, box.Account, nil, []mailstore.Annotation{{Entry: "/private/own", Value: value}}),
 				tx.Annotate(box.Account, m, box.Account, nil, []mailstore.Annotation{{Entry: "/private/a", Value: value}, {Entry: "/shared/b", Value: value[:1]}}))
 		})},
-		{"rights", in("bob/Archive", func(tx *mailstore.Tx, m mailstore.MailboxID) error {
-			box, err := tx.Mailbox(m)
-			if err != nil {
-				return err
-			}
-			return errors.Join(tx.SetACL(m, mailstore.Anyone, mailstore.ReplaceRights, mailstore.RightLookup|mailstore.RightRead),
-				tx.SetACL(m, "-carol@example.org", mailstore.AddRights, mailstore.RightRead),
-				tx.SetURLKey(box.Account, m, []byte("key of sixteen octets")))
-		})},
+		{"rights", in("bob/Archive", share)},
 		{"checkpoint", checkpoint},
 		{"copy", transfer(false, 3)},
 		{"enqueue", with(90_000, func(tx *mailstore.Tx, b *mailstore.Body) error {
@@ -256,15 +270,7 @@ func scenario() []act {
 			}
 			return tx.Annotate(box.Account, m, box.Account, nil, []mailstore.Annotation{{Entry: "/private/a"}, {Entry: "/shared/b", Value: []byte("anew")}})
 		})},
-		{"rights again", in("bob/Files/2001", func(tx *mailstore.Tx, m mailstore.MailboxID) error {
-			box, err := tx.Mailbox(m)
-			if err != nil {
-				return err
-			}
-			return errors.Join(tx.SetACL(m, mailstore.Anyone, mailstore.RemoveRights, mailstore.AllRights),
-				tx.SetACL(m, "carol@example.org", mailstore.AddRights, mailstore.RightRead),
-				tx.SetURLKey(box.Account, m, []byte("another key of many octets")))
-		})},
+		{"rights again", in("bob/Files/2001", shareAgain)},
 		{"delivered, all", remove(1)},
 		{"delete mailbox", in("bob/Old", func(tx *mailstore.Tx, m mailstore.MailboxID) error { return tx.DeleteMailbox(m) })},
 		{"checkpoint", checkpoint},
