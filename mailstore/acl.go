@@ -3,6 +3,7 @@ package mailstore
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -14,6 +15,8 @@ const Anyone = "anyone"
 const (
 	MaxACL        = 500 // entries of one mailbox
 	MaxIdentifier = 320 // octets
+	// MaxGranted is how many mailboxes of others an account can find.
+	MaxGranted = 5000
 )
 
 var (
@@ -117,30 +120,28 @@ type Grant struct {
 }
 
 // Granted lists the mailboxes of other accounts to which an account has any
-// rights, by ID, without Subscribed.
+// rights, by ID, without Subscribed. Beyond MaxGranted it leaves out: first of those
+// that are open to anyone, then of those open to its domain.
 func (v *View) Granted(user AccountID) ([]Grant, error) {
 	account, err := v.r.Account(user)
 	if err != nil {
 		return nil, missing(err)
 	}
-	given, taken := make(map[MailboxID]Rights), make(map[MailboxID]Rights)
+	found := make(map[MailboxID]bool)
 	for _, id := range account.identifiers() {
-		for prefix, sum := range map[string]map[MailboxID]Rights{"": given, "-": taken} {
-			err := v.r.Granted(prefix+id, func(row ACLRow) bool {
-				e := row.entry()
-				sum[row.Mailbox] |= e.Rights
-				return true
-			})
-			if err != nil {
-				return nil, err
-			}
+		err := v.r.Granted(id, func(row ACLRow) bool {
+			found[row.Mailbox] = true
+			return len(found) < MaxGranted
+		})
+		if err != nil {
+			return nil, err
+		}
+		if len(found) >= MaxGranted {
+			break
 		}
 	}
 	var list []Grant
-	for m, rights := range given {
-		if rights &^= taken[m]; rights == 0 {
-			continue
-		}
+	for _, m := range slices.Sorted(maps.Keys(found)) {
 		box, err := v.mailbox(m)
 		if errors.Is(err, ErrNotFound) {
 			continue
@@ -148,11 +149,17 @@ func (v *View) Granted(user AccountID) ([]Grant, error) {
 		if err != nil {
 			return nil, err
 		}
-		if box.Account != user {
+		if box.Account == user {
+			continue
+		}
+		entries, err := v.ACL(m)
+		if err != nil {
+			return nil, err
+		}
+		if rights := account.sum(entries); rights != 0 {
 			list = append(list, Grant{box.Mailbox, rights})
 		}
 	}
-	slices.SortFunc(list, func(a, b Grant) int { return int(a.ID - b.ID) })
 	return list, nil
 }
 
@@ -226,6 +233,15 @@ func (tx *Tx) SetACL(m MailboxID, identifier string, how RightsChange, rights Ri
 	return tx.do(func(w Writer) error { return w.PutACL(ACLRow{m, identifier, now.String()}) })
 }
 
+// isShared tells whether others have rights to a mailbox.
+func (tx *Tx) isShared(m MailboxID) (shared bool, err error) {
+	err = tx.r.ACL(m, func(ACLRow) bool {
+		shared = true
+		return false
+	})
+	return shared, err
+}
+
 // touchACL notes that rights to a mailbox changed.
 func (tx *Tx) touchACL(m MailboxID, owner AccountID) {
 	tx.rights = true
@@ -292,6 +308,6 @@ func (tx *Tx) dropIdentifier(address, by string) error {
 	return nil
 }
 
-// RightsVersion grows with each commit that changed rights of somebody to a
-// mailbox, or what accounts there are; it is read without reading the database.
+// RightsVersion grows with each commit that changed what Granted lists for anybody;
+// it is read without reading the database.
 func (s *Store) RightsVersion() uint64 { return s.watch.rights.Load() }

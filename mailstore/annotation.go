@@ -120,7 +120,9 @@ func (tx *Tx) Annotate(a AccountID, m MailboxID, user AccountID, by *AnnotationW
 		if err := tx.annotate(budget, &row); err != nil {
 			return err
 		}
-		tx.annotated = append(tx.annotated, annotated{a, AnnotationChange{m, entry}, by})
+		if row.User == 0 || row.User == a { // what is another user's own the account does not see
+			tx.annotated = append(tx.annotated, annotated{a, AnnotationChange{m, entry}, by})
+		}
 	}
 	return nil
 }

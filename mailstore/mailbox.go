@@ -95,7 +95,7 @@ func (tx *Tx) RenameMailbox(m MailboxID, name string) error {
 		if err != nil {
 			return err
 		}
-		if _, _, err := tx.transfer(m, everything(), to.ID, true); err != nil {
+		if _, _, err := tx.transfer(AllRights, m, everything(), to.ID, true); err != nil {
 			return err
 		}
 		return tx.copyAnnotations(box.Account, m, to.ID) // RFC 5464 section 4.1
@@ -134,6 +134,11 @@ func (tx *Tx) renameOne(m MailboxID, name string) error {
 	if err != nil {
 		return err
 	}
+	shared, err := tx.isShared(m)
+	if err != nil {
+		return err
+	}
+	tx.rights = tx.rights || shared // who has rights to it finds it by its name
 	row.Name = name
 	tx.touchList(row.Account)
 	tx.touch(m, row.Account)
@@ -174,8 +179,8 @@ func (tx *Tx) dropMailbox(m MailboxID) error {
 	if err := tx.hold(&box, taken); err != nil {
 		return err
 	}
-	shared := 0
-	if err := tx.r.ACL(m, func(ACLRow) bool { shared++; return false }); err != nil {
+	shared, err := tx.isShared(m)
+	if err != nil {
 		return err
 	}
 	err = tx.do(func(w Writer) error {
@@ -199,7 +204,7 @@ func (tx *Tx) dropMailbox(m MailboxID) error {
 	if err != nil {
 		return err
 	}
-	tx.rights = tx.rights || shared > 0
+	tx.rights = tx.rights || shared
 	tx.setEdit(m, nil)
 	tx.setBox(m, nil)
 	tx.touch(m, box.Account)

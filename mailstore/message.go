@@ -1,6 +1,7 @@
 package mailstore
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -118,6 +119,12 @@ const (
 // With unchangedSince > 0, messages changed after it are left alone and listed
 // in modified (RFC 7162 section 3.1.3).
 func (tx *Tx) SetFlags(m MailboxID, uids []UID, how FlagChange, f Flags, unchangedSince ModSeq) (now []Message, modified []UID, err error) {
+	return tx.SetFlagsAs(AllRights, m, uids, how, f, unchangedSince)
+}
+
+// SetFlagsAs is SetFlags for somebody with these rights: flags that they do not
+// allow to change stay as they are.
+func (tx *Tx) SetFlagsAs(rights Rights, m MailboxID, uids []UID, how FlagChange, f Flags, unchangedSince ModSeq) (now []Message, modified []UID, err error) {
 	if f, err = f.clean(); err != nil {
 		return nil, nil, err
 	}
@@ -133,7 +140,7 @@ func (tx *Tx) SetFlags(m MailboxID, uids []UID, how FlagChange, f Flags, unchang
 			return false, nil
 		}
 		old := o.marks.flagsOf(i)
-		flags := old.combine(how, f)
+		flags := old.changed(old.combine(how, f), rights)
 		if len(flags.Keywords) > MaxKeywords {
 			return false, fmt.Errorf("%w: more than %d", ErrFlags, MaxKeywords)
 		}
@@ -273,16 +280,28 @@ func (tx *Tx) trimExpunges(box *MailboxRow) error {
 // src[i] became dst[i]. Bodies are shared. ErrQuota, which changed nothing: the
 // account of to has no room for all of them.
 func (tx *Tx) Copy(from MailboxID, uids []UID, to MailboxID) (src, dst []UID, err error) {
-	return tx.transfer(from, runsOf(uids), to, false)
+	return tx.transfer(AllRights, from, runsOf(uids), to, false)
+}
+
+// CopyAs is Copy for somebody who has these rights to to: flags that they do not
+// allow to set are left out (RFC 4314 section 4).
+func (tx *Tx) CopyAs(rights Rights, from MailboxID, uids []UID, to MailboxID) (src, dst []UID, err error) {
+	return tx.transfer(rights, from, runsOf(uids), to, false)
 }
 
 // Move is Copy and Expunge in one. Within one account it needs no room.
 func (tx *Tx) Move(from MailboxID, uids []UID, to MailboxID) (src, dst []UID, err error) {
-	return tx.transfer(from, runsOf(uids), to, true)
+	return tx.transfer(AllRights, from, runsOf(uids), to, true)
 }
 
-// transfer copies messages and then removes them where move is true.
-func (tx *Tx) transfer(from MailboxID, runs []run, to MailboxID, move bool) (src, dst []UID, err error) {
+// MoveAs is Move as CopyAs is Copy.
+func (tx *Tx) MoveAs(rights Rights, from MailboxID, uids []UID, to MailboxID) (src, dst []UID, err error) {
+	return tx.transfer(rights, from, runsOf(uids), to, true)
+}
+
+// transfer copies messages and then removes them where move is true. rights are
+// those to to.
+func (tx *Tx) transfer(rights Rights, from MailboxID, runs []run, to MailboxID, move bool) (src, dst []UID, err error) {
 	var rows []MessageRow
 	x, err := tx.messages(from)
 	if err != nil {
@@ -303,17 +322,14 @@ func (tx *Tx) transfer(from MailboxID, runs []run, to MailboxID, move bool) (src
 	if err := tx.charge(from, to, rows, move); err != nil {
 		return nil, nil, err
 	}
-	other, err := tx.otherAccount(from, to)
-	if err != nil {
+	if err := tx.rethread(from, to, rows); err != nil {
 		return nil, nil, err
 	}
 	now := second(tx.now())
 	src, dst = make([]UID, len(rows)), make([]UID, len(rows))
 	for i := range rows {
 		src[i], rows[i].Saved = rows[i].UID, now
-		if other {
-			rows[i].Thread = ThreadID(rows[i].Body) // threads are within an account
-		}
+		rows[i].Flags = Flags{}.changed(rows[i].Flags, rights)
 		if !move {
 			tx.addRef(rows[i].Body, 1)
 		}
@@ -330,17 +346,30 @@ func (tx *Tx) transfer(from MailboxID, runs []run, to MailboxID, move bool) (src
 	return src, dst, err
 }
 
-// otherAccount tells whether two mailboxes are of different accounts.
-func (tx *Tx) otherAccount(a, b MailboxID) (bool, error) {
-	one, err := tx.box(a)
+// rethread finds the conversations of messages that go to another account.
+func (tx *Tx) rethread(from, to MailboxID, rows []MessageRow) error {
+	source, err := tx.box(from)
 	if err != nil {
-		return false, err
+		return err
 	}
-	two, err := tx.box(b)
-	if err != nil {
-		return false, err
+	dest, err := tx.box(to)
+	if err != nil || source.Account == dest.Account {
+		return err
 	}
-	return one.Account != two.Account, nil
+	for i := range rows {
+		rows[i].Thread = ThreadID(rows[i].Body)
+		record, err := tx.r.Content(rows[i].Body)
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return tx.fail(err)
+		}
+		if rows[i].Thread, err = tx.thread(dest.Account, rows[i].Body, record); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // charge counts what is transferred for the account of to, where there is room.

@@ -90,6 +90,30 @@ func (r Rights) Wire() string {
 	return s
 }
 
+// changed gives the flags as somebody with these rights changes them to others:
+// what the rights do not allow to change stays (RFC 4314 section 4).
+func (f Flags) changed(to Flags, r Rights) Flags {
+	if r.Has(RightSeen | RightTrash | RightWrite) {
+		return to
+	}
+	mask := SystemFlags(0)
+	if r.Has(RightSeen) {
+		mask |= Seen
+	}
+	if r.Has(RightTrash) {
+		mask |= Deleted
+	}
+	keywords := f.Keywords
+	if r.Has(RightWrite) {
+		mask |= Answered | Flagged | Draft
+		keywords = to.Keywords
+	}
+	return Flags{f.System&^mask | to.System&mask, keywords}
+}
+
+// Changes gives those of the flags that somebody with these rights may change.
+func (r Rights) Changes(f Flags) Flags { return Flags{}.changed(f, r) }
+
 // RightsChange says how Tx.SetACL combines.
 type RightsChange int
 

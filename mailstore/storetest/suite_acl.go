@@ -203,6 +203,78 @@ func (s *suite) rightsLimits() {
 	s.equal(len(s.allowed(s.create(bob, "INBOX/below").ID)), mailstore.MaxACL)
 }
 
+// flagsByRights: flags that somebody may not change stay as they are.
+func (s *suite) flagsByRights() {
+	bob, inbox := s.account("bob@example.org")
+	_, other := s.account("eve@example.org")
+	work := s.create(bob, "Work").ID
+	uids := s.append(inbox, "Subject: x\r\n\r\nx\r\n")
+	flags := func(m mailstore.MailboxID) string {
+		list := s.messages(m)
+		return flagText(list[len(list)-1].Flags)
+	}
+	all := mailstore.Flags{System: mailstore.Seen | mailstore.Deleted | mailstore.Flagged | mailstore.Answered | mailstore.Draft, Keywords: []string{"k"}}
+	set := func(letters string, how mailstore.FlagChange, f mailstore.Flags) string {
+		rights, err := mailstore.ParseRights(letters)
+		s.ok(err)
+		s.update(func(tx *mailstore.Tx) error {
+			_, _, err := tx.SetFlagsAs(rights, inbox, uids, how, f, 0)
+			return err
+		})
+		return flags(inbox)
+	}
+	none := flags(inbox)
+	s.equal(set("lrip", mailstore.ReplaceFlags, all), none)
+	seen := set("s", mailstore.ReplaceFlags, all)
+	s.equal(seen, flagText(mailstore.Flags{System: mailstore.Seen}))
+	s.equal(set("t", mailstore.ReplaceFlags, mailstore.Flags{}), seen)
+	s.equal(set("t", mailstore.AddFlags, all), flagText(mailstore.Flags{System: mailstore.Seen | mailstore.Deleted}))
+	s.equal(set("w", mailstore.AddFlags, all), flagText(all))
+	s.equal(set("wt", mailstore.RemoveFlags, all), seen)
+	s.equal(set("wst", mailstore.ReplaceFlags, all), flagText(all))
+	for _, c := range []struct {
+		rights mailstore.Rights
+		want   mailstore.Flags
+	}{
+		{0, mailstore.Flags{}},
+		{mailstore.RightInsert | mailstore.RightSeen, mailstore.Flags{System: mailstore.Seen}},
+		{mailstore.RightWrite, mailstore.Flags{System: mailstore.Flagged | mailstore.Answered | mailstore.Draft, Keywords: []string{"k"}}},
+		{mailstore.AllRights, all},
+	} {
+		for _, to := range []mailstore.MailboxID{other, work} {
+			s.update(func(tx *mailstore.Tx) error {
+				_, _, err := tx.CopyAs(c.rights, inbox, uids, to)
+				return err
+			})
+			s.equal(flags(to), flagText(c.want))
+		}
+	}
+	s.update(func(tx *mailstore.Tx) error {
+		_, _, err := tx.MoveAs(mailstore.RightTrash, inbox, uids, work)
+		return err
+	})
+	s.equal(flags(work), flagText(mailstore.Flags{System: mailstore.Deleted}))
+}
+
+// foreignThreads: a message that goes to another account belongs to a
+// conversation there.
+func (s *suite) foreignThreads() {
+	_, inbox := s.account("bob@example.org")
+	_, other := s.account("eve@example.org")
+	first := "Message-ID: <1@x>\r\nSubject: a\r\n\r\n1\r\n"
+	s.append(other, first)
+	uids := s.append(inbox, first, "Message-ID: <2@x>\r\nIn-Reply-To: <1@x>\r\nSubject: Re: a\r\n\r\n2\r\n")
+	s.update(func(tx *mailstore.Tx) error {
+		_, _, err := tx.Move(inbox, uids[1:], other)
+		return err
+	})
+	mine, hers := s.messages(inbox), s.messages(other)
+	s.equal(hers[1].Thread, hers[0].Thread)
+	if mine[0].Thread == hers[0].Thread {
+		s.Error("two accounts share a conversation")
+	}
+}
+
 // foreignCopies: what goes to another account counts there, and its body is
 // shared.
 func (s *suite) foreignCopies() {
@@ -357,4 +429,27 @@ func (r *random) checkRights(m mailstore.MailboxID, box *refBox) {
 		}
 		return nil
 	})
+}
+
+// manyGranted: an account finds so many mailboxes of others, its own name's first.
+func (s *suite) manyGranted() {
+	bob, _ := s.account("bob@example.org")
+	eve, _ := s.account("eve@example.org")
+	var last mailstore.MailboxID
+	s.update(func(tx *mailstore.Tx) error {
+		for i := range mailstore.MaxGranted + 1 {
+			box, err := tx.CreateMailbox(bob, fmt.Sprint("m", i), "")
+			if err != nil {
+				return err
+			}
+			last = box.ID
+			if err := tx.SetACL(last, mailstore.Anyone, mailstore.ReplaceRights, mailstore.RightLookup); err != nil {
+				return err
+			}
+		}
+		return tx.SetACL(last, "eve@example.org", mailstore.ReplaceRights, mailstore.RightRead)
+	})
+	list := s.grants(eve)
+	s.equal(len(list), mailstore.MaxGranted)
+	s.equal(list[len(list)-1], fmt.Sprint(bob, " m", mailstore.MaxGranted, " lr"))
 }
