@@ -163,6 +163,22 @@ func BenchmarkLarge(b *testing.B) {
 	}
 }
 
+// BenchmarkBodies10k: a mailbox of 10,000 messages of 11 KiB, taken whole.
+func BenchmarkBodies10k(b *testing.B) {
+	const n = 10000
+	w := newBench(b, 0)
+	w.letters(n, 11000)
+	ask := w.reading()
+	ask("LOGIN bob hungry")
+	ask("SELECT INBOX")
+	before, octets := processorTime(), 0
+	for b.Loop() {
+		octets = ask("UID FETCH 1:* (BODY.PEEK[])")
+	}
+	b.SetBytes(int64(octets))
+	b.ReportMetric(float64((processorTime()-before).Nanoseconds())/n/float64(b.N), "cpu-ns/message")
+}
+
 func benchCommand(b *testing.B, n int, command string) {
 	w := newBench(b, n)
 	c := w.client("INBOX")

@@ -7,6 +7,8 @@ import (
 	"math"
 	"slices"
 
+	"github.com/emersion/go-imap/v2"
+
 	"postrider/imap/syntax"
 	"postrider/mailstore"
 	"postrider/mailstore/message"
@@ -27,6 +29,7 @@ type fetchPlan struct {
 	previews      int
 	seen          bool // sets \Seen
 	parses        bool // something of it needs the structure of the body
+	heads         bool // something of it needs to know where the header ends
 }
 
 // plan sorts the items of FETCH. Each is told once.
@@ -89,6 +92,7 @@ func (p *fetchPlan) add(item *syntax.FetchItem) {
 	p.bodies = append(p.bodies, item)
 	p.seen = p.seen || !item.Section.Peek
 	p.parses = p.parses || len(item.Section.Part) > 0
+	p.heads = p.heads || item.Section.Specifier != imap.PartSpecifierNone
 }
 
 // columns are what it asks of the row of a message.
@@ -428,8 +432,8 @@ func (s *session) fetchBodies(ctx context.Context, p *fetchPlan, spans []span) (
 		}
 		missing += total(now) - len(list)
 		told := s.setSeen(ctx, p, list)
-		for i := range list {
-			err := s.respond(ctx, p, &list[i], records[i], told[list[i].UID])
+		for i, opened := range s.opened(ctx, list) {
+			err := s.respond(ctx, p, &list[i], opened, records[i], told[list[i].UID])
 			if isDamage(err) {
 				damaged = err
 			} else if err != nil {
@@ -514,15 +518,14 @@ func (s *session) setSeen(ctx context.Context, p *fetchPlan, list []numbered) (t
 	return told
 }
 
-// respond writes the response for one message that it opens. All is known
+// respond writes the response for one message, which it closes. All is known
 // before the first octet is written, except what streams.
-func (s *session) respond(ctx context.Context, p *fetchPlan, m *numbered, record *message.Stored, flags bool) error {
-	content, err := s.srv.o.Store.OpenMessage(ctx, m.Message)
-	if errors.Is(err, mailstore.ErrNotFound) {
+func (s *session) respond(ctx context.Context, p *fetchPlan, m *numbered, content mailstore.Opened, record *message.Stored, flags bool) error {
+	if errors.Is(content.Err, mailstore.ErrNotFound) {
 		return nil // expunged since its row was read
 	}
-	if err != nil {
-		return s.fault(ctx, "open message", err)
+	if content.Err != nil {
+		return s.fault(ctx, "open message", content.Err)
 	}
 	defer content.Close()
 	r, err := p.prepare(content, int64(len(m.Prefix)), record)
@@ -599,8 +602,11 @@ func (p *fetchPlan) index(content mailstore.Content, prefix int64, record *messa
 			return x
 		}
 	}
-	if p.parses {
+	switch {
+	case p.parses:
 		return message.Parse(content, content.Size())
+	case !p.heads && content.Size() <= mailstore.ChunkSize: // whose octets were found good when it was opened
+		return message.Whole(content, content.Size())
 	}
 	return message.ParseTop(content, content.Size())
 }

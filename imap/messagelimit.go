@@ -74,7 +74,8 @@ func (s *session) fetchOne(ctx context.Context, p *fetchPlan, m *numbered, recor
 		d.Record = *record
 	}
 	if p.opens() || len(p.record) > 0 && record == nil || !p.recalls(&d) {
-		return s.respond(ctx, p, m, record, flags)
+		content, err := s.srv.o.Store.OpenMessage(ctx, m.Message)
+		return s.respond(ctx, p, m, mailstore.Opened{Content: content, Err: err}, record, flags)
 	}
 	s.out.end(s.appendMessage(s.out.beginLarge(), p, m.index, &d))
 	count(s.srv.o.Metrics.Fetched, 1)

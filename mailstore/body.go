@@ -376,7 +376,7 @@ func (s *Store) openIn(ctx context.Context, which func(Snapshot) (BodyID, string
 	id, prefix, err := which(snap)
 	var row BodyRow
 	if err == nil {
-		row, err = snap.Body(id, true)
+		row, err = bodyText(snap, id)
 	}
 	snap.Close()
 	if err != nil {

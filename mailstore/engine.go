@@ -149,6 +149,9 @@ type Reader interface {
 	Body(id BodyID, data bool) (BodyRow, error)
 	// Bodies lists the rows without their Data and Coding.
 	Bodies(after BodyID, fn func(BodyRow) bool) error // by ID
+	// BodyTexts lists the rows with from <= ID <= to with their Data and Coding, but
+	// without Refs and Hash, by ID.
+	BodyTexts(from, to BodyID, fn func(BodyRow) bool) error
 	// Content reads the record that is kept beside a body.
 	Content(id BodyID) ([]byte, error)
 	// Contents lists the records of bodies with from <= ID <= to, by ID.

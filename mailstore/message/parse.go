@@ -89,6 +89,12 @@ func ParseTop(r io.ReaderAt, size int64) *Index {
 	return &Index{Root: root, r: r, size: p.lr.size, err: p.lr.err}
 }
 
+// Whole is an index that knows of nothing within the message, for those who need
+// all of it: it reads nothing.
+func Whole(r io.ReaderAt, size int64) *Index {
+	return &Index{Root: &Part{Body: Range{0, size}}, r: r, size: size}
+}
+
 // Err is the first error of reading the message, nil if there was none.
 func (x *Index) Err() error { return x.err }
 

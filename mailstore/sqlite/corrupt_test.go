@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -80,10 +82,40 @@ func whole(t *testing.T, s *mailstore.Store, m mailstore.MailboxID, texts []stri
 		}
 		good++
 	}
+	if together := wholeTogether(t, s, list, texts); together != good {
+		t.Errorf("%d messages can be read one by one, %d together", good, together)
+	}
 	if err != nil && !errors.Is(err, mailstore.ErrDamaged) && !errors.Is(err, mailstore.ErrNotFound) {
 		t.Errorf("list: %v", err)
 	}
 	return err == nil && good == len(texts)
+}
+
+// wholeTogether opens messages together and counts those that are as they were.
+func wholeTogether(t *testing.T, s *mailstore.Store, list []mailstore.Message, texts []string) (good int) {
+	t.Helper()
+	list = slices.DeleteFunc(slices.Clone(list), func(m mailstore.Message) bool { return int(m.UID) > len(texts) })
+	if len(list) == 0 {
+		return 0
+	}
+	opened, err := s.OpenMessages(context.Background(), list, math.MaxInt64)
+	if err != nil {
+		return 0
+	}
+	for i, c := range opened {
+		if c.Err != nil {
+			continue
+		}
+		text, err := io.ReadAll(io.NewSectionReader(c, 0, c.Size()))
+		if cerr := c.Close(); err != nil || cerr != nil {
+			continue
+		}
+		if string(text) != texts[list[i].UID-1] {
+			t.Errorf("message %d has wrong octets when others are read with it", list[i].UID)
+		}
+		good++
+	}
+	return good
 }
 
 // TestCorruptPages: whatever page of the database is damaged, no wrong octet is

@@ -366,7 +366,7 @@ func TestQueryPlans(t *testing.T) {
 	e := open(t, filepath.Join(t.TempDir(), "data"))
 	defer e.Close()
 	for _, q := range []string{
-		selectBlocks, selectBlockData, selectContent, selectContents, selectThread, selectExpunges,
+		selectBlocks, selectBlockData, selectContent, selectContents, selectTexts, selectThread, selectExpunges,
 		selectHeld + " WHERE id = ?", selectHeld + " WHERE account = ? ORDER BY id", selectDue, selectBodyOfFile, selectBody + bodyByID,
 		selectAccount + " WHERE address = ?", selectAccount + " WHERE id = ?",
 		selectMailbox + " WHERE account = ? AND name = ?",

@@ -255,6 +255,17 @@ func (r reader) Bodies(after mailstore.BodyID, fn func(mailstore.BodyRow) bool) 
 		func(row row) bool { return fn(bodyOf(row)) })
 }
 
+const selectTexts = "SELECT id, size, sums, file, coding, data FROM body WHERE id BETWEEN ? AND ? ORDER BY id"
+
+func (r reader) BodyTexts(from, to mailstore.BodyID, fn func(mailstore.BodyRow) bool) error {
+	return r.c.query(selectTexts, vals(int64(from), int64(to)), func(row row) bool {
+		return fn(mailstore.BodyRow{
+			ID: mailstore.BodyID(row.int(0)), Size: row.int(1), Sums: row.blob(2), File: row.str(3),
+			Coding: row.blob(4), Data: row.blob(5),
+		})
+	})
+}
+
 const selectBodyOfFile = "SELECT id FROM body WHERE file = ?"
 
 func (r reader) BodyOfFile(name string) (mailstore.BodyID, error) {

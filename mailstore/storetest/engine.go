@@ -513,6 +513,14 @@ func (r *rows) Bodies(after mailstore.BodyID, fn func(mailstore.BodyRow) bool) e
 	return nil
 }
 
+func (r *rows) BodyTexts(from, to mailstore.BodyID, fn func(mailstore.BodyRow) bool) error {
+	r.bodies.from(from, func(id mailstore.BodyID, b mailstore.BodyRow) bool {
+		b.Refs, b.Hash = 0, [32]byte{}
+		return id <= to && fn(b)
+	})
+	return nil
+}
+
 func (r *rows) BodyOfFile(name string) (mailstore.BodyID, error) {
 	b, err := first(r.bodies, 0, func(b mailstore.BodyRow) bool { return b.File == name })
 	return b.ID, err

@@ -68,6 +68,7 @@ func cases() []testCase {
 		{"shared bodies", (*suite).sharedBodies},
 		{"unused bodies", (*suite).unusedBodies},
 		{"expunged while open", (*suite).expungedWhileOpen},
+		{"open many", (*suite).openMany},
 		{"orphans", (*suite).orphans},
 		{"compressed bodies", (*suite).compressed},
 		{"size of compressed bodies", (*suite).compressedSize},

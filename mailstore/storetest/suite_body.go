@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"postrider/mailstore"
@@ -280,4 +281,47 @@ func (s *suite) orphans() {
 	s.store.Sweep()
 	s.equal(s.files(), 2)
 	s.equal(s.texts(inbox), []string{pattern(100000), pattern(100000)})
+}
+
+// openMany: messages that are opened together, in any order and several of one
+// body, are those that are opened one by one.
+func (s *suite) openMany() {
+	_, inbox := s.account("bob@example.org")
+	texts := []string{"first", pattern(1000), "", pattern(mailstore.InlineSize + 1), "fifth", noise(mailstore.ChunkSize), "seventh"}
+	s.append(inbox, texts...)
+	s.update(func(tx *mailstore.Tx) error {
+		_, _, err := tx.Copy(inbox, []mailstore.UID{2, 4}, inbox)
+		return err
+	})
+	list := s.messages(inbox)
+	texts = append(texts, texts[1], texts[3])
+	rand.New(rand.NewPCG(2, 2)).Shuffle(len(list), func(i, j int) {
+		list[i], list[j] = list[j], list[i]
+		texts[i], texts[j] = texts[j], texts[i]
+	})
+	gone := slices.Index(texts, "fifth")
+	s.update(func(tx *mailstore.Tx) error {
+		_, err := tx.Expunge(inbox, []mailstore.UID{list[gone].UID})
+		return err
+	})
+	for _, octets := range []int64{0, 1006, 80 << 10, 1 << 30} {
+		for at := 0; at < len(list); {
+			opened, err := s.store.OpenMessages(context.Background(), list[at:], octets)
+			s.ok(err)
+			if len(opened) == 0 || octets == 0 && len(opened) > 1 || octets == 1<<30 && len(opened) < len(list) {
+				s.Fatalf("%d opened of %d, within %d octets", len(opened), len(list)-at, octets)
+			}
+			for _, o := range opened {
+				if at == gone {
+					s.is(o.Err, mailstore.ErrNotFound)
+				} else {
+					s.ok(o.Err)
+					text, err := readAll(o)
+					s.ok(err)
+					s.equal(text == texts[at], true)
+				}
+				at++
+			}
+		}
+	}
 }
