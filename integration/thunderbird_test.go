@@ -18,21 +18,28 @@ import (
 func userPrefs(s *server, marionettePort int) string {
 	user := "bob@" + hostname
 	prefs := map[string]any{
-		"mail.accountmanager.accounts":                                "account1,account2",
-		"mail.accountmanager.defaultaccount":                          "account1",
-		"mail.account.account1.identities":                            "id1",
-		"mail.account.account1.server":                                "server1",
-		"mail.account.account2.server":                                "server2",
-		"mail.server.server1.type":                                    "imap",
-		"mail.server.server1.hostname":                                "localhost",
-		"mail.server.server1.port":                                    json.Number(s.port("imaps")),
-		"mail.server.server1.socketType":                              3, // SSL/TLS
-		"mail.server.server1.authMethod":                              3, // normal password
-		"mail.server.server1.userName":                                user,
-		"mail.server.server1.name":                                    user,
-		"mail.server.server1.login_at_startup":                        false, // the password is set later
-		"mail.server.server1.check_new_mail":                          false, // no polling: IDLE has to tell
-		"mail.server.server1.use_idle":                                true,
+		"mail.accountmanager.accounts":         "account1,account2",
+		"mail.accountmanager.defaultaccount":   "account1",
+		"mail.account.account1.identities":     "id1",
+		"mail.account.account1.server":         "server1",
+		"mail.account.account2.server":         "server2",
+		"mail.server.server1.type":             "imap",
+		"mail.server.server1.hostname":         "localhost",
+		"mail.server.server1.port":             json.Number(s.port("imaps")),
+		"mail.server.server1.socketType":       3, // SSL/TLS
+		"mail.server.server1.authMethod":       3, // normal password
+		"mail.server.server1.userName":         user,
+		"mail.server.server1.name":             user,
+		"mail.server.server1.login_at_startup": false, // the password is set later
+		"mail.server.server1.check_new_mail":   false, // no polling: IDLE has to tell
+		"mail.server.server1.use_idle":         true,
+		"mailnews.mark_message_read.auto":      false,
+		// What is marked as junk goes to Junk; Thunderbird itself marks nothing.
+		"mail.server.server1.spamLevel":                               0,
+		"mail.spam.manualMark":                                        true,
+		"mail.spam.manualMarkMode":                                    0,
+		"mail.server.server1.moveTargetMode":                          0,
+		"mail.server.server1.spamActionTargetAccount":                 "imap://bob%40" + hostname + "@localhost",
 		"mail.server.server2.type":                                    "none",
 		"mail.server.server2.hostname":                                "Local Folders",
 		"mail.server.server2.userName":                                "nobody",
@@ -110,12 +117,14 @@ func thunderbird(t *testing.T, s *server) *marionette {
 	port := freePort(t)
 	writeFile(t, filepath.Join(home, "profile", "user.js"), userPrefs(s, port))
 	cmd := exec.Command(binary, "--marionette", "--remote-allow-system-access", "--no-remote", "--profile", filepath.Join(home, "profile"))
-	cmd.Env = append(os.Environ(), "HOME="+home, "DISPLAY="+display(t), "MOZ_CRASHREPORTER_DISABLE=1",
+	cmd.Env = append(os.Environ(), "HOME="+home, "DISPLAY="+display(t), "MOZ_CRASHREPORTER_DISABLE=1", "MOZ_LOG=IMAP:4,timestamp", "MOZ_LOG_FILE="+filepath.Join(home, "imap"),
 		"XDG_RUNTIME_DIR="+home, "LIBGL_ALWAYS_SOFTWARE=1", "GDK_BACKEND=x11", "NO_AT_BRIDGE=1", "GTK_THEME=Adwaita")
 	out := background(t, cmd)
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("Thunderbird said:\n%s", out)
+			text, err := os.ReadFile(filepath.Join(home, "imap.moz_log"))
+			t.Logf("to the server (%v):\n%s", err, text[max(0, len(text)-20_000):])
 		}
 	})
 	return dialMarionette(t, fmt.Sprintf("127.0.0.1:%d", port))
