@@ -31,6 +31,8 @@ func (s *session) answer(ctx context.Context, line []byte) *mta.Reply {
 		return s.data(ctx, arg)
 	case "BDAT":
 		return s.bdat(ctx, arg)
+	case "BURL":
+		return s.burl(ctx, arg)
 	case "QUIT":
 		return closing(221, "2.0.0", s.srv.o.Hostname+" closing connection")
 	case "AUTH":
@@ -76,6 +78,8 @@ func lineLimit(verb string) int {
 		return maxRcpt
 	case "AUTH":
 		return maxAuthLine
+	case "BURL":
+		return maxBURL
 	}
 	return maxCommand
 }
@@ -145,6 +149,9 @@ func (s *session) extensions() []string {
 	if limits.MaxRecipients > 0 {
 		list = append(list, fmt.Sprintf("LIMITS RCPTMAX=%d", limits.MaxRecipients)) // RFC 9422
 	}
+	if s.offersBURL() {
+		list = append(list, s.burlKeyword())
+	}
 	if s.srv.o.TLS != nil && s.conn.TLS == nil {
 		list = append(list, "STARTTLS")
 	}
@@ -205,6 +212,7 @@ var verbs = [...]struct{ verb, syntax string }{
 	{"RCPT", "RCPT TO:<somebody@a.domain> [NOTIFY=NEVER|SUCCESS,FAILURE,DELAY] [ORCPT=rfc822;address]"},
 	{"DATA", "DATA, then the message, then a line with only a dot"},
 	{"BDAT", "BDAT octets [LAST]"},
+	{"BURL", "BURL url [LAST]"},
 	{"RSET", "RSET"},
 	{"NOOP", "NOOP"},
 	{"VRFY", "VRFY address"},
@@ -230,7 +238,7 @@ func (s *session) help(arg string) *mta.Reply {
 		"RCPT TO:<somebody@a.domain>\n"+
 		"DATA\n"+
 		"QUIT\n"+
-		"HELP and one of HELO EHLO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY QUIT tells more")
+		"HELP and one of HELO EHLO STARTTLS AUTH MAIL RCPT DATA BDAT BURL RSET NOOP VRFY QUIT tells more")
 }
 
 func unknownCommand(verb string) *mta.Reply {

@@ -23,7 +23,7 @@ func (s *session) data(ctx context.Context, arg string) *mta.Reply {
 		s.log.Info("refused: content before 354", "remote", s.conn.Peer())
 		return closing(554, "5.5.0", "Wait for the reply to DATA before you send the message")
 	case s.txn != nil && s.txn.msg != nil:
-		return newReply(503, "5.5.1", "A message begun with BDAT must be finished with BDAT")
+		return newReply(503, "5.5.1", "A message begun with BDAT or BURL must be finished with one of them")
 	}
 	if r := s.mayContent(); r != nil {
 		return r

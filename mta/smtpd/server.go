@@ -34,6 +34,7 @@ const (
 		29 + // NOTIFY (RFC 3461 section 4.1)
 		507 // ORCPT (RFC 3461 section 4.2)
 	maxAuthLine = 12288 // RFC 4954 section 4
+	maxBURL     = 4096  // with the verb and the marker; RFC 4468 says nothing
 
 	maxReplyLine  = 512       // with CRLF (RFC 5321 section 4.5.3.1.5)
 	maxParams     = 16        // of one command
@@ -148,6 +149,7 @@ type Options struct {
 	Router    Router
 	Queue     Queue
 	Directory Directory
+	URLs      URLs // of Submission; nil = no BURL
 	Clock     clock.Clock
 	Random    func() uint64 // for envelope IDs; default math/rand/v2
 	Log       *slog.Logger  // for connections that have none of their own

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/emersion/go-sasl"
@@ -162,6 +163,38 @@ func (w *world) Owns(_ context.Context, account int64, a mta.Address) (bool, err
 	return account == 1 && a.Domain == "hamburger.edu" && (local == "alice" || local == "ally"), nil
 }
 
+// OpenURL opens what the end of a URL names.
+func (w *world) OpenURL(_ context.Context, account mailstore.Account, url string) (io.ReadCloser, int64, error) {
+	if account.Address != "alice@hamburger.edu" {
+		return nil, 0, errors.New("who is " + account.Address)
+	}
+	const here = "imap://alice@hamburger.edu/Drafts/;UID="
+	name, ok := strings.CutPrefix(url, here)
+	if !ok {
+		return nil, 0, mta.Errorf(554, "5.7.8", "URL resolution requires trust relationship")
+	}
+	text := map[string]string{
+		"letter": "From: alice@hamburger.edu\r\nDate: Sat, 01 Jan 2000 00:00:00 +0000\r\nMessage-ID: <1@a>\r\nBcc: carl@hamburger.edu\r\n\r\n.\r\nD\xc3\xa9j\xc3\xa0 vu\r\n",
+		"part":   ".\r\nas it is",
+		"empty":  "",
+		"eve":    "From: eve@evil.org\r\n\r\nhello\r\n",
+		"nul":    "From: alice@hamburger.edu\r\n\r\na\x00b\r\n",
+		"bare":   "From: alice@hamburger.edu\r\n\r\na\nb\r\n",
+		"large":  "From: alice@hamburger.edu\r\n\r\n" + strings.Repeat("x", 2000) + "\r\n",
+		"torn":   "From: alice@hamburger.edu\r\n",
+	}
+	content, ok := text[name]
+	switch {
+	case name == "broken":
+		return nil, 0, errors.New("the disk is on fire at /var/lib/postrider")
+	case name == "torn":
+		return io.NopCloser(io.MultiReader(strings.NewReader(content), iotest.ErrReader(io.ErrUnexpectedEOF))), 100, nil
+	case !ok:
+		return nil, 0, mta.Errorf(554, "5.6.6", "IMAP URL resolution failed")
+	}
+	return io.NopCloser(strings.NewReader(content)), int64(len(content)), nil
+}
+
 // loginServer is the server side of LOGIN.
 type loginServer struct {
 	check func(user, password string) error
@@ -225,6 +258,7 @@ func (w *world) options() Options {
 		Router:    w,
 		Queue:     w,
 		Directory: w,
+		URLs:      w,
 		Random:    func() uint64 { return 0 },
 		Log:       slog.New(slog.DiscardHandler),
 	}
