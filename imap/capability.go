@@ -20,6 +20,7 @@ var offered = []string{
 	"MULTIAPPEND",
 	"CATENATE",
 	"URL-PARTIAL",
+	"URLAUTH",
 	"INPROGRESS",
 	"ESEARCH",
 	"SEARCHRES",

@@ -9,7 +9,6 @@ import (
 
 	"postrider/imap/syntax"
 	"postrider/mailstore"
-	"postrider/mailstore/message"
 )
 
 // maxParts bounds the parts of one CATENATE.
@@ -81,55 +80,56 @@ func (l *limited) Write(p []byte) (int, error) {
 // copyURL appends the part of a message that a URL names. It sets no flag.
 func (s *session) copyURL(ctx context.Context, raw string, w *limited) error {
 	badURL := refuse("BADURL "+printable(raw), "The URL names no message, or no part of one, that you have here")
-	u, err := syntax.ParseURL(raw)
-	if err != nil || u.Mailbox == "" && s.box == nil {
-		return badURL
-	}
-	var m mailstore.Message
-	err = s.srv.o.Store.View(ctx, func(v *mailstore.View) error {
-		var box mailstore.Mailbox
-		var err error
-		if u.Mailbox == "" {
-			box, err = v.Mailbox(s.box.id)
-		} else {
-			box, err = v.MailboxByName(s.account.ID, u.Mailbox)
-		}
-		switch {
-		case err != nil:
-			return err
-		case u.Validity != 0 && u.Validity != box.UIDValidity:
-			return mailstore.ErrNotFound
-		}
-		m, err = v.Message(box.ID, mailstore.UID(u.UID))
-		return err
-	})
-	var content mailstore.Content
-	if err == nil {
-		content, err = s.srv.o.Store.OpenMessage(ctx, m)
-	}
-	if errors.Is(err, mailstore.ErrNotFound) {
+	content, err := s.openHere(ctx, raw)
+	if isURLError(err) {
 		return badURL
 	}
 	if err != nil {
 		return s.fault(ctx, "catenate", err)
 	}
 	defer content.Close()
-	x := message.Parse(content, content.Size())
-	if err := x.Err(); err != nil {
-		return s.fault(ctx, "catenate", err)
-	}
-	if len(u.Section.Part) > 0 && x.Find(u.Section.Part) == nil {
+	switch {
+	case content.absent:
 		return badURL
-	}
-	r, err := x.Section(&u.Section)
-	if err != nil {
-		return s.fault(ctx, "catenate", err)
-	}
-	if r.Size() > w.left {
+	case content.size > w.left:
 		return s.tooBig()
 	}
-	_, err = io.Copy(w, r)
+	_, err = io.Copy(w, content.Reader)
 	return s.fault(ctx, "catenate", err)
+}
+
+// openHere opens what a URL names for the user of the session: relative ones are of what
+// the user has (RFC 4469 section 3), absolute ones of that too, or they give access.
+func (s *session) openHere(ctx context.Context, raw string) (*urlContent, error) {
+	u, err := syntax.ParseURL(raw)
+	switch {
+	case err != nil:
+		return nil, err
+	case u.Host != "":
+		return s.srv.openURL(ctx, requester{account: s.account.ID}, &u)
+	case u.Mailbox != "":
+		return s.srv.openOf(ctx, s.account.ID, &u)
+	case s.box == nil:
+		return nil, errURLContent
+	}
+	var m mailstore.Message
+	err = s.srv.o.Store.View(ctx, func(v *mailstore.View) error {
+		box, err := v.Mailbox(s.box.id)
+		if err == nil && u.Validity != 0 && u.Validity != box.UIDValidity {
+			return mailstore.ErrNotFound
+		}
+		if err == nil {
+			m, err = v.Message(box.ID, mailstore.UID(u.UID))
+		}
+		return err
+	})
+	if errors.Is(err, mailstore.ErrNotFound) {
+		return nil, errURLContent
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.srv.openPart(ctx, m, &u)
 }
 
 // printable is a text as a response code can have it.

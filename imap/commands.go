@@ -92,6 +92,10 @@ var commands = map[string]command{
 	"COPY":    {selected, removes, (*session).cmdCopy},
 	"MOVE":    {selected, removes, (*session).cmdMove},
 	"EXPUNGE": {selected, removes, (*session).cmdExpunge},
+	// urlauth.go
+	"RESETKEY":   {loggedIn, plain, (*session).cmdResetKey},
+	"GENURLAUTH": {loggedIn, plain, (*session).cmdGenURLAuth},
+	"URLFETCH":   {loggedIn, plain, (*session).cmdURLFetch},
 	// fetch.go, search.go, multisearch.go, sort.go, thread.go
 	"FETCH":   {selected, numbers, (*session).cmdFetch},
 	"SEARCH":  {selected, numbers, (*session).cmdSearch},

@@ -67,6 +67,18 @@ func (d *fakeDirectory) SASL(ctx context.Context, p directory.Peer, mech string)
 	return nil, nil, directory.ErrMechanism
 }
 
+func (d *fakeDirectory) Named(_ context.Context, name string) (mailstore.Account, error) {
+	a, known := d.accounts[strings.TrimSuffix(name, "@hamburger.edu")]
+	if !known {
+		return a, directory.ErrNoUser
+	}
+	return a, nil
+}
+
+func (d *fakeDirectory) Serves(_ context.Context, host string) (bool, error) {
+	return host == "hamburger.edu" || strings.HasSuffix(host, ".hamburger.edu"), nil
+}
+
 type finalServer struct{}
 
 func (finalServer) Next(response []byte) ([]byte, bool, error) {

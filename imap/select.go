@@ -52,6 +52,7 @@ func (s *session) open(ctx context.Context, c *call, readOnly bool) error {
 	if err != nil {
 		return err
 	}
+	box.resets = s.srv.resets.of(s.account.ID, box.id)
 	s.box = box
 	s.tellSelected(&now)
 	if params.QResync != nil {
@@ -90,7 +91,7 @@ func (s *session) tellSelected(now *mailstore.Selected) {
 	number("HIGHESTMODSEQ", uint64(now.ModSeq), "Highest mod-sequence")
 	out = append(out, "* OK [MAILBOXID ("...)
 	out = append(out, mailboxID(now.ID)...)
-	out = append(out, ")] Unique for ever\r\n* FLAGS "...)
+	out = append(out, ")] Unique for ever\r\n* OK [URLMECH "+internal+"] Mechanisms of URLAUTH\r\n* FLAGS "...)
 	out = appendFlags(out, box.flagList(), "")
 	out = append(out, "\r\n* OK [PERMANENTFLAGS "...)
 	if box.readOnly {

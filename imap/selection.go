@@ -22,6 +22,7 @@ type selection struct {
 	keywords []string                           // that the client was told of, in any order
 	saved    []mailstore.UID                    // the result that "$" stands for (RFC 5182)
 	contexts []*searchContext                   // results that are kept up to date
+	resets   uint32                             // of its access key, that the client knows of
 }
 
 // learn notes keywords for FLAGS responses and reports whether one was new.

@@ -2,6 +2,7 @@ package imap
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"log/slog"
 	"math"
@@ -43,6 +44,10 @@ type Directory interface {
 	Mechanisms(p directory.Peer) []string
 	Login(ctx context.Context, p directory.Peer, name, password string) (mailstore.Account, error)
 	SASL(ctx context.Context, p directory.Peer, mech string) (sasl.Server, func() mailstore.Account, error)
+	// Named finds the account that logs in by a name; directory.ErrNoUser for none.
+	Named(ctx context.Context, name string) (mailstore.Account, error)
+	// Serves tells whether a host is named like a domain of ours, or below one.
+	Serves(ctx context.Context, host string) (bool, error)
 }
 
 // Searcher knows of messages what is in them; *search.Index is one.
@@ -88,6 +93,9 @@ type Server struct {
 	maxSize atomic.Int64
 	small   sync.Pool // of *[]byte, smallBuffer long
 	large   sync.Pool // of *[]byte, largeBuffer long
+	resets  resets
+	// plausible is the key by which URLs of mailboxes are tried that do not exist.
+	plausible [urlKeyLength]byte
 }
 
 // New returns a Server.
@@ -103,6 +111,7 @@ func New(o Options) *Server {
 	}
 	s := &Server{o: o}
 	s.SetMaxSize(o.MaxSize)
+	rand.Read(s.plausible[:]) // it never fails
 	s.small.New = func() any { b := make([]byte, 0, smallBuffer); return &b }
 	s.large.New = func() any { b := make([]byte, 0, largeBuffer); return &b }
 	return s

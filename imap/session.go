@@ -234,6 +234,7 @@ func (s *session) execute(ctx context.Context, cmd *syntax.Command) error {
 		if err := s.tellNotes(ctx); err != nil {
 			return err
 		}
+		s.tellReset()
 	}
 	s.answer(c, no)
 	if no == nil && c.after != nil {

@@ -368,6 +368,31 @@ func TestAccountBegins(t *testing.T) {
 	must(t, err)
 }
 
+func TestNamed(t *testing.T) {
+	d := demo(t, Options{})
+	for name, want := range map[string]string{
+		"bob": "bob@hamburger.edu", "BOB@Hamburger.EDU": "bob@hamburger.edu", "zoë@crêpes.example": "Zoë@crêpes.example",
+		"nobody": "", "bob@elsewhere.test": "", "": "", "@": "", "bob@": "", "bob@x@hamburger.edu": "", strings.Repeat("b", 10000): "",
+	} {
+		a, err := d.Named(t.Context(), name)
+		if a.Credentials != nil || (a.ID != 0) != (want != "") || (want == "") != errors.Is(err, ErrNoUser) {
+			t.Errorf("%.30q is %+v, %v; want %q", name, a, err, want)
+		}
+	}
+}
+
+func TestServes(t *testing.T) {
+	d := demo(t, Options{})
+	for host, want := range map[string]bool{
+		"hamburger.edu": true, "IMAP.Hamburger.edu": true, "a.b.hamburger.edu": true, "crêpes.example": true, "mail.crêpes.example": true,
+		"edu": false, "xhamburger.edu": false, "hamburger.edu.evil.org": false, "": false, ".": false, "[::1]": false,
+	} {
+		if got, err := d.Serves(t.Context(), host); got != want || err != nil {
+			t.Errorf("%q: %v, %v", host, got, err)
+		}
+	}
+}
+
 func TestOwns(t *testing.T) {
 	d := demo(t, Options{})
 	ctx := t.Context()

@@ -238,11 +238,11 @@ func (n *Node) buildServers() {
 	if n.ls == nil {
 		return
 	}
-	mx, submission, lmtp := n.newSMTP(smtpd.MX, false), n.newSMTP(smtpd.Submission, false), n.newSMTP(smtpd.LMTP, false)
 	pop := pop3.New(pop3.Options{Hostname: o.Hostname, TLS: n.userTLS(), Store: n.Store, Directory: n.Directory,
 		Policy: o.POP3, Clock: o.Clock, Log: n.log, Crowded: n.gate.Crowded, Metrics: n.metrics.pop3()})
 	n.imap = imap.New(imap.Options{Search: n.searching.searcher(), LiteralMinus: o.LiteralMinus, MessageLimit: o.MessageLimit, Hostname: o.Hostname, TLS: n.userTLS(), Store: n.Store, Directory: n.Directory,
 		MaxSize: o.Limits.MessageSize, Clock: o.Clock, Log: n.log, Crowded: n.gate.Crowded, Metrics: n.metrics.imap()})
+	mx, submission, lmtp := n.newSMTP(smtpd.MX, false), n.newSMTP(smtpd.Submission, false), n.newSMTP(smtpd.LMTP, false)
 	n.protocols["smtp"] = mx.Protocol("smtp", false)
 	n.protocols["submission"] = submission.Protocol("submission", false)
 	n.protocols["submissions"] = submission.Protocol("submissions", true)
@@ -289,6 +289,9 @@ func (n *Node) newSMTP(mode smtpd.Mode, ours bool) *smtpd.Server {
 		o.TLS = n.userTLS()
 	default:
 		o.TLS = n.certs.Config()
+	}
+	if n.imap != nil {
+		o.URLs = n.imap
 	}
 	s := smtpd.New(o)
 	s.SetLimits(smtpLimits(n.options.Limits))
