@@ -178,11 +178,7 @@ func (s *session) admit(ctx context.Context, c *call, name string, o *syntax.App
 		return s.tooBig()
 	}
 	if had == 0 {
-		err := s.srv.o.Store.View(ctx, func(v *mailstore.View) error {
-			_, err := v.MailboxByName(s.account.ID, name)
-			return err
-		})
-		if err != nil {
+		if _, err := s.srv.o.Store.MailboxID(ctx, s.account.ID, name); err != nil {
 			return s.tryCreate(ctx, "append", err)
 		}
 	}

@@ -199,7 +199,11 @@ func (tx *Tx) thread(a AccountID, body BodyID, record []byte) (ThreadID, error) 
 	found := ThreadID(0)
 	var fresh []int64
 	for _, key := range keys {
-		t, err := tx.r.Thread(a, key)
+		t, known := tx.threads[a][key]
+		var err error
+		if !known {
+			t, err = tx.r.Thread(a, key)
+		}
 		switch {
 		case errors.Is(err, ErrNotFound):
 			fresh = append(fresh, key)
@@ -212,18 +216,20 @@ func (tx *Tx) thread(a AccountID, body BodyID, record []byte) (ThreadID, error) 
 	if found == 0 {
 		found = own
 	}
-	if len(fresh) == 0 {
-		return found, nil
+	if tx.threads == nil {
+		tx.threads = make(map[AccountID]threadKeys)
 	}
-	return found, tx.do(func(w Writer) error {
-		for _, key := range fresh {
-			if err := w.PutThread(a, key, found); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	if tx.threads[a] == nil {
+		tx.threads[a] = make(threadKeys)
+	}
+	for _, key := range fresh {
+		tx.threads[a][key] = found
+	}
+	return found, nil
 }
+
+// threadKeys tells which conversations keys of one account lead to.
+type threadKeys map[int64]ThreadID
 
 // threadKey is what messages of one conversation share; case and white space of
 // subjects do not count.

@@ -116,6 +116,7 @@ func (tx *Tx) DeleteAccount(id AccountID) error {
 	if err := tx.unhold(id); err != nil {
 		return err
 	}
+	delete(tx.threads, id)
 	tx.touchList(id)
 	tx.touchLimits()
 	return tx.do(func(w Writer) error {

@@ -169,7 +169,7 @@ func (tx *Tx) spend(a AccountID, more Usage) error {
 	if err != nil {
 		return err
 	}
-	if _, err := tx.write(); err != nil {
+	if err := tx.begin(); err != nil {
 		return err
 	}
 	if tx.usage == nil {

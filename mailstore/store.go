@@ -83,6 +83,7 @@ type Store struct {
 	state      writerState
 	indexes    indexCache
 	describers describers
+	names      boxNames
 	watch      watchers
 	janitor    janitor
 	room       room
@@ -114,7 +115,6 @@ func Open(ctx context.Context, engine Engine, o Options) (*Store, error) {
 		short:    make(chan struct{}, 1),
 	}
 	s.state.boxes = make(map[MailboxID]*MailboxRow)
-	s.state.inboxes = make(map[AccountID]MailboxID)
 	s.state.quotas.init()
 	s.room = room{accounts: make(map[AccountID]standing), full: make(map[AccountID]bool), defaults: o.Quota.clean()}
 	s.watch.init()

@@ -13,7 +13,9 @@ type Tx struct {
 	View
 	b *batch
 
-	wrote    bool // something, in the engine or in boxes
+	wrote    bool // something, in the engine or in what is kept here until the end
+	stored   bool // in the engine
+	flushing bool // fn has ended well
 	marked   bool // there is a savepoint
 	reserved bool // a block of ids
 	broken   error
@@ -24,6 +26,7 @@ type Tx struct {
 	limits   bool                      // a quota was changed
 	rights   bool                      // somebody's rights to a mailbox were changed
 	edits    map[MailboxID]*boxChange  // indexes as changed here; nil = deleted
+	threads  map[AccountID]threadKeys  // that are new
 	refs     map[BodyID]int            // references added less removed
 	bodies   []*Body                   // with an id that they got here
 	freed    []string
@@ -50,23 +53,34 @@ func (tx *Tx) end() {
 	tx.b = nil
 }
 
-// write gives the engine's writer, after marking where this function's changes
-// begin when others of the same batch stand before them.
-func (tx *Tx) write() (Writer, error) {
+// begin notes that something is written, be it here or in the engine.
+func (tx *Tx) begin() error {
 	if tx.broken != nil {
-		return nil, tx.broken
+		return tx.broken
 	}
 	if tx.reading > 0 {
-		return nil, errReading
+		return errReading
 	}
-	if !tx.wrote {
-		if tx.b.dirty {
+	tx.wrote = true
+	return nil
+}
+
+// write gives the engine's writer, after marking where this function's changes
+// begin when others of the same batch stand before them. What is written when fn
+// has ended needs no mark: there is nothing but a failure of the engine that could
+// undo it, and that undoes the batch.
+func (tx *Tx) write() (Writer, error) {
+	if err := tx.begin(); err != nil {
+		return nil, err
+	}
+	if !tx.stored {
+		if tx.b.dirty && !tx.flushing {
 			if err := tx.b.w.Savepoint(); err != nil {
 				return nil, tx.fail(err)
 			}
 			tx.marked = true
 		}
-		tx.wrote = true
+		tx.stored = true
 	}
 	return tx.b.w, nil
 }
@@ -101,21 +115,10 @@ func (tx *Tx) known(id MailboxID) *MailboxRow {
 	return tx.b.s.state.boxes[id]
 }
 
-// Inbox finds the INBOX of an account. Each delivery asks for it: where one went
-// there lately no row is read.
+// Inbox finds the INBOX of an account.
 func (tx *Tx) Inbox(a AccountID) (MailboxID, error) {
-	st := &tx.b.s.state
-	if id, ok := st.inboxes[a]; ok {
-		if row := tx.known(id); row != nil && row.Account == a && row.Name == Inbox {
-			return id, nil
-		}
-	}
-	row, err := tx.r.MailboxByName(a, Inbox)
-	if err != nil {
-		return 0, tx.fail(err)
-	}
-	st.inboxes[a] = row.ID
-	return row.ID, nil
+	box, err := tx.MailboxByName(a, Inbox)
+	return box.ID, tx.fail(err)
 }
 
 // box reads a mailbox row, which the caller must not change.
@@ -146,7 +149,7 @@ func (tx *Tx) change(id MailboxID) (*MailboxRow, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := tx.write(); err != nil {
+	if err := tx.begin(); err != nil {
 		return nil, err
 	}
 	row := *old
@@ -274,11 +277,25 @@ func (tx *Tx) use(body *Body) (BodyID, error) {
 	return body.id, nil
 }
 
-// flush writes the bodies and their references.
+// flush writes what fn left to its end. After an error the batch is broken.
 func (tx *Tx) flush() error {
 	if tx.broken != nil {
 		return tx.broken
 	}
+	tx.flushing = true
+	for _, write := range []func() error{tx.flushBodies, tx.flushRefs, tx.flushThreads} {
+		if err := write(); err != nil {
+			if tx.broken == nil {
+				tx.broken = err
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// flushBodies writes the new bodies.
+func (tx *Tx) flushBodies() error {
 	for _, body := range tx.bodies {
 		n := tx.refs[body.id]
 		delete(tx.refs, body.id)
@@ -299,6 +316,11 @@ func (tx *Tx) flush() error {
 		}
 		tx.bytes += int64(len(row.Data))
 	}
+	return nil
+}
+
+// flushRefs writes the references to bodies that were there before.
+func (tx *Tx) flushRefs() error {
 	for _, id := range slices.Sorted(maps.Keys(tx.refs)) { // in the order of the engine's rows
 		delta := tx.refs[id]
 		if delta == 0 {
@@ -326,6 +348,18 @@ func (tx *Tx) flush() error {
 		}
 		if left == 0 && file != "" {
 			tx.freed = append(tx.freed, file)
+		}
+	}
+	return nil
+}
+
+// flushThreads writes the new ids of conversations.
+func (tx *Tx) flushThreads() error {
+	for a, keys := range tx.threads {
+		for key, thread := range keys {
+			if err := tx.do(func(w Writer) error { return w.PutThread(a, key, thread) }); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

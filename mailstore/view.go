@@ -62,8 +62,17 @@ func (v *View) MailboxByName(a AccountID, name string) (Mailbox, error) {
 	if err != nil {
 		return Mailbox{}, ErrNotFound
 	}
+	if v.tx != nil {
+		if box, ok := v.tx.remembered(a, name); ok {
+			return box, nil
+		}
+	}
 	row, err := v.r.MailboxByName(a, name)
-	return v.subscribed(v.newest(row), err)
+	box, err := v.subscribed(v.newest(row), err)
+	if v.tx != nil && err == nil {
+		v.tx.remember(&box)
+	}
+	return box, err
 }
 
 // Mailboxes lists the account's mailboxes by id.

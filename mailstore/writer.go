@@ -65,11 +65,9 @@ type writerState struct {
 	boxes map[MailboxID]*MailboxRow
 	dirty map[MailboxID]bool
 	// edits has the indexes that the transaction in hand changed; nil = deleted.
-	edits map[MailboxID]*boxChange
-	// inboxes remembers where INBOX was; only a row in boxes proves it.
-	inboxes map[AccountID]MailboxID
-	quotas  quotas
-	ids     [len(idCounters)]idRange
+	edits  map[MailboxID]*boxChange
+	quotas quotas
+	ids    [len(idCounters)]idRange
 	// queued is what the transaction in hand adds to the length of the queue.
 	queued int
 	last   commit
@@ -251,10 +249,13 @@ func (b *batch) undo(tx *Tx) {
 	for _, body := range tx.bodies {
 		body.id = 0
 	}
-	if !tx.wrote || b.broken != nil {
+	switch {
+	case !tx.stored || b.broken != nil:
 		return
-	}
-	if tx.marked {
+	case tx.flushing && b.dirty:
+		b.broken = errors.New("a panic between two writes of one update")
+		return
+	case tx.marked:
 		b.broken = b.w.RollbackTo()
 		return
 	}
@@ -344,6 +345,7 @@ func (st *writerState) finish(b *batch) {
 		st.forget(b)
 		err = s.outcome(err)
 	} else {
+		s.names.changed(b.lists)
 		s.publish(st.quotas.spent(), b.limits)
 		st.publish(s)
 		st.trim()
@@ -457,9 +459,6 @@ func (st *writerState) trim() {
 	if len(st.boxes) > maxCached {
 		clear(st.boxes)
 	}
-	if len(st.inboxes) > maxCached {
-		clear(st.inboxes)
-	}
 	st.quotas.trim()
 }
 
@@ -489,11 +488,14 @@ type idRange struct{ next, limit int64 }
 // were reserved when the process ended, are never used.
 func (st *writerState) take(tx *Tx, kind int) (int64, error) {
 	r := &st.ids[kind]
-	w, err := tx.write()
-	if err != nil {
+	if err := tx.begin(); err != nil {
 		return 0, err
 	}
 	if r.next >= r.limit {
+		w, err := tx.write()
+		if err != nil {
+			return 0, err
+		}
 		n, err := w.Counter(idCounters[kind])
 		if err != nil {
 			return 0, tx.fail(err)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 
 	"postrider/mailstore"
 	"postrider/mailstore/sqlite"
@@ -159,15 +160,15 @@ func (w *indexer) collect(b *batch, m mailstore.MailboxID, id mailstore.AccountI
 	box := &boxBatch{id: m, validity: now.UIDValidity, from: from, watermark: from}
 	a.boxes = append(a.boxes, box)
 	whole := b.messages+len(list) < maxBatch
-	for i := range list {
-		if b.size() >= maxBatchSize || w.ended() {
+	for some := range slices.Chunk(list, maxTogether) {
+		all := true
+		b.failed = w.store.View(context.Background(), func(v *mailstore.View) (err error) {
+			all, err = w.addAll(b, a, box, v, some)
+			return err
+		})
+		if b.failed != nil || !all {
 			return nil
 		}
-		if b.failed = w.add(a, box, &list[i]); b.failed != nil {
-			return nil
-		}
-		box.watermark = list[i].UID + 1
-		b.messages++
 	}
 	if whole {
 		box.watermark = now.UIDNext
@@ -175,8 +176,28 @@ func (w *indexer) collect(b *batch, m mailstore.MailboxID, id mailstore.AccountI
 	return nil
 }
 
+// maxTogether is how many messages are read from one snapshot: opening one costs
+// as much as reading a message, and while it is open the log grows.
+const maxTogether = 32
+
+// addAll adds messages as long as there is room in the batch; all tells that there
+// was for all of them. The error is that of add.
+func (w *indexer) addAll(b *batch, a *accountBatch, box *boxBatch, v *mailstore.View, list []mailstore.Message) (all bool, err error) {
+	for i := range list {
+		if b.size() >= maxBatchSize || w.ended() {
+			return false, nil
+		}
+		if err := w.add(a, box, v, &list[i]); err != nil {
+			return false, err
+		}
+		box.watermark = list[i].UID + 1
+		b.messages++
+	}
+	return true, nil
+}
+
 // add adds one message. The error is one that may be gone the next time.
-func (w *indexer) add(a *accountBatch, box *boxBatch, m *mailstore.Message) error {
+func (w *indexer) add(a *accountBatch, box *boxBatch, v *mailstore.View, m *mailstore.Message) error {
 	key := keyOf(m)
 	doc, ok := a.known[key]
 	if !ok && key.body <= a.last {
@@ -193,7 +214,7 @@ func (w *indexer) add(a *accountBatch, box *boxBatch, m *mailstore.Message) erro
 		return nil
 	}
 	n := a.b.next()
-	err := w.index(&a.b, m)
+	err := w.index(&a.b, v, m)
 	switch {
 	case errors.Is(err, mailstore.ErrNotFound), errors.Is(err, mailstore.ErrDamaged):
 		// Without a place, each search asks the message itself.
@@ -215,8 +236,8 @@ func (w *indexer) add(a *accountBatch, box *boxBatch, m *mailstore.Message) erro
 }
 
 // index reads a message into the document in hand.
-func (w *indexer) index(b *builder, m *mailstore.Message) (err error) {
-	content, err := w.store.OpenMessage(context.Background(), *m)
+func (w *indexer) index(b *builder, v *mailstore.View, m *mailstore.Message) (err error) {
+	content, err := v.OpenMessage(context.Background(), *m)
 	if err != nil {
 		return err
 	}

@@ -35,6 +35,7 @@ type role struct {
 func connect(path string, r role) (*conn, error) {
 	q := url.Values{
 		"_txlock":          {"immediate"},
+		"_mutex":           {"no"}, // one goroutine at a time
 		"_busy_timeout":    {"10000"},
 		"_sync":            {"FULL"},
 		"_stmt_cache_size": {"100"},
