@@ -84,6 +84,9 @@ func (s *session) capabilities() string {
 		b.WriteString(" " + name)
 	}
 	b.WriteString(" APPENDLIMIT=" + strconv.FormatInt(s.srv.maxSize.Load(), 10))
+	if s.administers() {
+		b.WriteString(" QUOTASET")
+	}
 	if limit := s.srv.o.MessageLimit; limit > 0 {
 		b.WriteString(" MESSAGELIMIT=" + strconv.Itoa(limit))
 	}

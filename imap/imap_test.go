@@ -144,6 +144,16 @@ func newWorld(t testing.TB, adapt func(*Options)) *world {
 		MaxSize:   1 << 20,
 		Log:       slog.New(noPanics{t}),
 	}
+	o.SetQuota = func(ctx context.Context, address string, q mailstore.Quota) error {
+		return store.Update(ctx, func(tx *mailstore.Tx) error {
+			a, err := tx.AccountByAddress(address)
+			if err != nil {
+				return err
+			}
+			a.Quota = q
+			return tx.UpdateAccount(a)
+		})
+	}
 	if adapt != nil {
 		adapt(&o)
 	}
@@ -281,6 +291,9 @@ func TestTranscripts(t *testing.T) {
 		w := newWorld(t, func(o *Options) {
 			o.TLS = server
 			o.LiteralMinus = strings.HasSuffix(t.Name(), "/literal-minus")
+			if strings.HasSuffix(t.Name(), "/setquota") {
+				o.Administrators = []string{"Alice@hamburger.edu"}
+			}
 			if strings.Contains(t.Name(), "/messagelimit") {
 				o.MessageLimit = 3
 			}

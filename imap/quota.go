@@ -2,13 +2,48 @@ package imap
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"slices"
+	"strings"
 
 	"postrider/imap/syntax"
+	"postrider/internal/directory"
 	"postrider/mailstore"
 )
 
-// quotaRoot is the name of the one quota root that an account has (RFC 9208).
-const quotaRoot = ""
+// Names of quota roots (RFC 9208 section 3.2): that of one's own account, and in front of
+// the address those of others, which are for administrators.
+const (
+	quotaRoot   = ""
+	quotaOthers = "Other Users/"
+)
+
+// quotaUnit is the unit of STORAGE (RFC 9208 section 5.1).
+const quotaUnit = 1024
+
+// administers tells whether the user may set quotas.
+func (s *session) administers() bool {
+	return s.srv.o.SetQuota != nil && slices.ContainsFunc(s.srv.o.Administrators, func(a string) bool { return strings.EqualFold(a, s.account.Address) })
+}
+
+// rootOwner is the account of a quota root. Others than administrators are not told which
+// accounts there are.
+func (s *session) rootOwner(ctx context.Context, root string) (mailstore.Account, error) {
+	address, others := strings.CutPrefix(root, quotaOthers)
+	switch {
+	case root == quotaRoot, others && strings.EqualFold(address, s.account.Address):
+		return *s.account, nil
+	case others && s.administers() && strings.Contains(address, "@"):
+		a, err := s.srv.o.Directory.Named(ctx, address)
+		if !errors.Is(err, directory.ErrNoUser) {
+			return a, s.fault(ctx, "quota", err)
+		}
+	}
+	return mailstore.Account{}, refuse("NONEXISTENT", "There is no such quota root")
+}
 
 // cmdGetQuota is GETQUOTA (RFC 9208 section 4.1.1).
 func (s *session) cmdGetQuota(ctx context.Context, c *call) error {
@@ -16,10 +51,11 @@ func (s *session) cmdGetQuota(ctx context.Context, c *call) error {
 	if err := c.p.End(); err != nil {
 		return err
 	}
-	if root != quotaRoot {
-		return refuse("NONEXISTENT", "There is no such quota root")
+	owner, err := s.rootOwner(ctx, root)
+	if err != nil {
+		return err
 	}
-	return s.view(ctx, "quota", s.tellQuota)
+	return s.view(ctx, "quota", func(v *mailstore.View) error { return s.tellQuota(v, root, owner.ID) })
 }
 
 // cmdGetQuotaRoot is GETQUOTAROOT (RFC 9208 section 4.1.2).
@@ -38,26 +74,26 @@ func (s *session) cmdGetQuotaRoot(ctx context.Context, c *call) error {
 		b = append(b, ' ')
 		b = syntax.AppendString(b, quotaRoot)
 		s.out.keep(append(b, '\r', '\n'))
-		return s.tellQuota(v)
+		return s.tellQuota(v, quotaRoot, s.account.ID)
 	})
 }
 
-// tellQuota writes the QUOTA response: resources without a limit are not in it.
-// Storage is in units of 1024 octets; the number of mailboxes is bounded for all.
-func (s *session) tellQuota(v *mailstore.View) error {
-	used, limit, err := v.Usage(s.account.ID)
+// tellQuota writes the QUOTA response: resources without a limit are not in it. The
+// number of mailboxes is bounded for all.
+func (s *session) tellQuota(v *mailstore.View, root string, owner mailstore.AccountID) error {
+	used, limit, err := v.Usage(owner)
 	if err != nil {
 		return err
 	}
-	boxes, err := v.CountMailboxes(s.account.ID)
+	boxes, err := v.CountMailboxes(owner)
 	if err != nil {
 		return err
 	}
 	b := append(s.out.begin(), "* QUOTA "...)
-	b = syntax.AppendString(b, quotaRoot)
+	b = syntax.AppendString(b, root)
 	b = append(b, " ("...)
 	n := len(b)
-	resource := func(name string, used, limit int64) {
+	resource := func(name string, unit, used, limit int64) {
 		if limit <= 0 {
 			return
 		}
@@ -66,20 +102,67 @@ func (s *session) tellQuota(v *mailstore.View) error {
 		}
 		b = append(b, name...)
 		b = append(b, ' ')
-		b = syntax.AppendNumber(b, used)
+		b = syntax.AppendNumber(b, (used+unit-1)/unit)
 		b = append(b, ' ')
-		b = syntax.AppendNumber(b, limit)
+		b = syntax.AppendNumber(b, limit/unit)
 	}
-	const unit = 1024
-	resource("STORAGE", (used.Storage+unit-1)/unit, limit.Storage/unit)
-	resource("MESSAGE", used.Messages, limit.Messages)
-	resource("MAILBOX", int64(boxes), mailstore.MaxMailboxes)
+	resource("STORAGE", quotaUnit, used.Storage, limit.Storage)
+	resource("MESSAGE", 1, used.Messages, limit.Messages)
+	resource("MAILBOX", 1, int64(boxes), mailstore.MaxMailboxes)
 	s.out.keep(append(b, ")\r\n"...))
 	return nil
 }
 
-// cmdSetQuota refuses SETQUOTA: limits are the administrator's, who is no user of
-// IMAP (RFC 9208 section 4.1.3; QUOTASET is not offered).
-func (s *session) cmdSetQuota(context.Context, *call) error {
-	return refuse("NOPERM", "Limits are set by the administrator")
+// cmdSetQuota is SETQUOTA (RFC 9208 section 4.1.3), which is for administrators. A
+// resource that is not named has no limit any more.
+func (s *session) cmdSetQuota(ctx context.Context, c *call) error {
+	if !s.administers() {
+		return refuse("NOPERM", "Limits are set by the administrator")
+	}
+	root := c.p.AString("the name of a quota root")
+	c.p.SP()
+	limits := c.p.ResourceLimits()
+	if err := c.p.End(); err != nil {
+		return err
+	}
+	owner, err := s.rootOwner(ctx, root)
+	if err != nil {
+		return err
+	}
+	q, err := quotaOf(limits)
+	if err != nil {
+		return err
+	}
+	if err := s.srv.o.SetQuota(ctx, owner.Address, q); err != nil {
+		return s.fault(ctx, "setquota", err)
+	}
+	s.log.LogAttrs(ctx, slog.LevelInfo, "quota set", slog.String("by", s.account.Address), slog.String("account", owner.Address),
+		slog.Int64("storage", q.Storage), slog.Int64("messages", q.Messages))
+	return s.view(ctx, "quota", func(v *mailstore.View) error { return s.tellQuota(v, root, owner.ID) })
+}
+
+// quotaOf is the quota that SETQUOTA asks for.
+func quotaOf(limits []syntax.ResourceLimit) (mailstore.Quota, error) {
+	q := mailstore.Quota{Storage: mailstore.Unlimited, Messages: mailstore.Unlimited}
+	for i, l := range limits {
+		if slices.ContainsFunc(limits[:i], func(other syntax.ResourceLimit) bool { return other.Name == l.Name }) {
+			return q, bad(l.Name + " is named twice")
+		}
+		switch {
+		case l.Name == "MAILBOX" && l.Limit != mailstore.MaxMailboxes:
+			return q, refuse("CANNOT", fmt.Sprintf("The limit of mailboxes is %d for everybody", mailstore.MaxMailboxes))
+		case l.Name == "MAILBOX":
+		case l.Name != "STORAGE" && l.Name != "MESSAGE":
+			return q, refuse("CANNOT", "STORAGE and MESSAGE are what can be limited here")
+		case l.Limit == 0:
+			return q, refuse("CANNOT", "A limit is 1 at least; a resource that is not named has none")
+		case l.Name == "MESSAGE":
+			q.Messages = l.Limit
+		case l.Limit > math.MaxInt64/quotaUnit:
+			return q, refuse("CANNOT", "That is more than can be counted")
+		default:
+			q.Storage = l.Limit * quotaUnit
+		}
+	}
+	return q, nil
 }

@@ -62,6 +62,10 @@ type Options struct {
 	Store     *mailstore.Store
 	Directory Directory
 	Search    Searcher // nil = every search reads the messages
+	// Administrators are the addresses of the accounts that set quotas by SetQuota (RFC
+	// 9208): limits that are Unlimited, or above 0. nil = nobody sets any.
+	Administrators []string
+	SetQuota       func(ctx context.Context, address string, q mailstore.Quota) error
 	// LiteralMinus takes no large literals that were not asked for: LITERAL- is
 	// announced in place of LITERAL+ (RFC 7888 section 5).
 	LiteralMinus bool

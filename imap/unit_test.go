@@ -209,7 +209,7 @@ func TestCapabilitiesDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	table, _, _ := strings.Cut(string(text), "## Deviations")
-	for _, name := range append([]string{"IMAP4rev1", "IMAP4rev2", "LITERAL+", "LITERAL-", "SASL-IR", "ENABLE", "ID", "APPENDLIMIT", "MESSAGELIMIT", "COMPRESS=DEFLATE", "UNAUTHENTICATE", "STARTTLS", "LOGINDISABLED"}, offered...) {
+	for _, name := range append([]string{"IMAP4rev1", "IMAP4rev2", "LITERAL+", "LITERAL-", "SASL-IR", "ENABLE", "ID", "APPENDLIMIT", "MESSAGELIMIT", "QUOTASET", "COMPRESS=DEFLATE", "UNAUTHENTICATE", "STARTTLS", "LOGINDISABLED"}, offered...) {
 		if !regexp.MustCompile(`[|,] ` + regexp.QuoteMeta(name) + `[ ,|]`).MatchString(table) {
 			t.Errorf("docs/imap.md does not say what %s is", name)
 		}

@@ -127,6 +127,52 @@ func TestQuotaRaised(t *testing.T) {
 	comes("third")
 }
 
+// TestQuotaSetByIMAP: an administrator makes room over IMAP, and what waited for it comes
+// at once (RFC 9208 section 4.1.3).
+func TestQuotaSetByIMAP(t *testing.T) {
+	s := newServer(t, options{config: "[imap]\nadministrators = [\"Alice@" + hostname + "\"]\n"})
+	s.mustWith(password+"\n", "user", "passwd", "alice@"+hostname, "--password-stdin")
+	s.must("quota", "set", "bob@"+hostname, "--storage", "4000")
+	c, err := smtp(s.addr["smtp"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, id := range []string{"first", "second"} {
+		text := letter("alice@crepes.fr", "bob@"+hostname, id, strings.Repeat("x", 3000))
+		if _, err := c.mail("alice@crepes.fr", []string{"bob@" + hostname, "alice@" + hostname}, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := s.must("queue", "list"); !strings.Contains(got, "bob@"+hostname) {
+		t.Fatalf("the queue:\n%s", got)
+	}
+	set := func(user string) error {
+		m, err := imap(s.addr["imap"], user)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		_, err = m.imapAsk(`SETQUOTA "Other Users/bob@` + hostname + `" (STORAGE 20 MESSAGE 10)`)
+		return err
+	}
+	if err := set("bob"); err == nil || !strings.Contains(err.Error(), "NO [NOPERM]") {
+		t.Errorf("bob himself: %v", err)
+	}
+	if err := set("alice"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() error {
+		if n := len(s.inbox("bob")); n != 2 {
+			return fmt.Errorf("bob has %d messages:\n%s", n, s.must("queue", "list"))
+		}
+		return nil
+	})
+	if got := s.must("quota", "show", "bob@"+hostname); !strings.Contains(got, "20KiB") || !strings.Contains(got, "10 (20 %)") {
+		t.Errorf("quota show:\n%s", got)
+	}
+}
+
 // checkDefaultQuota: a limit of the configuration holds after SIGHUP, and one of
 // the domain or the account in its place.
 func (s *server) checkDefaultQuota() {

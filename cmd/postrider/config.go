@@ -193,6 +193,7 @@ func (c *config) keys() map[string]setter {
 			return err
 		},
 		"imap.literal_minus":        boolean(&n.LiteralMinus),
+		"imap.administrators":       list(&n.Administrators, parseAddress),
 		"imap.message_limit":        messageLimit(&n.MessageLimit),
 		"dns.resolver":              resolver(&n.Resolver),
 		"dns.root_hints":            notBuilt,
@@ -301,6 +302,14 @@ func integer(p *int, low, high int64) setter {
 		*p = int(i)
 		return nil
 	}
+}
+
+func parseAddress(s string) (string, error) {
+	a, err := mta.ParseAddress(s)
+	if err != nil || a.Domain == "" {
+		return "", errors.New("must be the address of an account, such as admin@example.org")
+	}
+	return a.String(), nil
 }
 
 // messageLimit takes what MESSAGELIMIT may announce (RFC 9738 section 3).

@@ -160,7 +160,8 @@ func TestConfigProblemsOfAuth(t *testing.T) {
 			[]string{"c.toml:5: auth.oauth.leeway: must be at most"}},
 		{"pop3", "hostname = \"a.b\"\n[pop3]\nlogin_delay = \"1500ms\"\nexpire = \"4h\"\nutf8_headers = \"yes\"\n", []string{
 			"c.toml:3: pop3.login_delay: must be whole seconds", "c.toml:4: pop3.expire: must be \"never\" or whole days", "c.toml:5: pop3.utf8_headers: must be"}},
-		{"imap", "hostname = \"a.b\"\n[imap]\nmessage_limit = 999\n", []string{"c.toml:3: imap.message_limit: must be 0 or at least 1000"}},
+		{"imap", "hostname = \"a.b\"\n[imap]\nmessage_limit = 999\nadministrators = [\"admin\"]\n", []string{
+			"c.toml:3: imap.message_limit: must be 0 or at least 1000", "c.toml:4: imap.administrators: \"admin\": must be the address"}},
 		{"certificates", "hostname = \"a.b\"\n[auth]\nclient_certificates = \"often\"\n", []string{"c.toml:3: auth.client_certificates: must be"}},
 	} {
 		t.Run(test.name, test.try)

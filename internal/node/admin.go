@@ -201,12 +201,28 @@ func (a *Admin) QuotaSet(args QuotaArgs, _ *None) (err error) {
 	if err := a.n.Directory.SetQuota(ctx, args.Name, directory.QuotaChange{Storage: args.Storage, Messages: args.Messages}); err != nil {
 		return err
 	}
+	if err := a.n.retryFull(ctx, args.Name); err != nil {
+		return fmt.Errorf("the limit is set, and what waits for room comes within 15 minutes: %w", err)
+	}
+	return nil
+}
+
+// retryFull tries what waits for room in an account or in those of a domain.
+func (n *Node) retryFull(ctx context.Context, name string) error {
 	waits := "" // of a domain: all, since a try costs little
-	if account, err := a.n.Directory.Account(ctx, args.Name); err == nil {
+	if account, err := n.Directory.Account(ctx, name); err == nil {
 		waits = account.Address
 	}
-	if err := a.n.queue.RetryFull(ctx, waits); err != nil {
-		return fmt.Errorf("the limit is set, and what waits for room comes within 15 minutes: %w", err)
+	return n.queue.RetryFull(ctx, waits)
+}
+
+// setQuota is what an administrator does over IMAP.
+func (n *Node) setQuota(ctx context.Context, address string, q mailstore.Quota) error {
+	if err := n.Directory.SetQuota(ctx, address, directory.QuotaChange{Storage: &q.Storage, Messages: &q.Messages}); err != nil {
+		return err
+	}
+	if err := n.retryFull(ctx, address); err != nil {
+		n.log.Warn("try again what waits for a full account", "account", address, "error", err)
 	}
 	return nil
 }

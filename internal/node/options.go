@@ -39,6 +39,8 @@ type Options struct {
 	POP3         pop3.Policy
 	LiteralMinus bool // of IMAP: LITERAL- in place of LITERAL+
 	MessageLimit int  // of IMAP: messages that one command processes; 0 = all
+	// Administrators are the addresses of accounts that set quotas over IMAP.
+	Administrators []string
 
 	Resolver  string // "system" or "ADDR:PORT"
 	HostsFile string // "" = off
