@@ -100,7 +100,8 @@ func (s *session) cmdReplace(ctx context.Context, c *call) error {
 		if err != nil {
 			return err
 		}
-		if gone, err = tx.Expunge(b.id, []mailstore.UID{old}); err != nil {
+		gone, err = tx.Expunge(b.id, []mailstore.UID{old})
+		if err != nil && !errors.Is(err, mailstore.ErrNotFound) { // which means that the selected mailbox was deleted
 			return err
 		}
 		if len(gone) == 0 {

@@ -174,7 +174,8 @@ func (s *session) contextChanges(ctx context.Context, x *searchContext, looked [
 // tellItems writes FETCH responses nobody asked for now.
 func (s *session) tellItems(ctx context.Context, spans []span, items []syntax.FetchItem) error {
 	p := s.plan(true, &syntax.Fetch{Items: items})
-	p.seen = false // nobody has looked at them
+	p.seen = false                             // nobody has looked at them
+	p.modseq = p.modseq || s.enabled.condstore // RFC 7162 section 3.2.4: whatever causes them
 	_, err := s.fetch(ctx, p, spans)
 	return err
 }

@@ -69,7 +69,13 @@ func (s *session) transfer(ctx context.Context, c *call, do transferFunc, whole 
 		if to, err = tx.MailboxByName(s.account.ID, dest); err != nil {
 			return err
 		}
-		if src, dst, err = do(tx, s.box.id, uids, to.ID); err != nil {
+		src, dst = nil, nil
+		if _, err = tx.Mailbox(s.box.id); err == nil {
+			src, dst, err = do(tx, s.box.id, uids, to.ID)
+		} else if errors.Is(err, mailstore.ErrNotFound) {
+			err = nil // the selected mailbox was deleted, and all its messages with it
+		}
+		if err != nil {
 			return err
 		}
 		return lost(c, len(uids)-len(src))

@@ -17,6 +17,9 @@ func (s *session) cmdIdle(ctx context.Context, c *call) error {
 	}
 	s.out.line("+ idling")
 	if s.notify != nil { // which says what is to be told (RFC 5465 section 4)
+		n := s.notify
+		n.idle = true // section 6.1.2: IDLE is a command that allows to tell of expunges
+		defer func() { n.idle = false }()
 		if err := s.tellNotified(ctx, true); err != nil {
 			return err
 		}

@@ -17,6 +17,7 @@ type notification struct {
 	groups   []eventGroup
 	known    map[mailstore.MailboxID]mailstore.Mailbox // as the client knows them
 	watch    *mailstore.Watcher
+	idle     bool // IDLE is under way, in which nothing is delayed
 }
 
 // selectedEvents is SELECTED or SELECTED-DELAYED.
@@ -234,7 +235,7 @@ func (s *session) tellNew(ctx context.Context, came int) error {
 func (s *session) tellNotified(ctx context.Context, all bool) error {
 	n := s.notify
 	if s.box != nil && n.selected != nil {
-		if err := s.update(ctx, all || !n.selected.delayed); err != nil {
+		if err := s.update(ctx, all || n.idle || !n.selected.delayed); err != nil {
 			return err
 		}
 	}
