@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs the programs that the tests run, from Debian's packages, where they
 # are missing. As root or with sudo it does so itself; else it prints the one
-# command that does, and fails.
+# command that does, and fails. Packages of npm go to bin/imapflow, by the
+# versions and checksums of testdata/imapflow/package-lock.json.
 set -eu
 
 missing=""
@@ -24,6 +25,9 @@ need strace strace
 need Xvfb xvfb
 need thunderbird thunderbird
 need python3 python3
+need offlineimap offlineimap3
+need node nodejs
+need npm npm
 need git git
 # The server itself is in /usr/sbin, which is not in everybody's path.
 [ -x /usr/lib/dovecot/imap ] || missing="$missing dovecot-imapd"
@@ -34,7 +38,23 @@ else
 	missing="$missing libnet-ssleay-perl"
 fi
 
-[ -n "$missing" ] || exit 0
+imapflow() {
+	from=$(dirname "$0")/testdata/imapflow
+	to=$(dirname "$0")/../bin/imapflow
+	if cmp -s "$from/package-lock.json" "$to/package-lock.json"; then
+		return
+	fi
+	rm -rf "$to" "$to.new"
+	mkdir -p "$to.new"
+	cp "$from/package.json" "$from/package-lock.json" "$to.new"
+	npm ci --prefix "$to.new" --ignore-scripts --no-audit --no-fund
+	mv "$to.new" "$to" # at once, so that half of it is never taken for all
+}
+
+if [ -z "$missing" ]; then
+	imapflow
+	exit 0
+fi
 
 # No word splitting is wanted but here.
 command="apt-get update && apt-get install -y --no-install-recommends$missing"
@@ -65,3 +85,4 @@ case "$missing" in
 	fi
 	;;
 esac
+imapflow
