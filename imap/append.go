@@ -29,28 +29,32 @@ func (s *session) cmdAppend(ctx context.Context, c *call) error {
 		return err
 	}
 	err = s.srv.o.Store.Update(ctx, func(tx *mailstore.Tx) error {
-		m, err := tx.MailboxByName(s.account.ID, name)
+		m, err := s.lookup(&tx.View, name, mailstore.RightInsert)
 		if err == nil {
 			c.code, err = appendAll(tx, &m, list)
 		}
 		return err
 	})
 	if err != nil {
-		return s.tryCreate(ctx, "append", err)
+		return s.tryCreate(ctx, "append", name, err)
 	}
 	count(s.srv.o.Metrics.Appended, len(list))
 	return nil
 }
 
-// appendAll returns the response code with the UIDs (RFC 4315).
-func appendAll(tx *mailstore.Tx, m *mailstore.Mailbox, list []arriving) (code string, err error) {
+// appendAll returns the response code with the UIDs, and none where the user may
+// not read the mailbox (RFC 4315 section 3).
+func appendAll(tx *mailstore.Tx, m *userBox, list []arriving) (code string, err error) {
 	var uids []mailstore.UID
 	for _, one := range list {
-		uid, err := tx.Append(m.ID, mailstore.NewMessage{Body: one.body, Flags: one.flags, Internal: one.date})
+		uid, err := tx.Append(m.ID, mailstore.NewMessage{Body: one.body, Flags: m.rights.Changes(one.flags), Internal: one.date})
 		if err != nil {
 			return "", err
 		}
 		uids = append(uids, uid)
+	}
+	if !m.rights.Has(mailstore.RightRead) {
+		return "", nil
 	}
 	b := syntax.AppendNumber([]byte("APPENDUID "), m.UIDValidity)
 	return string(syntax.AppendNumbers(append(b, ' '), uids)), nil
@@ -74,6 +78,9 @@ func (s *session) cmdReplace(ctx context.Context, c *call) error {
 	if b.readOnly {
 		return errReadOnly()
 	}
+	if !b.may(mailstore.RightTrash | mailstore.RightExpunge) { // RFC 8508 section 4
+		return noPermission()
+	}
 	old := mailstore.UID(number)
 	if c.UID {
 		if _, known := b.index(old); !known {
@@ -96,7 +103,7 @@ func (s *session) cmdReplace(ctx context.Context, c *call) error {
 	var gone []mailstore.UID
 	var code string
 	err = s.srv.o.Store.Update(ctx, func(tx *mailstore.Tx) error {
-		m, err := tx.MailboxByName(s.account.ID, name)
+		m, err := s.lookup(&tx.View, name, mailstore.RightInsert)
 		if err != nil {
 			return err
 		}
@@ -111,10 +118,12 @@ func (s *session) cmdReplace(ctx context.Context, c *call) error {
 		return err
 	})
 	if err != nil {
-		return s.tryCreate(ctx, "replace", err)
+		return s.tryCreate(ctx, "replace", name, err)
 	}
 	count(s.srv.o.Metrics.Appended, 1)
-	s.out.line("* OK [", code, "] Replacement stored")
+	if code != "" {
+		s.out.line("* OK [", code, "] Replacement stored")
+	}
 	s.expunged(gone)
 	c.told = true
 	return nil
@@ -125,6 +134,7 @@ func (s *session) cmdReplace(ctx context.Context, c *call) error {
 func (s *session) receiveAll(ctx context.Context, c *call) (list []arriving, name string, err error) {
 	name = s.name(c)
 	c.p.SP()
+	owner := s.account.ID
 	for {
 		o := c.p.AppendOptions()
 		if !o.Catenate {
@@ -133,7 +143,7 @@ func (s *session) receiveAll(ctx context.Context, c *call) (list []arriving, nam
 		if err := c.p.Err(); err != nil {
 			return list, name, err
 		}
-		if err := s.admit(ctx, c, name, &o, len(list)); err != nil {
+		if err := s.admit(ctx, c, name, &o, len(list), &owner); err != nil {
 			return list, name, err
 		}
 		flags, err := fromFlags(o.Flags)
@@ -162,7 +172,8 @@ func (s *session) receiveAll(ctx context.Context, c *call) (list []arriving, nam
 }
 
 // admit finds out whether there is a place for a message before its octets come.
-func (s *session) admit(ctx context.Context, c *call, name string, o *syntax.Append, had int) error {
+// With the first it finds out whose place that is.
+func (s *session) admit(ctx context.Context, c *call, name string, o *syntax.Append, had int, owner *mailstore.AccountID) error {
 	size := int64(0)
 	if c.Message != nil {
 		size = c.Message.Size
@@ -179,11 +190,19 @@ func (s *session) admit(ctx context.Context, c *call, name string, o *syntax.App
 		return s.tooBig()
 	}
 	if had == 0 {
-		if _, err := s.srv.o.Store.MailboxID(ctx, s.account.ID, name); err != nil {
-			return s.tryCreate(ctx, "append", err)
+		if _, err := s.srv.o.Store.MailboxID(ctx, s.account.ID, name); err == nil {
+			return s.fault(ctx, "append", s.srv.o.Store.Room(ctx, *owner, size))
+		}
+		err := s.srv.o.Store.View(ctx, func(v *mailstore.View) error {
+			m, err := s.lookup(v, name, mailstore.RightInsert)
+			*owner = m.Account
+			return err
+		})
+		if err != nil {
+			return s.tryCreate(ctx, "append", name, err)
 		}
 	}
-	return s.fault(ctx, "append", s.srv.o.Store.Room(ctx, s.account.ID, size))
+	return s.fault(ctx, "append", s.srv.o.Store.Room(ctx, *owner, size))
 }
 
 // receive reads one message into a body, and then the rest of the command, up to

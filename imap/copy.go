@@ -11,8 +11,8 @@ import (
 
 // tryCreate tells the client that it could create the target (RFC 9051 section
 // 6.3.12).
-func (s *session) tryCreate(ctx context.Context, doing string, err error) error {
-	if errors.Is(err, mailstore.ErrNotFound) {
+func (s *session) tryCreate(ctx context.Context, doing, name string, err error) error {
+	if errors.Is(err, mailstore.ErrNotFound) && !reserved(normal(name)) {
 		return refuse("TRYCREATE", "No such mailbox")
 	}
 	return s.fault(ctx, doing, err)
@@ -20,7 +20,7 @@ func (s *session) tryCreate(ctx context.Context, doing string, err error) error 
 
 // cmdCopy is COPY: all or nothing (RFC 9051 section 6.4.7).
 func (s *session) cmdCopy(ctx context.Context, c *call) error {
-	code, _, err := s.transfer(ctx, c, (*mailstore.Tx).Copy, true)
+	code, _, err := s.transfer(ctx, c, (*mailstore.Tx).CopyAs, true)
 	c.code = code
 	return err
 }
@@ -31,17 +31,22 @@ func (s *session) cmdMove(ctx context.Context, c *call) error {
 	if s.box.readOnly {
 		return errReadOnly()
 	}
-	code, moved, err := s.transfer(ctx, c, (*mailstore.Tx).Move, false)
+	if !s.box.may(mailstore.RightTrash | mailstore.RightExpunge) { // RFC 6851 section 4.6
+		return noPermission()
+	}
+	code, moved, err := s.transfer(ctx, c, (*mailstore.Tx).MoveAs, false)
 	if err != nil || len(moved) == 0 {
 		return err
 	}
-	s.out.line("* OK [", code, "] Moved")
+	if code != "" {
+		s.out.line("* OK [", code, "] Moved")
+	}
 	s.expunged(moved)
 	c.told = true
 	return nil
 }
 
-type transferFunc func(tx *mailstore.Tx, from mailstore.MailboxID, uids []mailstore.UID, to mailstore.MailboxID) (src, dst []mailstore.UID, err error)
+type transferFunc func(tx *mailstore.Tx, rights mailstore.Rights, from mailstore.MailboxID, uids []mailstore.UID, to mailstore.MailboxID) (src, dst []mailstore.UID, err error)
 
 // transfer copies or moves. src are the messages that were there, and the code
 // is "" where none was. Of more messages than one command takes, it takes the last
@@ -63,15 +68,15 @@ func (s *session) transfer(ctx context.Context, c *call, do transferFunc, whole 
 	}
 	uids := s.box.uidsOf(spans)
 	var dst []mailstore.UID
-	var to mailstore.Mailbox
+	var to userBox
 	err = s.srv.o.Store.Update(ctx, func(tx *mailstore.Tx) error {
 		var err error
-		if to, err = tx.MailboxByName(s.account.ID, dest); err != nil {
+		if to, err = s.lookup(&tx.View, dest, mailstore.RightInsert); err != nil {
 			return err
 		}
 		src, dst = nil, nil
 		if _, err = tx.Mailbox(s.box.id); err == nil {
-			src, dst, err = do(tx, s.box.id, uids, to.ID)
+			src, dst, err = do(tx, to.rights, s.box.id, uids, to.ID)
 		} else if errors.Is(err, mailstore.ErrNotFound) {
 			err = nil // the selected mailbox was deleted, and all its messages with it
 		}
@@ -81,11 +86,14 @@ func (s *session) transfer(ctx context.Context, c *call, do transferFunc, whole 
 		return lost(c, len(uids)-len(src))
 	})
 	if err != nil {
-		return "", nil, s.tryCreate(ctx, "copy", err)
+		return "", nil, s.tryCreate(ctx, "copy", dest, err)
 	}
 	s.partly(c, lowest)
 	if len(src) == 0 {
 		return "", nil, nil
+	}
+	if !to.rights.Has(mailstore.RightRead) { // RFC 4315 section 3: it would tell of the mailbox
+		return "", src, nil
 	}
 	b := append([]byte("COPYUID "), strconv.FormatUint(uint64(to.UIDValidity), 10)...)
 	b = syntax.AppendNumbers(append(b, ' '), src)

@@ -23,6 +23,9 @@ func (s *session) cmdExpunge(ctx context.Context, c *call) error {
 	if s.box.readOnly {
 		return errReadOnly()
 	}
+	if !s.box.may(mailstore.RightExpunge) {
+		return noPermission()
+	}
 	gone, lowest, err := s.expunge(ctx, spans, c.UID)
 	if err != nil {
 		return err
@@ -39,7 +42,7 @@ func (s *session) cmdClose(ctx context.Context, c *call) error {
 	if err := c.p.End(); err != nil {
 		return err
 	}
-	if !s.box.readOnly {
+	if s.box.may(mailstore.RightExpunge) {
 		if _, _, err := s.expunge(ctx, s.box.everything(), false); err != nil {
 			return err
 		}

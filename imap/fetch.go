@@ -480,7 +480,7 @@ func (s *session) rows(ctx context.Context, p *fetchPlan, spans []span) (list []
 // messages whose flags changed; list has the new ones. A failure does not keep
 // the client from reading.
 func (s *session) setSeen(ctx context.Context, p *fetchPlan, list []numbered) (told map[mailstore.UID]bool) {
-	if s.box.readOnly || !p.seen {
+	if !p.seen || !s.box.may(mailstore.RightSeen) {
 		return nil
 	}
 	var uids []mailstore.UID

@@ -28,7 +28,7 @@ func (s *session) find(ctx context.Context, c *call, b *selection, key *syntax.K
 	defer cancel()
 	f := &finding{s: s, b: b, q: q, modseq: cc.modseq, scoring: cc.scoring, c: candidates{keys: cc.keys, dateless: !cc.dates}}
 	if len(cc.keys) > 0 && s.srv.o.Search != nil {
-		f.c.hits = s.srv.o.Search.Lookup(limited, s.account.ID, b.id, b.uids, cc.keys)
+		f.c.hits = s.srv.o.Search.Lookup(limited, b.account, b.id, b.uids, cc.keys)
 	}
 	f.open = cc.scope(q)
 	if !c.unlimited {

@@ -255,6 +255,8 @@ func fixture(t testing.TB, name string) []byte {
 //	deliver N NAME    the same, N times
 //	shutdown          the server begins to shut down
 //	quota N M         bob may have N octets in M messages; 0 = no limit
+//	shared NAME       there is an account that nobody logs in to
+//	allow A M I R     the identifier I has the rights R to the mailbox M of account A
 //	busy | free       logins meet a busy directory, or not
 func (w *world) do(line string) error {
 	f := strings.Fields(line)
@@ -273,6 +275,10 @@ func (w *world) do(line string) error {
 			return err
 		}
 		return w.store.Update(context.Background(), func(tx *mailstore.Tx) error { return tx.UpdateAccount(a) })
+	case len(f) == 2 && f[0] == "shared":
+		w.shared(f[1])
+	case len(f) == 5 && f[0] == "allow":
+		w.allow(f[1], f[2], f[3], f[4])
 	case line == "shutdown":
 		go w.wire.Shutdown(context.Background())
 	case line == "busy":

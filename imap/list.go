@@ -15,12 +15,13 @@ type listOptions struct {
 	subscribed, recursive, special bool // selection
 	tellSubscribed                 bool
 	status                         []statusItem
+	rights                         bool     // MYRIGHTS (RFC 8440)
 	metadata                       []string // entries
 	old                            bool     // LSUB
 }
 
 // cmdList is LIST (RFC 9051 section 6.3.9, RFC 5258, RFC 5819, RFC 6154,
-// RFC 9590).
+// RFC 8440, RFC 9590).
 func (s *session) cmdList(ctx context.Context, c *call) error {
 	l := c.p.ListArgs()
 	if err := c.p.End(); err != nil {
@@ -49,6 +50,8 @@ func (s *session) cmdList(ctx context.Context, c *call) error {
 		case "SUBSCRIBED":
 			o.tellSubscribed = true
 		case "CHILDREN", "SPECIAL-USE": // are told always
+		case "MYRIGHTS":
+			o.rights = true
 		case "STATUS":
 			var err error
 			if o.status, err = s.statusItems(l.Status); err != nil {
@@ -114,7 +117,7 @@ type listed struct {
 // names has all mailboxes, the levels above them, and all subscriptions: INBOX
 // first, then by name.
 func (s *session) names(v *mailstore.View) ([]*listed, error) {
-	boxes, err := v.Mailboxes(s.account.ID)
+	boxes, err := s.visible(v, mailstore.RightLookup)
 	if err != nil {
 		return nil, err
 	}
@@ -192,15 +195,19 @@ func (s *session) choose(b []byte, v *mailstore.View, names []*listed, patterns 
 		if l.box == nil || o.subscribed && !l.subscribed {
 			continue // RFC 5819 section 2, RFC 9590 section 3: it is told for what is below
 		}
-		if o.status != nil {
+		rights := s.rightsTo(l.box)
+		if o.rights {
+			b = s.appendRights(b, l.name, rights)
+		}
+		if o.status != nil && rights.Has(mailstore.RightRead) {
 			var err error
 			if b, err = s.appendStatus(b, v, l.box, o.status); err != nil {
 				return b, err
 			}
 		}
-		if o.metadata != nil {
+		if o.metadata != nil && rights.Any(rightsToNote) {
 			var err error
-			if b, _, err = s.appendNotes(b, v, &place{l.name, l.box}, &syntax.GetMetadata{Entries: o.metadata}); err != nil {
+			if b, _, err = s.appendNotes(b, v, &place{l.name, l.box, rights}, &syntax.GetMetadata{Entries: o.metadata}); err != nil {
 				return b, err
 			}
 		}

@@ -198,7 +198,7 @@ func (s *session) cmdUnauthenticate(_ context.Context, c *call) error {
 	}
 	s.endNotify()
 	s.forgetNotes()
-	s.box, s.account, s.enabled = nil, nil, enabled{}
+	s.box, s.account, s.enabled, s.others = nil, nil, enabled{}, others{}
 	s.in.opened = s.srv.o.Clock.Now()
 	s.r.SetKnown(false)
 	return nil

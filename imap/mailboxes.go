@@ -53,14 +53,20 @@ func (s *session) cmdCreate(ctx context.Context, c *call) error {
 	}
 	var made mailstore.Mailbox
 	err = s.changeTree(ctx, "create", func(tx *mailstore.Tx) error {
-		if err := unused(tx, s.account.ID, use, 0); err != nil {
+		at, err := s.newSite(&tx.View, name)
+		if err != nil {
 			return err
 		}
-		if err := createParents(tx, s.account.ID, name); err != nil {
+		if use != "" && at.account != s.account.ID {
+			return refuse("USEATTR", "Special uses are of your own mailboxes")
+		}
+		if err := unused(tx, at.account, use, 0); err != nil {
 			return err
 		}
-		var err error
-		made, err = tx.CreateMailbox(s.account.ID, name, use)
+		if err := createParents(tx, at.account, at.name); err != nil {
+			return err
+		}
+		made, err = tx.CreateMailbox(at.account, at.name, use)
 		return err
 	})
 	if err == nil {
@@ -141,8 +147,11 @@ func (s *session) cmdDelete(ctx context.Context, c *call) error {
 		return err
 	}
 	return s.change(ctx, "delete", func(tx *mailstore.Tx) error {
-		m, err := tx.MailboxByName(s.account.ID, name)
+		m, err := s.lookup(&tx.View, name, mailstore.RightDelete)
 		if errors.Is(err, mailstore.ErrNotFound) {
+			if s.others.below(normal(name)) {
+				return refuse("HASCHILDREN", "There are mailboxes below that name")
+			}
 			below, e := inferiors(tx, s.account.ID, name)
 			if e == nil && len(below) > 0 {
 				return refuse("HASCHILDREN", "There are mailboxes below that name")
@@ -181,18 +190,40 @@ func (s *session) cmdRename(ctx context.Context, c *call) error {
 		return err
 	}
 	return s.changeTree(ctx, "rename", func(tx *mailstore.Tx) error {
-		m, err := tx.MailboxByName(s.account.ID, name)
-		if errors.Is(err, mailstore.ErrNotFound) {
+		at, err := s.newSite(&tx.View, newName)
+		if err != nil {
+			return err
+		}
+		m, err := s.lookup(&tx.View, name, mailstore.RightDelete)
+		if errors.Is(err, mailstore.ErrNotFound) && at.account == s.account.ID {
 			return s.renameBelow(tx, name, newName)
 		}
 		if err != nil {
 			return err
 		}
-		if err := createParents(tx, s.account.ID, newName); err != nil {
+		if at.account != m.Account {
+			return refuse("CANNOT", "A mailbox stays with its account: copy its messages")
+		}
+		if err := s.moveable(tx, &m); err != nil {
 			return err
 		}
-		return tx.RenameMailbox(m.ID, newName)
+		if err := createParents(tx, at.account, at.name); err != nil {
+			return err
+		}
+		return tx.RenameMailbox(m.ID, at.name)
 	})
+}
+
+// moveable refuses to rename another's INBOX, which would take its messages away.
+func (s *session) moveable(tx *mailstore.Tx, m *userBox) error {
+	if m.Account == s.account.ID {
+		return nil
+	}
+	row, err := tx.Mailbox(m.ID)
+	if err == nil && row.Name == mailstore.Inbox {
+		err = refuse("CANNOT", "Only its owner can rename INBOX")
+	}
+	return err
 }
 
 // renameBelow renames what is below a name that is no mailbox itself.
@@ -245,11 +276,12 @@ func (s *session) subscribe(ctx context.Context, c *call, on bool) error {
 	})
 }
 
-// cmdNamespace says that all mailboxes are one's own (RFC 2342).
+// cmdNamespace tells where one's own mailboxes are, those of others, and those
+// that are nobody's own (RFC 2342).
 func (s *session) cmdNamespace(_ context.Context, c *call) error {
 	if err := c.p.End(); err != nil {
 		return err
 	}
-	s.out.line(`* NAMESPACE (("" "/")) NIL NIL`)
+	s.out.line(`* NAMESPACE (("" "/")) (("`, otherUsers, `" "/")) (("`, shared, `" "/"))`)
 	return nil
 }

@@ -54,8 +54,9 @@ func roots(names []string) ([]string, error) {
 
 // place is what annotations are of: a mailbox, or with box nil the server.
 type place struct {
-	name string
-	box  *mailstore.Mailbox
+	name   string
+	box    *mailstore.Mailbox
+	rights mailstore.Rights
 }
 
 // placeOf finds the mailbox of that name; "" is the server.
@@ -63,9 +64,16 @@ func (s *session) placeOf(v *mailstore.View, name string) (place, error) {
 	if name == "" {
 		return place{}, nil
 	}
-	m, err := v.MailboxByName(s.account.ID, name)
-	return place{m.Name, &m}, err
+	m, err := s.lookup(v, name, mailstore.RightLookup)
+	if err == nil && !m.rights.Any(rightsToNote) {
+		err = noPermission()
+	}
+	return place{m.Name, &m.Mailbox, m.rights}, err
 }
+
+// rightsToNote: to read annotations and set one's own, a user has one of these,
+// and l (RFC 5464 section 3.3); for shared ones w, which that leaves to us.
+const rightsToNote = mailstore.RightRead | mailstore.RightSeen | mailstore.RightWrite | mailstore.RightInsert | mailstore.RightPost
 
 func (p *place) id() mailstore.MailboxID {
 	if p.box == nil {
@@ -74,10 +82,18 @@ func (p *place) id() mailstore.MailboxID {
 	return p.box.ID
 }
 
+// ownerOf is the account that a place belongs to.
+func (s *session) ownerOf(p *place) mailstore.AccountID {
+	if p.box == nil {
+		return s.account.ID
+	}
+	return p.box.Account
+}
+
 // notes lists all that the user sees of annotations, computed ones included, by
 // entry.
 func (s *session) notes(v *mailstore.View, p *place) ([]mailstore.Annotation, error) {
-	list, err := v.Annotations(s.account.ID, p.id(), s.account.ID)
+	list, err := v.Annotations(s.ownerOf(p), p.id(), s.account.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -214,6 +230,9 @@ func (s *session) cmdSetMetadata(ctx context.Context, c *call) error {
 		if err != nil {
 			return err
 		}
+		if err := s.mayNote(&p, changes); err != nil {
+			return err
+		}
 		stored := changes[:0:0]
 		for _, n := range changes {
 			if n.Entry != entryUse || p.box == nil {
@@ -222,12 +241,26 @@ func (s *session) cmdSetMetadata(ctx context.Context, c *call) error {
 				return err
 			}
 		}
-		err = tx.Annotate(s.account.ID, p.id(), s.account.ID, s.noted, stored)
+		err = tx.Annotate(s.ownerOf(&p), p.id(), s.account.ID, s.noted, stored)
 		if errors.Is(err, mailstore.ErrLimit) {
 			return refuse("METADATA TOOMANY", "There are too many annotations: remove some first")
 		}
 		return err
 	})
+}
+
+// mayNote refuses shared entries of another's mailbox where the right to write is
+// missing, and its special use, which is its owner's.
+func (s *session) mayNote(p *place, changes []mailstore.Annotation) error {
+	if p.box == nil || p.box.Account == s.account.ID {
+		return nil
+	}
+	for i := range changes {
+		if changes[i].Entry == entryUse || !changes[i].Private() && !p.rights.Has(mailstore.RightWrite) {
+			return noPermission()
+		}
+	}
+	return nil
 }
 
 // codeMaxSize is the response code for a value that is too large.
@@ -283,7 +316,7 @@ func (s *session) tellNotes(ctx context.Context) error {
 		}
 		places := []place{{}}
 		for i := range boxes {
-			places = append(places, place{boxes[i].Name, &boxes[i]})
+			places = append(places, place{boxes[i].Name, &boxes[i], mailstore.AllRights})
 		}
 		for i := range places {
 			if !s.wantsNotes(&places[i]) {

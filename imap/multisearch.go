@@ -48,7 +48,7 @@ func (s *session) cmdESearch(ctx context.Context, c *call) error {
 	if own {
 		name := s.box.name
 		err := s.view(ctx, "search", func(v *mailstore.View) error {
-			if now, err := v.Mailbox(s.box.id); err == nil {
+			if now, err := v.Mailbox(s.box.id); err == nil && now.Account == s.account.ID {
 				name = now.Name // it may have been renamed since
 			}
 			return nil
@@ -122,7 +122,7 @@ func (s *session) glance(ctx context.Context, m *mailstore.Mailbox) (*selection,
 		}
 		uids, err := v.UIDs(m.ID)
 		if err == nil {
-			b = &selection{id: m.ID, name: now.Name, validity: now.UIDValidity, modseq: now.ModSeq, uids: slices.Clip(uids)}
+			b = &selection{id: m.ID, account: now.Account, name: m.Name, validity: now.UIDValidity, modseq: now.ModSeq, uids: slices.Clip(uids)}
 		}
 		return err
 	})
@@ -134,9 +134,12 @@ func (s *session) glance(ctx context.Context, m *mailstore.Mailbox) (*selection,
 func (s *session) filtered(ctx context.Context, filters []filter) ([]mailstore.Mailbox, error) {
 	var list []mailstore.Mailbox
 	err := s.view(ctx, "search", func(v *mailstore.View) error {
-		boxes, err := v.Mailboxes(s.account.ID)
+		// RFC 7377 section 2.2: a name needs the right to read, what a subtree has
+		// the one to see it, too.
+		boxes, err := s.visible(v, mailstore.RightRead)
 		for i := range boxes {
-			if slices.ContainsFunc(filters, func(f filter) bool { return f.match(&boxes[i]) }) {
+			seen := s.rightsTo(&boxes[i]).Has(mailstore.RightLookup)
+			if slices.ContainsFunc(filters, func(f filter) bool { return (seen || f.exact()) && f.match(&boxes[i]) }) {
 				list = append(list, boxes[i])
 			}
 		}
@@ -148,6 +151,7 @@ func (s *session) filtered(ctx context.Context, filters []filter) ([]mailstore.M
 
 // filter names mailboxes (RFC 5465 section 6).
 type filter struct {
+	own  mailstore.AccountID
 	name string          // as in syntax.Filter
 	set  map[string]bool // clean names
 }
@@ -160,16 +164,32 @@ func (s *session) filter(c *call, f *syntax.Filter) filter {
 			set[name] = true
 		}
 	}
-	return filter{f.Name, set}
+	return filter{s.account.ID, f.Name, set}
+}
+
+// exact tells whether it names mailboxes alone.
+func (f *filter) exact() bool { return f.name == "MAILBOXES" }
+
+// reaches tells whether it could name mailboxes of others.
+func (f *filter) reaches() bool {
+	if f.name == "SUBSCRIBED" {
+		return true
+	}
+	for name := range f.set {
+		if reserved(name) {
+			return true
+		}
+	}
+	return false
 }
 
 // match tells whether a mailbox is one that the filter names.
 func (f *filter) match(m *mailstore.Mailbox) bool {
 	switch f.name {
 	case "PERSONAL":
-		return true
+		return m.Account == f.own
 	case "INBOXES":
-		return m.Name == mailstore.Inbox
+		return m.Account == f.own && m.Name == mailstore.Inbox
 	case "SUBSCRIBED":
 		return m.Subscribed
 	case "SUBTREE-ONE":

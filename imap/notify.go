@@ -2,6 +2,7 @@ package imap
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -18,6 +19,10 @@ type notification struct {
 	known    map[mailstore.MailboxID]mailstore.Mailbox // as the client knows them
 	watch    *mailstore.Watcher
 	idle     bool // IDLE is under way, in which nothing is delayed
+	// others are mailboxes of others that are watched, and rights is there where
+	// groups could name more of them.
+	others map[mailstore.MailboxID]*mailstore.Watcher
+	rights *mailstore.Watcher
 }
 
 // selectedEvents is SELECTED or SELECTED-DELAYED.
@@ -81,6 +86,9 @@ func (s *session) cmdNotify(ctx context.Context, c *call) error {
 		return s.out.flush()
 	}
 	n.watch = s.srv.o.Store.WatchFunc(s.account.ID, 0, s.in.wake)
+	if slices.ContainsFunc(n.groups, func(g eventGroup) bool { return g.filter.reaches() }) {
+		n.rights = s.srv.o.Store.WatchRights(s.in.wake)
+	}
 	if slices.ContainsFunc(n.groups, func(g eventGroup) bool { return g.notes || g.serverNotes }) {
 		s.watchNotes()
 	}
@@ -88,7 +96,10 @@ func (s *session) cmdNotify(ctx context.Context, c *call) error {
 		s.noted.Notify(s.in.wake)
 	}
 	return s.view(ctx, "notify", func(v *mailstore.View) error {
-		boxes, err := v.Mailboxes(s.account.ID)
+		boxes, err := s.notified(v)
+		if err == nil {
+			err = s.tellNoAccess(v)
+		}
 		n.known = make(map[mailstore.MailboxID]mailstore.Mailbox, len(boxes))
 		for i := range boxes {
 			n.known[boxes[i].ID] = boxes[i]
@@ -96,6 +107,7 @@ func (s *session) cmdNotify(ctx context.Context, c *call) error {
 				s.tellFirst(&boxes[i])
 			}
 		}
+		s.watchOthers(boxes)
 		return err
 	})
 }
@@ -106,7 +118,7 @@ const maxNotified = 5000
 // countable refuses to watch too many mailboxes.
 func (s *session) countable(ctx context.Context) error {
 	return s.view(ctx, "notify", func(v *mailstore.View) error {
-		boxes, err := v.Mailboxes(s.account.ID)
+		boxes, err := s.visible(v, rightsToNotify)
 		if err == nil && len(boxes) > maxNotified {
 			err = refuse("NOTIFICATIONOVERFLOW", "There are too many mailboxes to watch")
 		}
@@ -114,10 +126,86 @@ func (s *session) countable(ctx context.Context) error {
 	})
 }
 
+// rightsToNotify: without them nothing is told of a mailbox (RFC 5465 section 5).
+const rightsToNotify = mailstore.RightLookup | mailstore.RightRead
+
+// notified lists the user's own mailboxes, and those of others that a group names.
+func (s *session) notified(v *mailstore.View) ([]mailstore.Mailbox, error) {
+	boxes, err := s.visible(v, rightsToNotify)
+	return slices.DeleteFunc(boxes, func(m mailstore.Mailbox) bool {
+		return m.Account != s.account.ID && !s.notify.names(&m)
+	}), err
+}
+
+// names tells whether a group names the mailbox.
+func (n *notification) names(m *mailstore.Mailbox) bool {
+	return slices.ContainsFunc(n.groups, func(g eventGroup) bool { return g.filter.match(m) })
+}
+
+// tellNoAccess names the mailboxes that were asked for and may be seen, but not be
+// read (RFC 5465 section 4).
+func (s *session) tellNoAccess(v *mailstore.View) error {
+	if len(s.others.boxes) == 0 {
+		return nil
+	}
+	boxes, err := s.visible(v, mailstore.RightLookup)
+	for i := range boxes {
+		m := &boxes[i]
+		if s.rightsTo(m).Has(mailstore.RightRead) || !s.notify.names(m) {
+			continue
+		}
+		b := append(s.out.begin(), `* LIST (\NoAccess) "/" `...)
+		s.out.keep(append(syntax.AppendMailbox(b, m.Name, s.enabled.wide()), '\r', '\n'))
+	}
+	return err
+}
+
+// watchOthers watches those of boxes that are others', and the selected mailbox
+// where it is.
+func (s *session) watchOthers(boxes []mailstore.Mailbox) {
+	n := s.notify
+	for id, w := range n.others {
+		if !slices.ContainsFunc(boxes, func(m mailstore.Mailbox) bool { return m.ID == id }) {
+			w.Close()
+			delete(n.others, id)
+		}
+	}
+	for i := range boxes {
+		if boxes[i].Account != s.account.ID {
+			n.follow(s, boxes[i].ID)
+		}
+	}
+	s.followSelected()
+}
+
+// follow watches a mailbox of others.
+func (n *notification) follow(s *session, id mailstore.MailboxID) {
+	if n.others == nil {
+		n.others = make(map[mailstore.MailboxID]*mailstore.Watcher)
+	}
+	if n.others[id] == nil {
+		n.others[id] = s.srv.o.Store.WatchFunc(s.account.ID, id, s.in.wake)
+	}
+}
+
+// followSelected watches the selected mailbox, where it is another's: the one that
+// was selected before is watched until something wakes the session.
+func (s *session) followSelected() {
+	if n := s.notify; n != nil && n.watch != nil && s.box != nil && s.box.account != s.account.ID {
+		n.follow(s, s.box.id)
+	}
+}
+
 // endNotify ends what NOTIFY began.
 func (s *session) endNotify() {
 	if s.notify != nil && s.notify.watch != nil {
 		s.notify.watch.Close()
+		if s.notify.rights != nil {
+			s.notify.rights.Close()
+		}
+		for _, w := range s.notify.others {
+			w.Close()
+		}
 		s.in.onWake = nil
 		if s.noted != nil {
 			s.noted.Notify(nil)
@@ -234,6 +322,9 @@ func (s *session) tellNew(ctx context.Context, came int) error {
 // tellNotified tells what happened since; all: also what waits for a command.
 func (s *session) tellNotified(ctx context.Context, all bool) error {
 	n := s.notify
+	if err := s.learnRights(ctx); errors.Is(err, errRevoked) {
+		return err
+	}
 	if s.box != nil && n.selected != nil {
 		if err := s.update(ctx, all || n.idle || !n.selected.delayed); err != nil {
 			return err
@@ -248,9 +339,13 @@ func (s *session) tellNotified(ctx context.Context, all bool) error {
 	overflow := false
 	// What cannot be read now is told another time.
 	_ = s.srv.o.Store.View(ctx, func(v *mailstore.View) error {
-		boxes, err := v.Mailboxes(s.account.ID)
+		boxes, err := s.notified(v)
 		if overflow = len(boxes) > maxNotified; err == nil && !overflow {
-			s.tellMailboxes(boxes)
+			var seen []mailstore.Mailbox
+			if seen, err = s.visible(v, mailstore.RightLookup); err == nil {
+				s.tellMailboxes(boxes, seen)
+			}
+			s.watchOthers(boxes)
 		}
 		return err
 	})
@@ -262,14 +357,15 @@ func (s *session) tellNotified(ctx context.Context, all bool) error {
 	return s.out.err
 }
 
-// tellMailboxes compares all mailboxes with those that the client knows.
-func (s *session) tellMailboxes(boxes []mailstore.Mailbox) {
+// tellMailboxes compares mailboxes with those that the client knows; seen has those
+// that LIST shows, too.
+func (s *session) tellMailboxes(boxes, seen []mailstore.Mailbox) {
 	n := s.notify
 	now := make(map[mailstore.MailboxID]mailstore.Mailbox, len(boxes))
 	for i := range boxes {
 		now[boxes[i].ID] = boxes[i]
 	}
-	names := levels(boxes)
+	names := levels(seen)
 	for i := range boxes {
 		m := &boxes[i]
 		old, known := n.known[m.ID]

@@ -18,7 +18,7 @@ import (
 // the address those of others, which are for administrators.
 const (
 	quotaRoot   = ""
-	quotaOthers = "Other Users/"
+	quotaOthers = otherUsers
 )
 
 // quotaUnit is the unit of STORAGE (RFC 9208 section 5.1).
@@ -29,10 +29,18 @@ func (s *session) administers() bool {
 	return s.srv.o.SetQuota != nil && slices.ContainsFunc(s.srv.o.Administrators, func(a string) bool { return strings.EqualFold(a, s.account.Address) })
 }
 
-// rootOwner is the account of a quota root. Others than administrators are not told which
-// accounts there are.
+// rootOwner is the account of a quota root: one's own, one with a mailbox that the user
+// may read, or for administrators any. Others are not told which accounts there are.
 func (s *session) rootOwner(ctx context.Context, root string) (mailstore.Account, error) {
 	address, others := strings.CutPrefix(root, quotaOthers)
+	if !others {
+		address, others = strings.CutPrefix(root, shared)
+	}
+	for _, f := range s.others.boxes {
+		if f.root == root && f.rights.Has(mailstore.RightRead) {
+			return mailstore.Account{ID: s.others.roots[root], Address: address}, nil
+		}
+	}
 	switch {
 	case root == quotaRoot, others && strings.EqualFold(address, s.account.Address):
 		return *s.account, nil
@@ -65,16 +73,20 @@ func (s *session) cmdGetQuotaRoot(ctx context.Context, c *call) error {
 		return err
 	}
 	return s.view(ctx, "quota", func(v *mailstore.View) error {
-		m, err := v.MailboxByName(s.account.ID, name)
+		m, err := s.lookup(v, name, mailstore.RightRead)
 		if err != nil {
 			return err
+		}
+		root := quotaRoot
+		if m.Account != s.account.ID {
+			root = s.others.boxes[m.ID].root
 		}
 		b := append(s.out.begin(), "* QUOTAROOT "...)
 		b = syntax.AppendMailbox(b, m.Name, s.enabled.wide())
 		b = append(b, ' ')
-		b = syntax.AppendString(b, quotaRoot)
+		b = syntax.AppendString(b, root)
 		s.out.keep(append(b, '\r', '\n'))
-		return s.tellQuota(v, quotaRoot, s.account.ID)
+		return s.tellQuota(v, root, m.Account)
 	})
 }
 

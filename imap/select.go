@@ -30,17 +30,20 @@ func (s *session) open(ctx context.Context, c *call, readOnly bool) error {
 	if params.CondStore {
 		s.enabled.condstore = true
 	}
-	box := &selection{readOnly: readOnly}
+	box := &selection{examined: readOnly}
 	var now mailstore.Selected
 	var since mailstore.Changes
 	err := s.view(ctx, "select", func(v *mailstore.View) error {
-		row, err := v.MailboxByName(s.account.ID, name)
+		row, err := s.lookup(v, name, mailstore.RightRead)
 		if err != nil {
 			return err
 		}
 		if now, err = v.Select(row.ID); err != nil {
 			return err
 		}
+		now.Name, now.SpecialUse = row.Name, row.SpecialUse
+		box.account, box.rights = row.Account, row.rights
+		box.readOnly = box.examined || !row.rights.Any(rightsToWrite)
 		box.id, box.name, box.validity, box.modseq = now.ID, now.Name, now.UIDValidity, now.ModSeq
 		box.uids = slices.Clip(now.UIDs) // shared: what is added goes into a copy
 		box.learn(now.Keywords)
@@ -59,7 +62,7 @@ func (s *session) open(ctx context.Context, c *call, readOnly bool) error {
 		s.tellMissed(&since)
 	}
 	c.code = "READ-WRITE"
-	if readOnly {
+	if box.readOnly {
 		c.code = "READ-ONLY"
 	}
 	return nil
@@ -93,13 +96,8 @@ func (s *session) tellSelected(now *mailstore.Selected) {
 	out = append(out, mailboxID(now.ID)...)
 	out = append(out, ")] Unique for ever\r\n* OK [URLMECH "+internal+"] Mechanisms of URLAUTH\r\n* FLAGS "...)
 	out = appendFlags(out, box.flagList(), "")
-	out = append(out, "\r\n* OK [PERMANENTFLAGS "...)
-	if box.readOnly {
-		out = append(out, "()"...)
-	} else {
-		out = appendFlags(out, box.flagList(), `\*`)
-	}
-	out = append(out, "] Permanent flags\r\n"...)
+	out = box.appendPermanent(append(out, '\r', '\n'))
+	out = append(out, '\r', '\n')
 	if s.enabled.rev2 {
 		out = append(out, "* LIST ("...)
 		out = append(out, useOf(&now.Mailbox)...)

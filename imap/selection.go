@@ -13,7 +13,10 @@ type selection struct {
 	id       mailstore.MailboxID
 	name     string // when it was selected
 	validity uint32
-	readOnly bool
+	account  mailstore.AccountID                // whose it is
+	rights   mailstore.Rights                   // of this user
+	examined bool                               // opened by EXAMINE
+	readOnly bool                               // that, or no right to change anything
 	uids     []mailstore.UID                    // in order; sequence number n is uids[n-1]. Shared: never changed in place
 	modseq   mailstore.ModSeq                   // the client was told of changes up to here
 	gone     map[mailstore.UID]bool             // expunged, and the client was not told

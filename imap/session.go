@@ -27,6 +27,7 @@ type session struct {
 
 	account *mailstore.Account
 	box     *selection
+	others  others // mailboxes of others; none before login
 	enabled enabled
 	noted   *mailstore.AnnotationWatcher // of ENABLE METADATA; nil without it
 	notify  *notification                // what NOTIFY asked for; nil without it
@@ -120,6 +121,8 @@ func (s *session) farewell(err error) {
 		reason, bye = "idle", "Idle too long"
 	case errors.Is(err, errDraining):
 		reason, bye = "shutdown", "The server is shutting down"
+	case errors.Is(err, errRevoked):
+		reason, bye = err.Error(), "[NOPERM] You may not read the selected mailbox any more"
 	case errors.Is(err, syntax.ErrTooLong):
 		reason, bye = "a command was too long", "[TOOBIG] The command is too long"
 	case errors.Is(err, syntax.ErrFraming):
@@ -235,6 +238,7 @@ func (s *session) execute(ctx context.Context, cmd *syntax.Command) error {
 			return err
 		}
 		s.tellReset()
+		s.followSelected()
 	}
 	s.answer(c, no)
 	if no == nil && c.after != nil {
@@ -315,6 +319,11 @@ func (s *session) dispatch(ctx context.Context, c *call) error {
 	case s.enabled.uidonly && !c.UID && cmd.form != plain && c.Name != "EXPUNGE" && c.Name != "ESEARCH":
 		return &refusal{bad: true, code: "UIDREQUIRED", text: "Message numbers are off: use UID " + c.Name}
 	}
+	if s.account != nil && c.Name != "LOGOUT" {
+		if err := s.learnRights(ctx); err != nil {
+			return err
+		}
+	}
 	return cmd.run(s, ctx, c)
 }
 
@@ -377,6 +386,8 @@ func (s *session) fault(ctx context.Context, doing string, err error) error {
 		return refuse("CANNOT", err.Error()) // these tell only what the client said
 	case errors.Is(err, mailstore.ErrLimit):
 		return refuse("LIMIT", "That exceeds a limit of this server")
+	case errors.As(err, &full) && s.account != nil && full.Account != s.account.ID:
+		return refuse("OVERQUOTA", "The account that the mailbox belongs to has no room for that")
 	case errors.As(err, &full):
 		return overQuota(full)
 	case errors.Is(err, mailstore.ErrFull):

@@ -99,11 +99,11 @@ func (s *session) cmdStatus(ctx context.Context, c *call) error {
 		return err
 	}
 	return s.view(ctx, "status", func(v *mailstore.View) error {
-		m, err := v.MailboxByName(s.account.ID, name)
+		m, err := s.lookup(v, name, mailstore.RightRead)
 		if err != nil {
 			return err
 		}
-		b, err := s.appendStatus(s.out.begin(), v, &m, items)
+		b, err := s.appendStatus(s.out.begin(), v, &m.Mailbox, items)
 		if err == nil {
 			s.out.keep(b)
 		}

@@ -27,6 +27,12 @@ func (s *session) cmdStore(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
+	if !b.changes(st.Sign, flags) {
+		return noPermission()
+	}
+	if !b.rights.Has(rightsToFlag) {
+		st.Silent = false // the client has to see what became of it
+	}
 	spans, err := b.spans(set, c.UID)
 	if err != nil {
 		return err
@@ -59,6 +65,19 @@ func (s *session) cmdStore(ctx context.Context, c *call) error {
 	return lost(c, len(uids)-len(r.now))
 }
 
+// rightsToFlag are the rights to change all flags.
+const rightsToFlag = mailstore.RightSeen | mailstore.RightWrite | mailstore.RightTrash
+
+// changes tells whether the rights allow to change one of the flags at least (RFC
+// 4314 section 4).
+func (b *selection) changes(sign byte, f mailstore.Flags) bool {
+	if sign != '+' && sign != '-' {
+		return b.rights.Any(rightsToFlag)
+	}
+	may := b.rights.Changes(f)
+	return may.System != 0 || len(may.Keywords) > 0 || f.System == 0 && len(f.Keywords) == 0
+}
+
 // stored is the outcome of a STORE.
 type stored struct {
 	now      []mailstore.Message
@@ -86,7 +105,7 @@ func (s *session) setFlags(ctx context.Context, uids []mailstore.UID, st *syntax
 		// The poll tells of new keywords and of contexts.
 		r.alone = c.ModSeq == b.modseq && len(flags.Keywords) == 0 && len(b.contexts) == 0
 		r.others = b.notMine(c)
-		r.now, r.modified, err = tx.SetFlags(b.id, uids, how, flags, mailstore.ModSeq(st.Unchanged))
+		r.now, r.modified, err = tx.SetFlagsAs(b.rights, b.id, uids, how, flags, mailstore.ModSeq(st.Unchanged))
 		return err
 	})
 	return r, err

@@ -129,7 +129,20 @@ func (s *session) cmdResetKey(ctx context.Context, c *call) error {
 
 // urlMailbox is what a name in a URL of an account means, which the account can read.
 func urlMailbox(v *mailstore.View, a mailstore.AccountID, name string) (mailstore.Mailbox, error) {
-	return v.MailboxByName(a, name)
+	m, err := v.MailboxByName(a, name)
+	if err == nil || !reserved(normal(name)) {
+		return m, err
+	}
+	o := others{user: a}
+	if err := o.fill(v); err != nil {
+		return m, err
+	}
+	b, err := o.lookup(v, name, mailstore.RightRead, err)
+	var no *refusal
+	if errors.As(err, &no) {
+		err = mailstore.ErrNotFound
+	}
+	return b.Mailbox, err
 }
 
 // cmdGenURLAuth is GENURLAUTH (RFC 4467 section 7): it signs URLs of the user's own.

@@ -12,6 +12,7 @@ type watchers struct {
 	mu       sync.Mutex
 	boxes    map[MailboxID]map[*Watcher]bool
 	accounts map[AccountID]map[*Watcher]bool
+	granted  map[*Watcher]bool // of WatchRights
 	feeds    map[*Feed]bool
 
 	annotations map[AccountID]map[*AnnotationWatcher]bool
@@ -20,6 +21,7 @@ type watchers struct {
 func (ws *watchers) init() {
 	ws.boxes = make(map[MailboxID]map[*Watcher]bool)
 	ws.accounts = make(map[AccountID]map[*Watcher]bool)
+	ws.granted = make(map[*Watcher]bool)
 	ws.feeds = make(map[*Feed]bool)
 	ws.annotations = make(map[AccountID]map[*AnnotationWatcher]bool)
 }
@@ -43,6 +45,24 @@ func (ws *watchers) wake(touched map[MailboxID]AccountID, lists map[AccountID]bo
 	for f := range ws.feeds {
 		f.addLocked(touched)
 	}
+}
+
+// wakeGranted notes that rights changed.
+func (ws *watchers) wakeGranted() {
+	ws.rights.Add(1)
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	wakeAll(ws.granted)
+}
+
+// WatchRights has fn called as WatchFunc does, after commits that raised
+// RightsVersion.
+func (s *Store) WatchRights(fn func()) *Watcher {
+	w := &Watcher{ws: &s.watch, fn: fn}
+	w.ws.mu.Lock()
+	defer w.ws.mu.Unlock()
+	w.ws.granted[w] = true
+	return w
 }
 
 func wakeAll(set map[*Watcher]bool) {
@@ -117,6 +137,7 @@ func (w *Watcher) C() <-chan struct{} { return w.c }
 func (w *Watcher) Close() {
 	w.ws.mu.Lock()
 	defer w.ws.mu.Unlock()
+	delete(w.ws.granted, w)
 	if w.mailbox != 0 {
 		unregister(w.ws.boxes, w.mailbox, w)
 	} else {

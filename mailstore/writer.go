@@ -354,7 +354,7 @@ func (st *writerState) finish(b *batch) {
 			s.count.committed(len(b.members), s.clock.Now().Sub(b.start).Seconds())
 		}
 		if b.rights {
-			s.watch.rights.Add(1)
+			s.watch.wakeGranted()
 		}
 		s.watch.wake(b.touched, b.lists)
 		s.watch.annotated(b.annotated)

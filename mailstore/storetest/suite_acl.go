@@ -61,6 +61,8 @@ func (s *suite) rights() {
 	eve, other := s.account("eve@example.org")
 	dan, _ := s.account("dan@example.net")
 	version := s.store.RightsVersion()
+	woken := 0
+	w := s.store.WatchRights(func() { woken++ })
 	s.equal(s.may(bob, inbox), "lrswipkxtea")
 	s.equal(s.may(eve, inbox), "")
 	s.equal(s.may(eve, 999), "")
@@ -84,6 +86,9 @@ func (s *suite) rights() {
 	if now := s.store.RightsVersion(); now != version+4 {
 		s.Errorf("version of rights %d, then %d", version, now)
 	}
+	s.equal(woken, 4)
+	w.Close()
+	w.Close()
 	s.reopened()
 	check()
 	version = s.store.RightsVersion()
