@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -177,6 +178,37 @@ func BenchmarkBodies10k(b *testing.B) {
 	}
 	b.SetBytes(int64(octets))
 	b.ReportMetric(float64((processorTime()-before).Nanoseconds())/n/float64(b.N), "cpu-ns/message")
+}
+
+// BenchmarkScattered: 20 messages here and there of a mailbox of 200, whose bodies
+// came between those of others.
+func BenchmarkScattered(b *testing.B) {
+	w := newBench(b, 0)
+	err := w.store.Update(context.Background(), func(tx *mailstore.Tx) error {
+		_, err := tx.CreateMailbox(w.account("bob"), "Other", "")
+		return err
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i := range 200 {
+		w.letters(1, 2000)
+		for range 9 {
+			w.deliver("bob", "Other", fmt.Appendf(nil, "Subject: %d\r\n\r\n", i), mailstore.Flags{}, 1)
+		}
+	}
+	var set []string
+	for i := range 20 {
+		set = append(set, fmt.Sprint(1+i*10+i*i%7))
+	}
+	ask := w.reading()
+	ask("LOGIN bob hungry")
+	ask("SELECT INBOX")
+	before := processorTime()
+	for b.Loop() {
+		ask("UID FETCH " + strings.Join(set, ",") + " (UID FLAGS ENVELOPE RFC822.SIZE)")
+	}
+	b.ReportMetric(float64((processorTime()-before).Nanoseconds())/float64(b.N), "cpu-ns/command")
 }
 
 func benchCommand(b *testing.B, n int, command string) {

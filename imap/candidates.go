@@ -149,7 +149,7 @@ func (b *selection) columns(v *mailstore.View, spans []span, want mailstore.Colu
 // narrow reads messages by their columns alone: what is not wanted of them stays
 // zero.
 func (b *selection) narrow(v *mailstore.View, want mailstore.Columns) reader {
-	return func(from, to mailstore.UID, fn func(*mailstore.Described) bool) error {
+	return ranged(func(from, to mailstore.UID, fn func(*mailstore.Described) bool) error {
 		var d mailstore.Described
 		d.Mailbox = b.id
 		more := true
@@ -160,5 +160,5 @@ func (b *selection) narrow(v *mailstore.View, want mailstore.Columns) reader {
 			}
 			return more
 		})
-	}
+	})
 }

@@ -66,25 +66,36 @@ func split(spans []span, n int) (front, rest []span) {
 	return spans, nil
 }
 
-// reader reads messages with from <= UID <= to in order, as View.Messages and
-// View.Describe do.
-type reader func(from, to mailstore.UID, fn func(*mailstore.Described) bool) error
+// reader reads the messages with these UIDs in order, as View.DescribeOnly does, or
+// all from the first of them to the last, as View.Describe does.
+type reader func(uids []mailstore.UID, fn func(*mailstore.Described) bool) error
+
+// ranged reads all from one message to another.
+func ranged(read func(from, to mailstore.UID, fn func(*mailstore.Described) bool) error) reader {
+	return func(uids []mailstore.UID, fn func(*mailstore.Described) bool) error {
+		return read(uids[0], uids[len(uids)-1], fn)
+	}
+}
 
 // rows reads without records.
 func rows(v *mailstore.View, m mailstore.MailboxID) reader {
-	return func(from, to mailstore.UID, fn func(*mailstore.Described) bool) error {
+	return ranged(func(from, to mailstore.UID, fn func(*mailstore.Described) bool) error {
 		var d mailstore.Described
 		return v.Messages(m, from, to, func(m mailstore.Message) bool {
 			d.Message = m
 			return fn(&d)
 		})
-	}
+	})
 }
 
 // described reads with records.
 func described(v *mailstore.View, m mailstore.MailboxID) reader {
-	return func(from, to mailstore.UID, fn func(*mailstore.Described) bool) error {
-		return v.Describe(m, from, to, fn)
+	return func(uids []mailstore.UID, fn func(*mailstore.Described) bool) error {
+		first, last := uids[0], uids[len(uids)-1]
+		if int(last-first) == len(uids)-1 {
+			return v.Describe(m, first, last, fn)
+		}
+		return v.DescribeOnly(m, uids, fn)
 	}
 }
 
@@ -101,7 +112,7 @@ func (b *selection) scan(read reader, spans []span, fn func(i int, d *mailstore.
 		group := spans[i:j]
 		i = j
 		at := group[0].lo
-		err := read(b.uids[at], b.uids[group[len(group)-1].hi-1], func(d *mailstore.Described) bool {
+		err := read(b.uidsOf(group), func(d *mailstore.Described) bool {
 			for b.uids[at] < d.UID {
 				at++
 			}

@@ -58,40 +58,91 @@ type Described struct {
 // to = 0 means no upper limit. A message that was stored before there were
 // records, or whose record is damaged or does not hold with its prefix, is read.
 func (v *View) Describe(m MailboxID, from, to UID, fn func(*Described) bool) error {
-	return v.listed(m, to, func(x *boxIndex, to UID) error { return v.describe(x, from, to, fn) })
-}
-
-// describe does Describe.
-func (v *View) describe(x *boxIndex, from, to UID, fn func(*Described) bool) error {
-	var d Described
-	for _, b := range x.blocks[x.from(from):] {
-		if b.First > to {
-			return nil
-		}
-		o, err := open(v.r, b)
-		if err != nil {
-			return err
-		}
-		first, _ := slices.BinarySearch(o.marks.uids, from)
-		last, found := slices.BinarySearch(o.marks.uids, to)
-		if found {
-			last++
-		}
-		records, err := v.records(o.facts.bodies[first:last])
-		if err != nil {
-			return err
-		}
-		for i := first; i < last; i++ {
-			d.Message = o.row(i).Message
-			if d.Record, err = v.stored(&d.Message, records[i-first]); err != nil {
-				return err
-			}
-			if !fn(&d) {
+	return v.listed(m, to, func(x *boxIndex, to UID) error {
+		for _, b := range x.blocks[x.from(from):] {
+			if b.First > to {
 				return nil
 			}
+			o, err := open(v.r, b)
+			if err != nil {
+				return err
+			}
+			first, _ := slices.BinarySearch(o.marks.uids, from)
+			last, found := slices.BinarySearch(o.marks.uids, to)
+			if found {
+				last++
+			}
+			places := make([]int, 0, last-first)
+			for i := first; i < last; i++ {
+				places = append(places, i)
+			}
+			if more, err := v.describe(o, places, fn); err != nil || !more {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// DescribeOnly is Describe of the messages with these UIDs, which are in order: it
+// reads no records of others.
+func (v *View) DescribeOnly(m MailboxID, uids []UID, fn func(*Described) bool) error {
+	return v.listed(m, 0, func(x *boxIndex, _ UID) error {
+		for len(uids) > 0 {
+			i := x.from(uids[0])
+			if i == len(x.blocks) {
+				return nil
+			}
+			b := x.blocks[i]
+			here, found := slices.BinarySearch(uids, b.Last)
+			if found {
+				here++
+			}
+			o, err := x.open(v.r, b)
+			if err != nil {
+				return err
+			}
+			places := make([]int, 0, here)
+			at, _ := slices.BinarySearch(o.marks.uids, uids[0])
+			for _, uid := range uids[:here] {
+				for at < b.Count && o.marks.uids[at] < uid {
+					at++
+				}
+				if at < b.Count && o.marks.uids[at] == uid {
+					places = append(places, at)
+				}
+			}
+			if more, err := v.describe(o, places, fn); err != nil || !more {
+				return err
+			}
+			uids = uids[here:]
+		}
+		return nil
+	})
+}
+
+// describe describes the messages at these places in a block, until fn returns
+// false.
+func (v *View) describe(o *opened, places []int, fn func(*Described) bool) (more bool, err error) {
+	bodies := make([]BodyID, len(places))
+	for i, at := range places {
+		bodies[i] = o.facts.bodies[at]
+	}
+	records, err := v.records(bodies)
+	if err != nil {
+		return false, err
+	}
+	var d Described
+	for i, at := range places {
+		d.Message = o.row(at).Message
+		if d.Record, err = v.stored(&d.Message, records[i]); err != nil {
+			return false, err
+		}
+		if !fn(&d) {
+			return false, nil
 		}
 	}
-	return nil
+	return true, nil
 }
 
 // stored reads a message's record, or makes it.

@@ -180,19 +180,28 @@ func open(r Reader, b *BlockRow) (*opened, error) {
 
 func (o *opened) row(i int) MessageRow { return o.marks.message(o.block.Mailbox, i, o.facts) }
 
+// open reads the columns of a block of which a few messages are asked for, or has
+// them from the last time.
+func (x *boxIndex) open(r Reader, b *BlockRow) (*opened, error) {
+	if o := x.last.Load(); o != nil && o.block == b {
+		return o, nil
+	}
+	o, err := open(r, b)
+	if err == nil {
+		x.last.Store(o)
+	}
+	return o, err
+}
+
 // message reads one message.
 func (x *boxIndex) message(r Reader, uid UID) (MessageRow, error) {
 	i := x.from(uid)
 	if i == len(x.blocks) || x.blocks[i].First > uid {
 		return MessageRow{}, ErrNotFound
 	}
-	o := x.last.Load()
-	if o == nil || o.block != x.blocks[i] {
-		var err error
-		if o, err = open(r, x.blocks[i]); err != nil {
-			return MessageRow{}, err
-		}
-		x.last.Store(o)
+	o, err := x.open(r, x.blocks[i])
+	if err != nil {
+		return MessageRow{}, err
 	}
 	at, ok := slices.BinarySearch(o.marks.uids, uid)
 	if !ok {
@@ -209,7 +218,11 @@ func (x *boxIndex) between(r Reader, from, to UID, fn func(*MessageRow) bool) er
 		if b.First > to {
 			return nil
 		}
-		o, err := open(r, b)
+		read := x.open
+		if to > b.Last || from < b.First { // of a list this is read once
+			read = open
+		}
+		o, err := read(r, b)
 		if err != nil {
 			return err
 		}
@@ -510,6 +523,7 @@ func (c *boxChange) done(modseq ModSeq) *boxIndex {
 		}
 	}
 	x.inherit(c.base)
+	x.last.Store(c.base.last.Load())
 	return x
 }
 

@@ -209,6 +209,35 @@ func (s *suite) records() {
 		})
 		return strings.Join(list, ", ")
 	}
+	only := func(m mailstore.MailboxID, most int, uids ...mailstore.UID) (found []mailstore.UID) {
+		s.view(func(v *mailstore.View) error {
+			return v.DescribeOnly(m, uids, func(d *mailstore.Described) bool {
+				if want := fmt.Sprintf("%d %s %s", d.UID, d.Record.MessageID, d.Record.BaseSubject); want != subjects(m, d.UID, d.UID) {
+					s.Errorf("%d of %v is %s", d.UID, uids, want)
+				}
+				found = append(found, d.UID)
+				return len(found) < most
+			})
+		})
+		return found
+	}
+	s.equal(only(inbox, 9, 1, 3, 4), []mailstore.UID{1, 3, 4})
+	s.equal(only(inbox, 1, 2, 4), []mailstore.UID{2})
+	s.equal(only(box.ID, 9, 2, 3, 9), []mailstore.UID{2})
+	s.equal(only(inbox, 9), []mailstore.UID{})
+	s.equal(only(99, 9, 1), []mailstore.UID{})
+	many := s.create(a, "Many") // of several blocks, with holes
+	s.update(func(tx *mailstore.Tx) error {
+		_, _, err := tx.Copy(inbox, []mailstore.UID{2, 3}, many.ID)
+		for n := 2; err == nil && n < 3*mailstore.MaxBlock; n *= 2 {
+			_, _, err = tx.Copy(many.ID, s.uidsIn(tx, many.ID), many.ID)
+		}
+		if err == nil {
+			_, err = tx.Expunge(many.ID, []mailstore.UID{1, 2000, 2001})
+		}
+		return err
+	})
+	s.equal(only(many.ID, 9, 1, 2, 3, 900, 1999, 2000, 2001, 2002, 4000, 5000), []mailstore.UID{2, 3, 900, 1999, 2002, 4000})
 	s.equal(subjects(inbox, 1, 0), "1 1@x number 1, 2 2@x number 2, 3 3@x number 3, 4  ")
 	s.equal(subjects(inbox, 2, 3), "2 2@x number 2, 3 3@x number 3")
 	s.equal(subjects(box.ID, 1, 0), "1 1@x number 1, 2 3@x number 3")
