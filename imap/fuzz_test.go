@@ -24,6 +24,8 @@ func FuzzSession(f *testing.F) {
 		"c SORT RETURN (PARTIAL -1:-2 SAVE) (REVERSE SUBJECT DISPLAYFROM) UTF-8 $\r\nd UID THREAD REFERENCES UTF-8 ALL\r\ne THREAD ORDEREDSUBJECT UTF-8 1:*\r\nf FETCH 1:* (PREVIEW EMAILID THREADID SAVEDATE)\r\n",
 		"c NOTIFY SET STATUS (selected (MessageNew (UID PREVIEW) MessageExpunge FlagChange)) (subtree a (MailboxName MessageNew MessageExpunge))\r\nd CREATE a/b\r\ne APPEND a {1+}\r\nx {1+}\r\ny\r\nf IDLE\r\nDONE\r\n",
 		"c ESEARCH IN (personal selected) RETURN (MIN COUNT) OR OLDER 1 MODSEQ 2\r\nd REPLACE 1 Drafts (\\Draft) {3+}\r\nabc\r\ne UID REPLACE 2 INBOX UTF8 (~{1+}\r\nx)\r\nf COMPRESS DEFLATE\r\n\x02\x08",
+		"c GENURLAUTH imap://bob@localhost/INBOX/;uid=1;expire=2030-01-01T00:00:00Z;urlauth=user+bob INTERNAL\r\nd URLFETCH /INBOX/;uid=1 {3+}\r\na\"b\r\ne RESETKEY INBOX\r\nf APPEND INBOX CATENATE (URL imap://localhost/INBOX/;uid=2/;section=1/;partial=1.2 TEXT {1+}\r\nx)\r\n",
+		"c SETQUOTA \"\" (STORAGE 1 MESSAGE 3)\r\nd GETQUOTA \"Other Users/alice@hamburger.edu\"\r\ne APPEND INBOX {3+}\r\nabc\r\nf SEARCH UIDBEFORE 3 UIDAFTER 1\r\ng FETCH 1:* BODY[]\r\n",
 	} {
 		f.Add(script, "From: a@b\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n\r\none\r\n--x--\r\n")
 	}
@@ -32,7 +34,10 @@ func FuzzSession(f *testing.F) {
 			return
 		}
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t, nil)
+			w := newWorld(t, func(o *Options) {
+				o.Administrators = []string{"bob@hamburger.edu"}
+				o.MessageLimit = 4 * (len(script) % 2) // more than there are but for what a script adds
+			})
 			w.deliver("bob", "INBOX", []byte(text), mailstore.Flags{Keywords: []string{"Key"}}, 3)
 			said := w.raw(begin + script)
 			if !strings.HasPrefix(said, "* OK ") {

@@ -292,3 +292,46 @@ func TestURLLimits(t *testing.T) {
 		}
 	})
 }
+
+// TestURLOfOthers: a URL of somebody else's mailbox has the rights of who signed it, as
+// they are when it is used (RFC 4467 section 7), and a key of its own.
+func TestURLOfOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newURLs(t)
+		do := func(user, line, want string) {
+			t.Helper()
+			if said := w.raw("a LOGIN " + user + " hungry\r\nb " + line + "\r\n"); !strings.Contains(said, want) {
+				t.Fatalf("%s: %s: %s", user, line, said)
+			}
+		}
+		const url = "imap://alice@hamburger.edu/Other%20Users/bob%40hamburger.edu/INBOX/;uid=1;urlauth=anonymous"
+		const gen = "GENURLAUTH \"" + url + "\" INTERNAL"
+		do("alice", gen, "b BAD")
+		do("bob", "SETACL INBOX alice@hamburger.edu l", "b OK")
+		do("alice", gen, "b BAD")
+		do("bob", "SETACL INBOX alice@hamburger.edu lr", "b OK")
+		said := w.raw("a LOGIN alice hungry\r\nb " + gen + "\r\n")
+		m := regexp.MustCompile(`\* GENURLAUTH "(.*)"`).FindStringSubmatch(said)
+		if m == nil {
+			t.Fatalf("not signed: %s", said)
+		}
+		both := func(want string) {
+			t.Helper()
+			if got := w.fetched(t, "bob", m[1]); got != want {
+				t.Errorf("URLFETCH: %q, want %q", got, want)
+			}
+			if got := w.submitted(t, "alice", m[1]); (got == w.text) != (want == w.text) {
+				t.Errorf("BURL: %q, want %q", got, want)
+			}
+		}
+		both(w.text)
+		do("bob", "RESETKEY INBOX", "b OK") // his is another key
+		both(w.text)
+		do("bob", "SETACL INBOX alice@hamburger.edu l", "b OK")
+		both("NIL")
+		do("bob", "SETACL INBOX alice@hamburger.edu lr", "b OK")
+		both(w.text)
+		do("alice", "RESETKEY \"Other Users/bob@hamburger.edu/INBOX\"", "b OK [URLMECH INTERNAL]")
+		both("NIL")
+	})
+}

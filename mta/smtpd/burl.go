@@ -50,6 +50,14 @@ func (s *session) burl(ctx context.Context, arg string) *mta.Reply {
 		r.Status = "5.5.0" // RFC 4468 section 6
 		return r
 	}
+	m := s.txn.msg
+	if m == nil {
+		m = s.newMessage()
+	}
+	if m.urls++; m.urls > maxMessageURLs {
+		defer s.drop()
+		return s.refuseMessage(mta.Errorf(554, "5.3.4", "A message is made of %d URLs at most", maxMessageURLs), m)
+	}
 	content, size, err := s.srv.o.URLs.OpenURL(ctx, *s.login, url)
 	if err != nil {
 		defer s.drop() // RFC 4468 section 3.2
@@ -58,10 +66,6 @@ func (s *session) burl(ctx context.Context, arg string) *mta.Reply {
 		return r
 	}
 	defer content.Close()
-	m := s.txn.msg
-	if m == nil {
-		m = s.newMessage()
-	}
 	if r := s.takeURL(m, content, size); r != nil {
 		defer s.drop()
 		return s.refuseMessage(r, m)

@@ -19,6 +19,7 @@ type message struct {
 	authors []mta.Address // with fix: whom the header names as its authors
 	limit   int64         // of size; 0 = off
 	size    int64         // octets of content so far, as RFC 1870 section 5 counts them
+	urls    int           // that BURL named
 	pace    pace
 	refusal *mta.Reply
 	failed  error // of the store: it stands in the place of refusal

@@ -24,6 +24,9 @@
 // DATA and 354, after STARTTLS) ends the connection too, since what follows could
 // be content taken for commands.
 //
+// What a URL of BURL names is content like a chunk of BDAT, and is watched over with it;
+// it comes from the URLs of the options, never from a connection of this package's.
+//
 // # Memory
 //
 // An idle connection has the wire.Reader's small buffer and up to replyKeep

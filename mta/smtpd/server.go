@@ -36,19 +36,20 @@ const (
 	maxAuthLine = 12288 // RFC 4954 section 4
 	maxBURL     = 4096  // with the verb and the marker; RFC 4468 says nothing
 
-	maxReplyLine  = 512       // with CRLF (RFC 5321 section 4.5.3.1.5)
-	maxParams     = 16        // of one command
-	maxEnvID      = 100       // RFC 3461 section 4.4
-	maxHello      = 255       // octets of a host's name
-	maxFirstLine  = 1000      // octets of content that are held to see whether it begins with a header
-	maxHeader     = 256 << 10 // octets of a message's header
-	maxHops       = 100       // Received fields (RFC 5321 section 6.3)
-	maxAuthors    = 100       // addresses in From and Sender of a submission
-	maxErrors     = 30        // refused commands since the last message
-	maxUnknown    = 20        // unknown recipients of one session
-	maxTargets    = 10_000    // accounts and addresses that the recipients of one message lead to
-	maxIdle       = 500       // commands that bring no message nearer, since the last message
-	maxAuthErrors = 5         // failed logins of one session
+	maxReplyLine   = 512       // with CRLF (RFC 5321 section 4.5.3.1.5)
+	maxParams      = 16        // of one command
+	maxEnvID       = 100       // RFC 3461 section 4.4
+	maxHello       = 255       // octets of a host's name
+	maxFirstLine   = 1000      // octets of content that are held to see whether it begins with a header
+	maxHeader      = 256 << 10 // octets of a message's header
+	maxHops        = 100       // Received fields (RFC 5321 section 6.3)
+	maxMessageURLs = 100       // of BURL, in one message
+	maxAuthors     = 100       // addresses in From and Sender of a submission
+	maxErrors      = 30        // refused commands since the last message
+	maxUnknown     = 20        // unknown recipients of one session
+	maxTargets     = 10_000    // accounts and addresses that the recipients of one message lead to
+	maxIdle        = 500       // commands that bring no message nearer, since the last message
+	maxAuthErrors  = 5         // failed logins of one session
 
 	// How long a client may take; a crowded server gives it less.
 	commandTimeout = 5 * time.Minute // for one command line, however it drips

@@ -109,6 +109,7 @@ func FuzzSession(f *testing.F) {
 		hello + "BDAT 3\r\na\r\n\xffBDAT 0 LAST\r\n",
 		"HELO x\r\n\xffMAIL FROM:<\"a b\"@c.org> SIZE=3\r\nVRFY x\r\nHELP\r\nRSET\r\n",
 		"AUTH SCRAM-TEST Og==\r\n\xffcHJvb2Y=\r\n\xff\r\n",
+		"EHLO x\r\nAUTH SCRAM-TEST Og==\r\n\xffcHJvb2Y=\r\n\xff\r\nMAIL FROM:<>\r\nRCPT TO:<bob@hamburger.edu>\r\nBURL imap://alice@hamburger.edu/Drafts/;UID=letter\r\nBDAT 3\r\na\r\nBURL imap://alice@hamburger.edu/Drafts/;UID=part LAST\r\n",
 	} {
 		f.Add([]byte(s), false)
 		f.Add([]byte(s), true)
