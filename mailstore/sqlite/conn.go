@@ -14,6 +14,7 @@ import (
 	"github.com/mattn/go-sqlite3"
 
 	"postrider/mailstore"
+	"postrider/mailstore/sqlite/walio"
 )
 
 // conn is a connection of the driver, used without database/sql: one goroutine
@@ -27,8 +28,9 @@ type conn struct {
 
 // role is what a connection is for.
 type role struct {
-	cache int // KiB
-	write bool
+	cache  int // KiB
+	write  bool
+	joined bool // the log is written in large pieces; see package walio
 }
 
 // connect opens a connection to the database.
@@ -44,6 +46,12 @@ func connect(path string, r role) (*conn, error) {
 	}
 	if !r.write {
 		q.Set("_query_only", "1")
+	}
+	if r.joined {
+		if err := walio.Install(); err != nil {
+			return nil, err
+		}
+		q.Set("vfs", walio.Name)
 	}
 	u := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}
 	dc, err := (&sqlite3.SQLiteDriver{}).Open(u.String())

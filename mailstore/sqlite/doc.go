@@ -27,7 +27,9 @@
 // # Durability
 //
 // journal_mode is WAL and synchronous FULL, both read back at open: COMMIT
-// returns after the log was synced. A body file is written under bodies/tmp,
+// returns after the log was synced. The writer's connection writes the log in large
+// pieces (package walio): twenty small writes in front of each sync cost as much of
+// the processor as all of SQLite's own work on a message. A body file is written under bodies/tmp,
 // synced, renamed, and its directory synced (and that directory's parent where
 // this process has not done so before), all before a row names it.
 //

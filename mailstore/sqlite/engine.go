@@ -113,7 +113,7 @@ func (e *Engine) open() error {
 	if err := makePrivateFile(e.path); err != nil {
 		return err
 	}
-	if e.writer, err = connect(e.path, role{cache: writerCache, write: true}); err != nil {
+	if e.writer, err = connect(e.path, role{cache: writerCache, write: true, joined: true}); err != nil {
 		return fmt.Errorf("open %s: %w", e.path, err)
 	}
 	if err := e.setUp(); err != nil {
