@@ -9,18 +9,39 @@ import (
 
 // deflater compresses what is sent (RFC 4978). It keeps nothing between two
 // writes: that costs some of the gain, and no memory while the client is idle.
-type deflater struct{ out *output }
+type deflater struct {
+	out    *output
+	packed []byte // of the write under way; nil between two
+}
 
 // Write is what the compressor writes to.
 func (d *deflater) Write(p []byte) (int, error) {
-	if err := d.out.raw(p); err != nil {
-		return 0, err
-	}
+	d.packed = append(d.packed, p...)
 	return len(p), nil
 }
 
-// write compresses b, so that the client sees all of it at once.
-func (d *deflater) write(b []byte) error { return flate.StatelessDeflate(d, b, false, nil) }
+// write compresses b, so that the client sees all of it at once. It sends it in one
+// piece with the empty block that ends it: mutt 2.2.12 takes that block, when it
+// comes in a packet of its own after "+ idling", for the beginning of a response,
+// and waits for the rest of it instead of drawing its screen.
+func (d *deflater) write(b []byte) error {
+	pool := &d.out.srv.large
+	if len(b) <= smallBuffer {
+		pool = &d.out.srv.small
+	}
+	buf := pool.Get().(*[]byte)
+	d.packed = *buf
+	err := flate.StatelessDeflate(d, b, false, nil)
+	if err == nil {
+		err = d.out.raw(d.packed)
+	}
+	if cap(d.packed) <= maxBuffer {
+		*buf = d.packed[:0]
+		pool.Put(buf)
+	}
+	d.packed = nil
+	return err
+}
 
 // cmdCompress is COMPRESS (RFC 4978): from the next line on both directions are
 // compressed. What the client has sent behind the command is compressed already.
@@ -39,7 +60,7 @@ func (s *session) cmdCompress(_ context.Context, c *call) error {
 		if err := s.out.flush(); err != nil {
 			return err
 		}
-		s.out.zip = &deflater{s.out}
+		s.out.zip = &deflater{out: s.out}
 		s.r.Reset(newInflater(&ahead{first: s.r.Take(), then: s.in}))
 		return nil
 	}

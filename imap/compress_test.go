@@ -8,9 +8,12 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"strings"
 	"testing"
+	"time"
 
+	"postrider/internal/wire"
 	"postrider/mailstore"
 )
 
@@ -216,6 +219,43 @@ func BenchmarkInflate(b *testing.B) {
 	for b.Loop() {
 		if _, err := io.Copy(io.Discard, newInflater(&ahead{first: buf.Bytes()})); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// pieces keeps what each Write brought.
+type pieces struct {
+	net.Conn
+	got [][]byte
+}
+
+func (p *pieces) Write(b []byte) (int, error) {
+	p.got = append(p.got, bytes.Clone(b))
+	return len(b), nil
+}
+
+func (p *pieces) SetWriteDeadline(time.Time) error { return nil }
+
+// TestDeflateInOnePiece: a response goes out at once, and is whole when it has come.
+func TestDeflateInOnePiece(t *testing.T) {
+	w := newWorld(t, nil)
+	conn := &pieces{}
+	out := &output{srv: w.server, conn: &wire.Conn{Conn: conn}}
+	out.zip = &deflater{out: out}
+	random := make([]byte, largeBuffer/2)
+	rand.NewChaCha8([32]byte{}).Read(random)
+	for i, text := range [][]byte{[]byte("+ idling\r\n"), []byte("* 23 EXISTS\r\n* 23 EXISTS\r\n"), bytes.Repeat([]byte("abc"), 40_000), random} {
+		out.Write(text)
+		if err := out.flush(); err != nil || len(conn.got) != i+1 {
+			t.Fatalf("%d octets: %d pieces, %v", len(text), len(conn.got), err)
+		}
+		if out.zip.packed != nil {
+			t.Error("a buffer is kept")
+		}
+		got := make([]byte, len(text))
+		z := newInflater(&ahead{first: conn.got[i], then: &once{done: true}})
+		if _, err := io.ReadFull(z, got); err != nil || !bytes.Equal(got, text) {
+			t.Errorf("%d octets became something else: %v", len(text), err)
 		}
 	}
 }
