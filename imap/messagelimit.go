@@ -56,11 +56,13 @@ func (s *session) tellLimit(c *call, failed bool) {
 	const text = "More messages are named than one command takes: the last of them were processed"
 	switch {
 	case c.limit == "":
+		return
 	case failed || c.code != "" || c.told && s.enabled.qresync:
 		s.out.line("* NO [", c.limit, "] ", text)
 	default:
 		c.code, c.text = c.limit, text
 	}
+	s.log.Debug("message limit", "account", s.account.Address, "command", c.Name)
 }
 
 // downward is how many messages of a FETCH are read at a time that begins with the

@@ -5,7 +5,6 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -56,11 +55,8 @@ func newURLKey() []byte {
 type resets [1024]atomic.Uint32
 
 func (r *resets) counter(a mailstore.AccountID, m mailstore.MailboxID) *atomic.Uint32 {
-	var b [16]byte
-	binary.LittleEndian.PutUint64(b[:], uint64(a))
-	binary.LittleEndian.PutUint64(b[8:], uint64(m))
-	sum := sha256.Sum256(b[:])
-	return &r[binary.LittleEndian.Uint16(sum[:])%uint16(len(r))]
+	mixed := uint64(a)*0x9e3779b97f4a7c15 ^ uint64(m)*0xbf58476d1ce4e5b9
+	return &r[mixed>>32%uint64(len(r))]
 }
 
 // of is the number of resets of the key of one mailbox, those of all keys of the account
