@@ -55,6 +55,7 @@ func (s *session) beginIdle(ctx context.Context) (stop func(), err error) {
 				return err
 			}
 		}
+		s.tellReset()
 		return s.tellNotes(ctx)
 	}
 	s.in.onWake = func() error {
@@ -65,13 +66,16 @@ func (s *session) beginIdle(ctx context.Context) (stop func(), err error) {
 	}
 	// Watching begins before the first look, so that nothing falls between.
 	var watch *mailstore.Watcher
+	forget := func() {}
 	if s.box != nil {
+		forget = s.srv.idle.add(s.account.ID, s.in)
 		watch = s.srv.o.Store.WatchFunc(s.account.ID, s.box.id, s.in.wake)
 	}
 	if s.noted != nil {
 		s.noted.Notify(s.in.wake)
 	}
 	stop = func() {
+		forget()
 		if watch != nil {
 			watch.Close()
 		}

@@ -98,6 +98,7 @@ type Server struct {
 	small   sync.Pool // of *[]byte, smallBuffer long
 	large   sync.Pool // of *[]byte, largeBuffer long
 	resets  resets
+	idle    idlers
 	// plausible is the key by which URLs of mailboxes are tried that do not exist.
 	plausible [urlKeyLength]byte
 }

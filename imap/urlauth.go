@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"postrider/imap/syntax"
@@ -65,6 +66,47 @@ func (r *resets) of(a mailstore.AccountID, m mailstore.MailboxID) uint32 {
 	return r.counter(a, m).Load() + r.counter(a, 0).Load()
 }
 
+// idlers are the sessions in IDLE with a selected mailbox, by their account.
+type idlers struct {
+	mu       sync.Mutex
+	accounts map[mailstore.AccountID]map[*input]bool
+}
+
+// add makes wake of the account wake in, until remove is called.
+func (x *idlers) add(a mailstore.AccountID, in *input) (remove func()) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.accounts == nil {
+		x.accounts = make(map[mailstore.AccountID]map[*input]bool)
+	}
+	if x.accounts[a] == nil {
+		x.accounts[a] = make(map[*input]bool)
+	}
+	x.accounts[a][in] = true
+	return func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if delete(x.accounts[a], in); len(x.accounts[a]) == 0 {
+			delete(x.accounts, a)
+		}
+	}
+}
+
+func (x *idlers) wake(a mailstore.AccountID) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for in := range x.accounts[a] {
+		in.wake()
+	}
+}
+
+// keysReset counts a reset, of all keys of the user's for mailbox 0, and tells sessions
+// in IDLE.
+func (s *session) keysReset(m mailstore.MailboxID) {
+	s.srv.resets.counter(s.account.ID, m).Add(1)
+	s.srv.idle.wake(s.account.ID)
+}
+
 // tellReset says that the access key of the selected mailbox was changed (RFC 4467
 // section 7, RESETKEY).
 func (s *session) tellReset() {
@@ -92,7 +134,7 @@ func (s *session) cmdResetKey(ctx context.Context, c *call) error {
 		}
 		err := s.change(ctx, "resetkey", func(tx *mailstore.Tx) error { return tx.DeleteURLKeys(s.account.ID) })
 		if err == nil {
-			s.srv.resets.counter(s.account.ID, 0).Add(1)
+			s.keysReset(0)
 		}
 		return err
 	}
@@ -115,7 +157,7 @@ func (s *session) cmdResetKey(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	s.srv.resets.counter(s.account.ID, id).Add(1)
+	s.keysReset(id)
 	if s.box != nil && s.box.id == id { // the tagged response tells it
 		s.box.resets = s.srv.resets.of(s.account.ID, id)
 	}
