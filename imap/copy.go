@@ -59,7 +59,17 @@ func (s *session) transfer(ctx context.Context, c *call, do transferFunc, whole 
 		return "", nil, err
 	}
 	spans, err := s.box.spans(set, c.UID)
-	if err != nil || len(spans) == 0 {
+	if err != nil {
+		return "", nil, err
+	}
+	if len(spans) == 0 { // a target that is missing is told all the same
+		err := s.srv.o.Store.View(ctx, func(v *mailstore.View) error {
+			_, err := s.lookup(v, dest, mailstore.RightInsert)
+			return err
+		})
+		if err != nil {
+			err = s.tryCreate(ctx, "copy", dest, err)
+		}
 		return "", nil, err
 	}
 	spans, lowest := s.topmost(s.box, spans)

@@ -335,7 +335,7 @@ func (p *play) follow(c *mail) {
 		return
 	}
 	keys := []string{"FLAGGED", "UNSEEN", "ALL", "OR DELETED SUBJECT even", "NOT (SEEN BODY xxx)", "UID 3:40 UNDELETED", "FUZZY SUBJECT odd", "SMALLER 60 NOT FLAGGED", "KEYWORD Work"}
-	f := &followed{key: keys[p.r.IntN(len(keys))], byUID: c.uidonly || p.r.IntN(2) == 0, numbers: make(map[int]bool)}
+	f := &followed{key: keys[p.r.IntN(len(keys))], byUID: c.qresync || c.uidonly || p.r.IntN(2) == 0, numbers: make(map[int]bool)}
 	verb := "SEARCH"
 	if f.byUID {
 		verb = "UID SEARCH"
