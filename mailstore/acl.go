@@ -6,6 +6,11 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"golang.org/x/text/cases"
+	"golang.org/x/text/unicode/norm"
+
+	"postrider/mta"
 )
 
 // Anyone is the identifier of every account of this server.
@@ -164,7 +169,7 @@ func (v *View) Granted(user AccountID) ([]Grant, error) {
 }
 
 // CleanIdentifier checks an identifier and returns it as it is kept: the account
-// or domain that it names has to be here. Otherwise the error is ErrIdentifier.
+// or domain that it names has to be here. A name without "@" is in the first domain. Otherwise the error is ErrIdentifier.
 func (v *View) CleanIdentifier(identifier string) (string, error) {
 	if len(identifier) > MaxIdentifier {
 		return "", fmt.Errorf("%w: longer than %d octets", ErrIdentifier, MaxIdentifier)
@@ -174,17 +179,45 @@ func (v *View) CleanIdentifier(identifier string) (string, error) {
 	if negative {
 		sign = "-"
 	}
-	name = strings.ToLower(name)
-	switch {
-	case name == Anyone:
-		return sign + name, nil
-	case strings.HasPrefix(name, "@"):
-		_, err := v.r.Domain(name[1:])
-		return sign + name, unknown(err, name)
-	default:
-		_, err := v.r.AccountByAddress(name)
-		return sign + name, unknown(err, name)
+	if strings.EqualFold(name, Anyone) {
+		return sign + Anyone, nil
 	}
+	if domain, all := strings.CutPrefix(name, "@"); all {
+		domain, err := mta.NormalizeDomain(domain)
+		if err == nil {
+			_, err = v.r.Domain(domain)
+		} else {
+			err = ErrNotFound
+		}
+		return sign + "@" + domain, unknown(err, name)
+	}
+	address, err := v.accountName(name)
+	if err == nil {
+		_, err = v.r.AccountByAddress(address)
+	}
+	return sign + address, unknown(err, name)
+}
+
+// accountName is the address that a login name stands for: without "@" it is in the
+// first domain.
+func (v *View) accountName(name string) (string, error) {
+	if !strings.Contains(name, "@") {
+		first := ""
+		err := v.r.Domains(func(d Domain) bool {
+			first = d.Name
+			return false
+		})
+		if err != nil {
+			return "", err
+		}
+		name += "@" + first
+	}
+	a, err := mta.ParseAddress(name)
+	if err != nil {
+		return "", ErrNotFound
+	}
+	a.Local = norm.NFC.String(cases.Fold().String(norm.NFC.String(a.Local)))
+	return a.String(), nil
 }
 
 // unknown is the outcome of looking for whom an identifier names.

@@ -144,8 +144,12 @@ func (tx *Tx) CreateDomain(name string) error {
 	return tx.do(func(w Writer) error { return w.PutDomain(d) })
 }
 
+// DeleteDomain removes a domain, and the rights that its accounts had as such.
 func (tx *Tx) DeleteDomain(name string) error {
 	if _, err := tx.r.Domain(name); err != nil {
+		return err
+	}
+	if err := tx.dropIdentifier("@"+name, ""); err != nil {
 		return err
 	}
 	tx.touchLimits()

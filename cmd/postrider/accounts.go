@@ -145,6 +145,7 @@ type (
 	userAddCmd struct {
 		addressArg
 		passwordFlag
+		Shared bool `help:"Nobody logs in to it: postrider acl says who sees its mailboxes."`
 	}
 	userPasswdCmd struct {
 		addressArg
@@ -155,6 +156,12 @@ type (
 )
 
 func (c *userAddCmd) Run(e *env) error {
+	switch {
+	case c.Shared && c.PasswordStdin:
+		return usageError{errors.New("user add: a shared account has no password")}
+	case c.Shared:
+		return e.call("UserAddShared", c.Address)
+	}
 	return setPassword(e, "UserAdd", c.Address, c.passwordFlag)
 }
 
@@ -203,7 +210,11 @@ func (c *userListCmd) Run(e *env) error {
 			return err
 		}
 		return printList(e, c.JSON, users, "ADDRESS\tMESSAGES\tOCTETS\tCREATED", func(u node.User) string {
-			return fmt.Sprintf("%s\t%d\t%d\t%s", u.Address, u.Messages, u.Size, u.Created.Format("2006-01-02"))
+			created := u.Created.Format("2006-01-02")
+			if u.Shared {
+				created += "  shared"
+			}
+			return fmt.Sprintf("%s\t%d\t%d\t%s", u.Address, u.Messages, u.Size, created)
 		})
 	})
 }

@@ -70,6 +70,7 @@ type cli struct {
 	Domain   domainCmd   `cmd:"" help:"Domains that we accept mail for."`
 	User     userCmd     `cmd:"" help:"Accounts."`
 	Quota    quotaCmd    `cmd:"" help:"How much accounts may hold."`
+	ACL      aclCmd      `cmd:"" name:"acl" help:"Who else may read and change an account's mailboxes."`
 	Alias    aliasCmd    `cmd:"" help:"Addresses that stand for others."`
 	Undelete undeleteCmd `cmd:"" help:"Bring expunged messages back into their mailboxes."`
 	Queue    queueCmd    `cmd:"" help:"Mail that waits for delivery to other servers."`

@@ -144,6 +144,36 @@ func TestQuota(t *testing.T) {
 	p.want(exitFailed, "", "not a domain of ours", "", "quota", "show", "example.net")
 }
 
+func TestACL(t *testing.T) {
+	p := newProgram(t)
+	p.want(exitDone, "", "", "", "init")
+	p.want(exitDone, "", "", "hungry\n", "user", "add", "bob@example.org", "--password-stdin")
+	p.want(exitDone, "", "", "", "user", "add", "--shared", "sales@example.org")
+	p.want(exitDone, "  shared\n", "", "", "user", "list")
+	p.want(exitDone, `"shared": true`, "", "", "user", "list", "--json")
+	p.want(exitUsage, "", "has no password", "hungry\n", "user", "add", "--shared", "--password-stdin", "more@example.org")
+	p.want(exitFailed, "", "exists already", "", "user", "add", "--shared", "bob@example.org")
+	p.want(exitFailed, "", "nobody logs in to it", "hungry\n", "user", "passwd", "sales@example.org", "--password-stdin")
+	p.want(exitDone, "", "", "", "acl", "list", "sales@example.org")
+	p.want(exitDone, "[]\n", "", "", "acl", "list", "sales@example.org", "--json")
+	p.want(exitDone, "", "", "", "acl", "set", "sales@example.org", "INBOX", "Bob@example.org", "lrswite")
+	p.want(exitDone, "MAILBOX  WHO              RIGHTS\nINBOX    bob@example.org  lrswite\n", "", "", "acl", "list", "sales@example.org")
+	p.want(exitDone, "", "", "", "acl", "set", "sales@example.org", "*", "anyone", "lr")
+	p.want(exitDone, "Sent     anyone           lr\n", "", "", "acl", "list", "sales@example.org")
+	p.want(exitDone, "", "", "", "acl", "set", "sales@example.org", "Sent", "--", "-bob@example.org", "lr")
+	p.want(exitDone, "Sent     -bob@example.org  lr\nSent     anyone            lr\n", "", "", "acl", "list", "sales@example.org", "Sent")
+	p.want(exitDone, "", "", "", "acl", "delete", "sales@example.org", "*", "anyone")
+	p.want(exitDone, "", "", "", "acl", "delete", "sales@example.org", "Sent", "--", "-bob@example.org")
+	p.want(exitDone, "INBOX    bob@example.org  lrswite\n", "", "", "acl", "list", "sales@example.org")
+	p.want(exitFailed, "", "they are the letters lrswipkxteacd", "", "acl", "set", "sales@example.org", "INBOX", "anyone", "z")
+	p.want(exitFailed, "", "the owner, who has all rights", "", "acl", "set", "bob@example.org", "INBOX", "bob@example.org", "l")
+	p.want(exitFailed, "", "name an account", "", "acl", "set", "bob@example.org", "INBOX", "eve@example.org", "l")
+	p.want(exitFailed, "", "no such mailbox", "", "acl", "set", "bob@example.org", "Nowhere", "anyone", "l")
+	p.want(exitFailed, "", "no such user", "", "acl", "list", "eve@example.org")
+	p.want(exitDone, "", "", "Subject: x\n\nhello\n", "send", "sales@example.org")
+	p.want(exitDone, "sales@example.org  1", "", "", "user", "list")
+}
+
 func TestReindex(t *testing.T) {
 	p := newProgram(t)
 	p.want(exitDone, "", "", "", "init")

@@ -89,6 +89,9 @@ func (d *Directory) AddCertificate(ctx context.Context, address string, text []b
 		if err != nil {
 			return err
 		}
+		if account.Shared {
+			return errShared(account.Address)
+		}
 		row.ID, row.Account = account.ID, account.Address
 		return addCertificate(tx, row)
 	})
@@ -336,7 +339,7 @@ func (d *Directory) certified(ctx context.Context, p Peer) (account mailstore.Ac
 			return err
 		}
 		found, err := v.Account(row.ID)
-		if err == nil && found.Address == row.Account {
+		if err == nil && found.Address == row.Account && !found.Shared {
 			account = found
 		}
 		return err

@@ -26,6 +26,7 @@ const (
 
 var (
 	ErrNoDomain      = errors.New("not a domain of ours")         // Resolve, Add...
+	ErrNoMailbox     = errors.New("no such mailbox")              // ACLs, SetACL
 	ErrNoUser        = errors.New("no such user")                 // Resolve, RemoveAccount, SetPassword
 	ErrNoAlias       = errors.New("no such alias")                // RemoveAlias
 	ErrExists        = errors.New("exists already")               // Add...

@@ -55,14 +55,14 @@ func (d *Directory) who(ctx context.Context, p Peer, name string) (w who, firstD
 }
 
 // find returns the account, or for nobody one with ID 0 and credentials that
-// no password fits.
+// no password fits. Nobody logs in to an account that is shared.
 func (d *Directory) find(ctx context.Context, w who) (mailstore.Account, error) {
 	var found mailstore.Account
 	err := d.store.View(ctx, func(v *mailstore.View) (err error) {
 		found, err = v.AccountByAddress(key(w.address))
 		return err
 	})
-	if errors.Is(err, mailstore.ErrNotFound) {
+	if errors.Is(err, mailstore.ErrNotFound) || found.Shared {
 		return mailstore.Account{Credentials: d.dummy}, nil
 	}
 	return found, err

@@ -163,20 +163,25 @@ func (d *Directory) AddAccount(ctx context.Context, address, password string) er
 		if err := check(&tx.View); err != nil {
 			return err
 		}
-		id, err := tx.CreateAccount(mailstore.Account{Address: key(a), Credentials: credentials})
-		if err != nil {
+		return createAccount(tx, mailstore.Account{Address: key(a), Credentials: credentials})
+	})
+}
+
+// createAccount creates an account with its mailboxes.
+func createAccount(tx *mailstore.Tx, a mailstore.Account) error {
+	id, err := tx.CreateAccount(a)
+	if err != nil {
+		return err
+	}
+	for _, m := range accountMailboxes {
+		if _, err := tx.CreateMailbox(id, m.name, m.use); err != nil {
 			return err
 		}
-		for _, m := range accountMailboxes {
-			if _, err := tx.CreateMailbox(id, m.name, m.use); err != nil {
-				return err
-			}
-			if err := tx.Subscribe(id, m.name, true); err != nil {
-				return err
-			}
+		if err := tx.Subscribe(id, m.name, true); err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // RemoveAccount removes an account with its mail. Aliases that lead to it stay,
@@ -246,7 +251,10 @@ func (d *Directory) SetPassword(ctx context.Context, address, password string) e
 	}
 	a = fold(a)
 	err = d.store.View(ctx, func(v *mailstore.View) error {
-		_, err := accountAt(v, a)
+		account, err := accountAt(v, a)
+		if err == nil && account.Shared {
+			err = errShared(account.Address)
+		}
 		return err
 	})
 	if err != nil {

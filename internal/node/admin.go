@@ -159,6 +159,7 @@ type User struct {
 	Created  time.Time `json:"created"`
 	Messages int64     `json:"messages"`
 	Size     int64     `json:"size"` // octets
+	Shared   bool      `json:"shared,omitempty"`
 	// Limits in force; 0 = none.
 	StorageLimit  int64 `json:"storage_limit,omitempty"` // octets
 	MessagesLimit int64 `json:"messages_limit,omitempty"`
@@ -179,7 +180,7 @@ func (a *Admin) UserList(_ None, reply *[]User) (err error) {
 			if err != nil {
 				return err
 			}
-			*reply = append(*reply, User{Address: acct.Address, Created: acct.Created, Messages: used.Messages, Size: used.Storage,
+			*reply = append(*reply, User{Address: acct.Address, Shared: acct.Shared, Created: acct.Created, Messages: used.Messages, Size: used.Storage,
 				StorageLimit: max(limit.Storage, 0), MessagesLimit: max(limit.Messages, 0)})
 		}
 		return nil

@@ -121,7 +121,7 @@ func (s *suite) identifiers() {
 		for in, want := range map[string]string{
 			"Bob@Example.ORG": "bob@example.org", "-EVE@example.org": "-eve@example.org", "ANYONE": "anyone", "-anyone": "-anyone",
 			"@example.ORG": "@example.org", "-@example.org": "-@example.org",
-			"nobody@example.org": "", "@example.com": "", "": "", "-": "", "--anyone": "", "bob": "", "@": "", "anyone ": "",
+			"nobody@example.org": "", "@example.com": "", "": "", "-": "", "--anyone": "", "bob": "bob@example.org", "-Bob": "-bob@example.org", "eve@EXAMPLE.org": "eve@example.org", "nobody": "", "@": "", "anyone ": "",
 			strings.Repeat("x", mailstore.MaxIdentifier+1): "",
 		} {
 			got, err := v.CleanIdentifier(in)
@@ -131,6 +131,14 @@ func (s *suite) identifiers() {
 		}
 		return nil
 	})
+	// A domain that comes again finds no rights of the one that went.
+	dan, inbox := s.account("dan@example.org")
+	ann, _ := s.account("ann@example.org")
+	s.ok(s.allow(inbox, "@example.org", mailstore.ReplaceRights, "l"))
+	s.equal(s.may(ann, inbox), "l")
+	s.update(func(tx *mailstore.Tx) error { return tx.DeleteDomain("example.org") })
+	s.equal(s.may(ann, inbox), "")
+	s.equal(s.may(dan, inbox), "lrswipkxtea")
 }
 
 // rightsAndNames: rights go with the mailbox, and come from the one above it.
