@@ -120,7 +120,9 @@ func (s *session) tellQuota(v *mailstore.View, root string, owner mailstore.Acco
 	}
 	resource("STORAGE", quotaUnit, used.Storage, limit.Storage)
 	resource("MESSAGE", 1, used.Messages, limit.Messages)
-	resource("MAILBOX", 1, int64(boxes), mailstore.MaxMailboxes)
+	if owner == s.account.ID || s.administers() { // to others it would tell of mailboxes that they may not see
+		resource("MAILBOX", 1, int64(boxes), mailstore.MaxMailboxes)
+	}
 	s.out.keep(append(b, ")\r\n"...))
 	return nil
 }
