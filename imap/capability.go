@@ -12,6 +12,9 @@ var offered = []string{
 	"IDLE",
 	"NOTIFY",
 	"NAMESPACE",
+	"ACL",
+	"RIGHTS=kxte", // RFC 4314 section 2.2: those that RFC 2086 did not have
+	"LIST-MYRIGHTS",
 	"CHILDREN",
 	"UNSELECT",
 	"UIDPLUS",

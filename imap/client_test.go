@@ -71,6 +71,52 @@ func TestClient(t *testing.T) {
 	}
 }
 
+// TestClientACL: another program's client shares a mailbox and reads who may do what.
+func TestClientACL(t *testing.T) {
+	w := newWorld(t, nil)
+	c := w.login(nil)
+	if caps, err := c.Capability().Wait(); err != nil || !caps.Has(imap.CapACL) {
+		t.Fatal(caps, err)
+	}
+	alice := imap.RightsIdentifier("alice@hamburger.edu")
+	for _, m := range []struct {
+		how    imap.RightModification
+		rights string
+		fails  bool
+	}{
+		{imap.RightModificationReplace, "lrswt", false}, {imap.RightModificationRemove, "w", false}, {imap.RightModificationAdd, "k", false},
+		{imap.RightModificationAdd, "q", true},
+	} {
+		if err := c.SetACL("INBOX", alice, m.how, imap.RightSet(m.rights)).Wait(); (err != nil) != m.fails {
+			t.Errorf("%+v: %v", m, err)
+		}
+	}
+	acl, err := c.GetACL("INBOX").Wait()
+	if err != nil || string(acl.Rights[alice]) != "lrsktcd" || string(acl.Rights["bob@hamburger.edu"]) != "lrswipkxteacd" {
+		t.Errorf("%+v, %v", acl, err)
+	}
+	hers := imapclient.New(w.dial(), nil)
+	defer hers.Close()
+	if err := hers.Login("alice", "hungry").Wait(); err != nil {
+		t.Fatal(err)
+	}
+	const name = "Other Users/bob@hamburger.edu/INBOX"
+	if mine, err := hers.MyRights(name).Wait(); err != nil || mine.Mailbox != name || string(mine.Rights) != "lrsktcd" {
+		t.Errorf("%+v, %v", mine, err)
+	}
+	ns, err := hers.Namespace().Wait()
+	if err != nil || len(ns.Other) != 1 || ns.Other[0].Prefix != otherUsers || len(ns.Shared) != 1 || ns.Shared[0].Prefix != shared {
+		t.Errorf("%+v, %v", ns, err)
+	}
+	list, err := hers.List("", ns.Other[0].Prefix+"*", nil).Collect()
+	if err != nil || len(list) != 2 || list[1].Mailbox != name {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if data, err := hers.Select(name, nil).Wait(); err != nil || len(data.PermanentFlags) != 2 {
+		t.Errorf("%+v, %v", data, err)
+	}
+}
+
 // TestFixturesOverIMAP: whatever is stored comes out exactly, and everything
 // that we say of it is well-formed.
 func TestFixturesOverIMAP(t *testing.T) {
