@@ -60,6 +60,8 @@ func TestReadmeCovered(t *testing.T) {
 		"postrider import old/inbox.mbox --to you@example.org", "postrider import old/Maildir --to you@example.org", // TestReadmeMoving
 		"postrider verify", "postrider backup backups", // TestReadmeBackup
 		"postrider upgrade --dry-run", "postrider upgrade", // TestReadmeUpgrade
+		"postrider user add --shared sales@example.org", "postrider acl set sales@example.org INBOX you@example.org lrswite", // TestReadmeSharing
+		"postrider acl list sales@example.org",
 		"postrider restore backups --list", "postrider restore backups --to restored",
 		"postrider import imaps://you@mail.example.net --to you@example.org",
 		"postrider export you@example.org mail --format maildir", "postrider export you@example.org sent.mbox --format mbox --mailbox Sent",
