@@ -1,10 +1,13 @@
+#include <fcntl.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "walio.h"
 
 #define SQLITE_OK 0
 #define SQLITE_NOMEM 7
+#define SQLITE_IOERR_FSYNC (10 | (4 << 8))
 #define SQLITE_OPEN_WAL 0x80000
 
 // ROOM is what is kept in memory at most, in octets: three commits of a message of
@@ -26,9 +29,11 @@ static layer *present;
 typedef struct {
 	const sqlite3_io_methods *methods; // of the VFS underneath
 	sqlite3_io_methods ours;
-	char *kept;       // ROOM octets, of which len are to be written at offset at
+	char *kept; // ROOM octets, of which len are to be written at offset at
 	sqlite3_int64 at;
 	int len;
+	int synced; // once, with the directory, by the VFS underneath
+	int fd;     // of the log, for fdatasync; -1 for none
 } extra;
 
 static extra *of(sqlite3_file *f) { return (extra *)((char *)f->pMethods - offsetof(extra, ours)); }
@@ -66,9 +71,17 @@ static int log_truncate(sqlite3_file *f, sqlite3_int64 size) {
 	return rc == SQLITE_OK ? of(f)->methods->xTruncate(f, size) : rc;
 }
 
+// log_sync leaves the first sync, which is also the directory's, to the VFS
+// underneath. That knows of fsync alone, which has the file system write its journal
+// each time the time of the last change is another one.
 static int log_sync(sqlite3_file *f, int flags) {
+	extra *x = of(f);
 	int rc = flush(f);
-	return rc == SQLITE_OK ? of(f)->methods->xSync(f, flags) : rc;
+	if (rc != SQLITE_OK) return rc;
+	if (x->synced && x->fd >= 0) return fdatasync(x->fd) == 0 ? SQLITE_OK : SQLITE_IOERR_FSYNC;
+	rc = x->methods->xSync(f, flags);
+	x->synced = rc == SQLITE_OK;
+	return rc;
 }
 
 static int log_size(sqlite3_file *f, sqlite3_int64 *size) {
@@ -86,6 +99,8 @@ static int log_close(sqlite3_file *f) {
 	extra *x = of(f);
 	free(x->kept);
 	x->kept = 0;
+	// SQLite's locks, which a close would drop, are on other files.
+	if (x->fd >= 0) close(x->fd);
 	return x->methods->xClose(f);
 }
 
@@ -101,6 +116,8 @@ static int log_open(sqlite3_vfs *v, const char *name, sqlite3_file *f, int flags
 		return SQLITE_NOMEM;
 	}
 	x->len = 0;
+	x->synced = 0;
+	x->fd = strcmp(l->real->zName, "unix") == 0 ? open(name, O_RDWR | O_CLOEXEC) : -1;
 	x->methods = f->pMethods;
 	x->ours = *f->pMethods;
 	x->ours.xClose = log_close;

@@ -3,8 +3,9 @@
 // SQLite writes each page of a commit with two system calls, one of them for the 24
 // octets in front of it: some twenty for a message of 4 KiB, and then syncs. They cost
 // more than all else of a commit that is not the sync itself. This VFS keeps what is
-// written behind each other in memory and writes it at once before the sync; for the
-// rest, and for all other files, it is SQLite's default VFS.
+// written behind each other in memory and writes it at once before the sync, which is
+// fdatasync, not fsync; for the rest, and for all other files, it is SQLite's default
+// VFS.
 //
 // It is for connections with synchronous=FULL alone: what was committed is written,
 // because it is synced, before another connection can look for it. What was not
