@@ -64,6 +64,7 @@ var offered = []string{
 // 6.1.1).
 func (s *session) capabilities() string {
 	var b strings.Builder
+	b.Grow(1 << 10)
 	b.WriteString("IMAP4rev1 IMAP4rev2 LITERAL")
 	if s.srv.o.LiteralMinus {
 		b.WriteString("- ")
@@ -84,7 +85,8 @@ func (s *session) capabilities() string {
 		return b.String()
 	}
 	for _, name := range offered {
-		b.WriteString(" " + name)
+		b.WriteByte(' ')
+		b.WriteString(name)
 	}
 	b.WriteString(" APPENDLIMIT=" + strconv.FormatInt(s.srv.maxSize.Load(), 10))
 	if s.administers() {

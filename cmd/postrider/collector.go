@@ -25,9 +25,12 @@ func paceCollector() {
 // to be garbage.
 func setPace(int) {
 	const percent = 100
-	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	metrics.Read(live)
-	n := max(live[0].Value.Uint64(), 4<<20) // the runtime's own floor, which percent multiplies too
-	debug.SetGCPercent(max(percent, int(percent*collectorFloor/n)-percent))
+	of := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}, {Name: "/gc/scan/globals:bytes"}}
+	metrics.Read(of)
+	live := int64(max(of[0].Value.Uint64(), 4<<20)) // the runtime's own floor, which percent multiplies too
+	// The heap may grow by a percentage of all that is scanned: with the stacks of
+	// thousands of idle connections it would grow far beyond the floor.
+	scanned := live + int64(of[1].Value.Uint64()+of[2].Value.Uint64())
+	debug.SetGCPercent(max(percent, int(percent*(collectorFloor-live)/scanned)))
 	runtime.AddCleanup(new([64]byte), setPace, 0)
 }

@@ -65,7 +65,7 @@ func (c *Conn) StartTLS(ctx context.Context, config *tls.Config) error {
 		c.life.speakThrough(nil) // nobody else writes during the handshake
 	}
 	secure := tls.Server(plain, config)
-	if err := secure.HandshakeContext(ctx); err != nil {
+	if err := handshake(ctx, secure); err != nil {
 		return err
 	}
 	if err := plain.SetDeadline(time.Time{}); err != nil {
@@ -77,6 +77,20 @@ func (c *Conn) StartTLS(ctx context.Context, config *tls.Config) error {
 		c.life.speakThrough(secure)
 	}
 	return nil
+}
+
+// handshake does the handshake on a goroutine of its own, which takes the stack that
+// it needs with it: the connection may be idle for hours afterwards.
+func handshake(ctx context.Context, c *tls.Conn) (err error) {
+	done := make(chan any)
+	go func() {
+		defer func() { done <- recover() }()
+		err = c.HandshakeContext(ctx)
+	}()
+	if panicked := <-done; panicked != nil {
+		panic(panicked) // where the handler's is recovered
+	}
+	return err
 }
 
 // Idle is to be called before a read that waits for the next command: it sets

@@ -19,8 +19,10 @@ var (
 )
 
 const (
-	// bufferSize is the reader's buffer; a longer line gets one of its own for
-	// as long as it is in hand.
+	// idleSize is the buffer of a reader that waits: thousands wait at a time.
+	idleSize = 256
+	// bufferSize is the buffer of one to which more came at once than that; a longer
+	// line gets one of its own for as long as it is in hand.
 	bufferSize = 4 << 10
 	// discardBound is how many octets of a line that is too long are read and
 	// thrown away before the reader gives up on it.
@@ -37,10 +39,11 @@ const (
 // part is completed by the next ReadLine.
 type Reader struct {
 	src  io.Reader
-	own  []byte // bufferSize octets, or what Lend gave
+	own  []byte // idleSize octets, or what Lend gave
 	base []byte // own before Lend; nil without it
-	buf  []byte // own, or a larger one while a long line is in hand
+	buf  []byte // own, or a larger one while much comes or a long line is in hand
 	r, w int    // buf[r:w] was read and not yet consumed
+	full bool   // the last read took all the room that there was: more waits
 	scan int    // buf[r:r+scan] is known to have no LF
 
 	excerpt   []byte // beginning of the line that is thrown away; nil for none
@@ -50,7 +53,7 @@ type Reader struct {
 
 // NewReader returns a Reader on r.
 func NewReader(r io.Reader) *Reader {
-	own := make([]byte, bufferSize)
+	own := make([]byte, idleSize)
 	return &Reader{src: r, own: own, buf: own}
 }
 
@@ -142,7 +145,7 @@ func (r *Reader) discardLine() ([]byte, error) {
 			return excerpt, ErrLineTooLong
 		}
 		r.discarded += r.w - r.r
-		r.r, r.w, r.scan, r.buf = 0, 0, 0, r.own
+		r.empty()
 		if r.discarded >= discardBound {
 			r.endless = true
 			return nil, ErrEndlessLine
@@ -161,15 +164,26 @@ func (r *Reader) discardLine() ([]byte, error) {
 func (r *Reader) makeRoom(limit int) {
 	switch {
 	case r.r == r.w:
-		r.r, r.w, r.buf = 0, 0, r.own
+		r.empty()
 	case len(r.buf)-r.w > len(r.buf)/2, r.r == 0 && r.w < len(r.buf):
-	case r.r > 0:
+	case r.r > 0 && (!r.full || len(r.buf) >= bufferSize):
 		r.w = copy(r.buf, r.buf[r.r:r.w])
 		r.r = 0
 	default:
-		larger := make([]byte, min(2*len(r.buf), max(limit, bufferSize+1)))
-		copy(larger, r.buf[:r.w])
-		r.buf = larger
+		larger := make([]byte, min(max(2*len(r.buf), bufferSize), max(limit, bufferSize+1)))
+		r.w = copy(larger, r.buf[r.r:r.w])
+		r.r, r.buf = 0, larger
+	}
+}
+
+// empty chooses the buffer for what comes next; what was buffered is consumed.
+func (r *Reader) empty() {
+	r.r, r.w, r.scan = 0, 0, 0
+	switch {
+	case !r.full || len(r.own) >= bufferSize:
+		r.buf = r.own
+	case len(r.buf) != bufferSize:
+		r.buf = make([]byte, bufferSize)
 	}
 }
 
@@ -178,6 +192,7 @@ func (r *Reader) fill() error {
 	for range 100 {
 		n, err := r.src.Read(r.buf[r.w:])
 		r.w += n
+		r.full = r.w == len(r.buf)
 		if n > 0 {
 			return nil // an error comes again with the next read
 		}
@@ -197,7 +212,7 @@ func (r *Reader) Buffered() int { return r.w - r.r }
 // ReadLine or Peek.
 func (r *Reader) Peek() ([]byte, error) {
 	if r.r == r.w {
-		r.r, r.w, r.scan, r.buf = 0, 0, 0, r.own
+		r.empty()
 		if err := r.fill(); err != nil {
 			return nil, err
 		}

@@ -84,6 +84,45 @@ func TestReadLineGrows(t *testing.T) {
 	}
 }
 
+// TestIdleBuffer: who waits has a small buffer, and where more comes at once it is
+// read in large pieces.
+func TestIdleBuffer(t *testing.T) {
+	const line = "0123456789abcdef 0123456789abcdef\r\n"
+	src := &pieces{text: strings.Repeat(line, 1000)}
+	r := NewReader(src)
+	for range 1000 {
+		if got, err := r.ReadLine(100); err != nil || string(got)+"\r\n" != line {
+			t.Fatalf("%q, %v", got, err)
+		}
+	}
+	if most := 2 + len(line)*1000/(bufferSize-len(line)); src.reads > most {
+		t.Errorf("%d reads for %d octets, want at most %d", src.reads, len(line)*1000, most)
+	}
+	src.text = line
+	if _, err := r.ReadLine(100); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.ReadLine(100); err != io.EOF || len(r.buf) != idleSize {
+		t.Errorf("%v, and a reader that waits has a buffer of %d octets", err, len(r.buf))
+	}
+}
+
+// pieces counts the reads of a text.
+type pieces struct {
+	text  string
+	reads int
+}
+
+func (p *pieces) Read(b []byte) (int, error) {
+	if p.text == "" {
+		return 0, io.EOF
+	}
+	p.reads++
+	n := copy(b, p.text)
+	p.text = p.text[n:]
+	return n, nil
+}
+
 func TestEndlessLine(t *testing.T) {
 	src := strings.NewReader(strings.Repeat("z", 10*discardBound))
 	r := NewReader(src)
