@@ -1,7 +1,6 @@
 package imap
 
 import (
-	"fmt"
 	"net"
 	"runtime"
 	"strings"
@@ -69,7 +68,7 @@ func idler(b *testing.B, port int) (fd int) {
 		for said := ""; !strings.Contains("\n"+said, "\n"+say.answer); {
 			n, err := syscall.Read(fd, room)
 			if n <= 0 || err != nil {
-				b.Fatal(fmt.Sprintf("%q: %v", said, err))
+				b.Fatalf("%q: %v", said, err)
 			}
 			said += string(room[:n])
 		}

@@ -97,6 +97,7 @@ type Server struct {
 	maxSize atomic.Int64
 	small   sync.Pool // of *[]byte, smallBuffer long
 	large   sync.Pool // of *[]byte, largeBuffer long
+	sent    sentDates
 	resets  resets
 	idle    idlers
 	// plausible is the key by which URLs of mailboxes are tried that do not exist.

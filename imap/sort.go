@@ -109,14 +109,30 @@ func (s *session) sort(ctx context.Context, found []int, keys []syntax.SortKey, 
 			needs = needs || k.Name != "SUBJECT"
 		}
 	}
-	plain := !slices.ContainsFunc(keys, func(k syntax.SortKey) bool { return k.Name != "ARRIVAL" && k.Name != "SIZE" && k.Name != "RELEVANCY" })
-	err := s.study(ctx, found, study{envelopes: needs, rows: plain}, func(at int, f *facts) {
-		for i := range columns {
-			columns[i].set(at, keys[i].Name, f)
+	has := func(names ...string) bool {
+		return slices.ContainsFunc(keys, func(k syntax.SortKey) bool { return slices.Contains(names, k.Name) })
+	}
+	plain := !has("CC", "FROM", "TO", "DISPLAYFROM", "DISPLAYTO", "SUBJECT")
+	if !plain || has("ARRIVAL", "SIZE") {
+		err := s.study(ctx, found, study{envelopes: needs, rows: plain}, func(at int, f *facts) {
+			for i := range columns {
+				columns[i].set(at, keys[i].Name, f)
+			}
+		})
+		if err != nil {
+			return nil, err
 		}
-	})
-	if err != nil {
-		return nil, err
+	}
+	if plain && has("DATE") {
+		dates, err := s.dates(ctx, found)
+		if err != nil {
+			return nil, err
+		}
+		for i := range columns {
+			if keys[i].Name == "DATE" {
+				columns[i].numbers = dates
+			}
+		}
 	}
 	order := make([]int, len(found))
 	for i := range order {
@@ -185,7 +201,7 @@ func firstName(list []imap.Address) string {
 // study says what is to be found out of messages.
 type study struct {
 	envelopes bool
-	rows      bool // nothing but rows is needed
+	rows      bool // nothing but INTERNALDATE and size is needed
 }
 
 // study reads messages by their rows and records, and calls fn for each with its
@@ -204,7 +220,7 @@ func (s *session) study(ctx context.Context, found []int, what study, fn func(at
 		err := s.view(ctx, "sort", func(v *mailstore.View) error {
 			read := described(v, s.box.id)
 			if what.rows {
-				read = rows(v, s.box.id)
+				read = s.box.narrow(v, mailstore.ColumnInternal|mailstore.ColumnSize)
 			}
 			return s.box.scan(read, now, func(i int, d *mailstore.Described) bool {
 				for found[at] < i {
