@@ -230,10 +230,7 @@ func TestInProgress(t *testing.T) {
 // lost meanwhile.
 func TestNotifyWhileSending(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, nil)
-		c := w.connect()
-		c.ok("LOGIN bob hungry")
-		c.ok("NOTIFY SET (inboxes (MessageNew MessageExpunge))")
+		w, c := watching(t, "inboxes (MessageNew MessageExpunge)")
 		io.WriteString(c.conn, "x APPEND Drafts {10+}\r\n12345")
 		synctest.Wait()
 		for range 3 {

@@ -206,6 +206,13 @@ func (w *world) account(name string) mailstore.AccountID { return w.directory.ac
 // deliver appends a message to a mailbox, n times in one commit.
 func (w *world) deliver(account, mailbox string, text []byte, flags mailstore.Flags, n int) {
 	w.t.Helper()
+	date := time.Date(2024, 2, 29, 12, 30, 0, 0, time.UTC)
+	w.append(account, mailbox, text, mailstore.NewMessage{Flags: flags, Internal: date}, n)
+}
+
+// append is deliver of a message like one, whose body it makes.
+func (w *world) append(account, mailbox string, text []byte, like mailstore.NewMessage, n int) {
+	w.t.Helper()
 	bw := w.store.NewBody()
 	if _, err := bw.Write(text); err != nil {
 		w.t.Fatal(err)
@@ -215,14 +222,14 @@ func (w *world) deliver(account, mailbox string, text []byte, flags mailstore.Fl
 		w.t.Fatal(err)
 	}
 	defer body.Release()
+	like.Body = body
 	err = w.store.Update(context.Background(), func(tx *mailstore.Tx) error {
 		m, err := tx.MailboxByName(w.account(account), mailbox)
 		if err != nil {
 			return err
 		}
 		for range n {
-			date := time.Date(2024, 2, 29, 12, 30, 0, 0, time.UTC)
-			if _, err := tx.Append(m.ID, mailstore.NewMessage{Body: body, Flags: flags, Internal: date}); err != nil {
+			if _, err := tx.Append(m.ID, like); err != nil {
 				return err
 			}
 		}

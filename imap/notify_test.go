@@ -10,14 +10,21 @@ import (
 	"postrider/mailstore"
 )
 
+// watching is a world in which a client that has no mailbox open is told of
+// events.
+func watching(t *testing.T, events string) (*world, *client) {
+	w := newWorld(t, nil)
+	c := w.connect()
+	c.ok("LOGIN bob hungry")
+	c.ok("NOTIFY SET (" + events + ")")
+	return w, c
+}
+
 // TestNotifyWithinCommand: what happens while a command comes is told behind its
 // answer, also where the command is no good.
 func TestNotifyWithinCommand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, nil)
-		c := w.connect()
-		c.ok("LOGIN bob hungry")
-		c.ok("NOTIFY SET (personal (MessageNew MessageExpunge))")
+		w, c := watching(t, "personal (MessageNew MessageExpunge)")
 		for i, end := range []string{"OP\r\n", "NSENSE\r\n"} {
 			fmt.Fprint(c.conn, "x NO")
 			synctest.Wait()
@@ -67,10 +74,7 @@ func TestNotifySurvivesIdle(t *testing.T) {
 // watching when they come later.
 func TestNotifyOverflow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, nil)
-		c := w.connect()
-		c.ok("LOGIN bob hungry")
-		c.ok("NOTIFY SET (inboxes (MessageNew MessageExpunge))")
+		w, c := watching(t, "inboxes (MessageNew MessageExpunge)")
 		err := w.store.Update(context.Background(), func(tx *mailstore.Tx) error {
 			for i := range maxNotified {
 				if _, err := tx.CreateMailbox(w.account("bob"), fmt.Sprintf("m%d", i), ""); err != nil {

@@ -2,7 +2,6 @@ package imap
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -29,7 +28,7 @@ func TestFetchByRecord(t *testing.T) {
 		name := strings.TrimSuffix(filepath.Base(file), ".msg")
 		body := fixture(t, name)
 		whole := append([]byte(prefix), body...)
-		w.deliverBehind("bob", prefix, body)
+		w.append("bob", "INBOX", body, mailstore.NewMessage{Prefix: prefix}, 1)
 		w.deliver("bob", "INBOX", whole, mailstore.Flags{}, 1)
 		x := message.Parse(bytes.NewReader(whole), int64(len(whole)))
 		const items = "ENVELOPE BODYSTRUCTURE BODY.PEEK[1] BODY.PEEK[1.MIME] BODY.PEEK[2] BODY.PEEK[2.TEXT] BODY.PEEK[2.1] BODY.PEEK[HEADER] BODY.PEEK[TEXT] BODY.PEEK[]"
@@ -78,29 +77,4 @@ func fetched(c *client) string {
 		}
 	}
 	return ""
-}
-
-// deliverBehind appends a body with a prefix to an INBOX.
-func (w *world) deliverBehind(account, prefix string, text []byte) {
-	w.t.Helper()
-	bw := w.store.NewBody()
-	if _, err := bw.Write(text); err != nil {
-		w.t.Fatal(err)
-	}
-	body, err := bw.Commit()
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer body.Release()
-	err = w.store.Update(context.Background(), func(tx *mailstore.Tx) error {
-		m, err := tx.MailboxByName(w.account(account), "INBOX")
-		if err != nil {
-			return err
-		}
-		_, err = tx.Append(m.ID, mailstore.NewMessage{Body: body, Prefix: prefix})
-		return err
-	})
-	if err != nil {
-		w.t.Fatal(err)
-	}
 }

@@ -202,13 +202,18 @@ func (g *sayings) key(depth int) string {
 }
 
 // TestSecondOpinionOnCommands: go-imap's server does what ours does, and says it.
-// POSTRIDER_SEEDS=FIRST-LAST plays those seeds.
+// SEEDS=n plays so many, SEED=n one again.
 func TestSecondOpinionOnCommands(t *testing.T) {
 	first, last := uint64(1), uint64(25)
-	if s := os.Getenv("POSTRIDER_SEEDS"); s != "" {
-		if _, err := fmt.Sscanf(s, "%d-%d", &first, &last); err != nil {
-			t.Fatal(err)
+	for name, n := range map[string]*uint64{"SEEDS": &last, "SEED": &first} {
+		if s := os.Getenv(name); s != "" {
+			if _, err := fmt.Sscan(s, n); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
 		}
+	}
+	if os.Getenv("SEED") != "" {
+		last = first
 	}
 	for seed := first; seed <= last; seed++ {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { compareCommands(t, seed) })

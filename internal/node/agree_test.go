@@ -14,36 +14,40 @@ import (
 // of an account, all is done as it was said and nothing else; and what each IMAP
 // client was told, step by step, is what there is.
 //
-// POSTRIDER_SEEDS=FIRST-LAST plays those seeds, and POSTRIDER_STEPS=1,2,9 those
-// steps of each alone, which is how a failure is told.
+// SEEDS=n plays so many; SEED=n plays one again, and STEPS=1,2,9 those of its
+// steps alone, which is how a failure is told.
 func TestSessionsAgree(t *testing.T) {
-	first, last := 1, 100
-	if s := os.Getenv("POSTRIDER_SEEDS"); s != "" {
-		if _, err := fmt.Sscanf(s, "%d-%d", &first, &last); err != nil {
-			t.Fatalf("POSTRIDER_SEEDS=%s: %v", s, err)
-		}
+	first, last := 1, number(t, "SEEDS", 100)
+	if n := number(t, "SEED", 0); n > 0 {
+		first, last = n, n
 	}
 	steps := make([]int, 100)
 	for i := range steps {
 		steps[i] = i + 1
 	}
-	if s := os.Getenv("POSTRIDER_STEPS"); s != "" {
-		steps = nil
-		for _, n := range strings.Split(s, ",") {
-			i, err := strconv.Atoi(n)
-			if err != nil {
-				t.Fatal(err)
-			}
-			steps = append(steps, i)
-		}
+	if s := os.Getenv("STEPS"); s != "" {
+		steps = numbersOf(s)
 	}
 	for seed := first; seed <= last; seed++ {
 		if fault, _ := perform(t, uint64(seed), steps); fault != "" {
 			fewer, fault, script := shrink(t, uint64(seed), steps)
-			t.Errorf("POSTRIDER_SEEDS=%d-%d POSTRIDER_STEPS=%s\n%s\n%s", seed, seed, setOf(fewer), strings.Join(script, "\n"), fault)
+			t.Errorf("SEED=%d STEPS=%s\n%s\n%s", seed, setOf(fewer), strings.Join(script, "\n"), fault)
 			return
 		}
 	}
+}
+
+// number is what a variable of the environment says.
+func number(t *testing.T, name string, usual int) int {
+	s := os.Getenv(name)
+	if s == "" {
+		return usual
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
 }
 
 // TestSessionsAtOnce: also when sessions do it at the same moment, each learns of
