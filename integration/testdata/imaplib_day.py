@@ -60,6 +60,13 @@ roots, limits = ok(i.getquotaroot('INBOX'))
 assert roots == [b'INBOX ""'] and b'STORAGE' in limits[0], (roots, limits)
 assert b'[NOPERM]' in refused(i.setquota('', '(STORAGE 1)'))
 
+# Sharing.
+ok(i.setacl('Work', 'alice', 'lrs'))
+assert b' alice@hamburger.edu lrs' in ok(i.getacl('Work'))[0], i.getacl('Work')
+ok(i.deleteacl('Work', 'alice'))
+assert b'alice' not in ok(i.getacl('Work'))[0]
+assert re.match(rb'"Work" l\w+$', ok(i.myrights('Work'))[0]), i.myrights('Work')
+
 # Appending: with flags, with a date, and in UTF-8.
 when = imaplib.Time2Internaldate(time.gmtime(1793613600))
 data = ok(i.append('INBOX', r'(\Flagged $label1)', when, letter('one', 'ketchup')))
