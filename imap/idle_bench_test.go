@@ -41,6 +41,27 @@ func BenchmarkIdle(b *testing.B) {
 	b.ReportMetric(float64(stack)/conns/float64(b.N), "stack-octets/conn")
 }
 
+// BenchmarkLargeIdle has what the first and the next session take that have a mailbox
+// of a million messages open.
+func BenchmarkLargeIdle(b *testing.B) {
+	w := newBench(b, 1000000)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	w.wire.Serve(l, w.server.Protocol("imap", false))
+	port := l.Addr().(*net.TCPAddr).Port
+	for b.Loop() {
+		before := memory()
+		defer syscall.Close(idler(b, port))
+		first := memory()
+		defer syscall.Close(idler(b, port))
+		b.ReportMetric(float64(first.HeapAlloc)-float64(before.HeapAlloc), "first-octets")
+		b.ReportMetric(float64(memory().HeapAlloc)-float64(first.HeapAlloc), "next-octets")
+		b.ReportMetric(float64(first.HeapAlloc), "heap-octets")
+	}
+}
+
 func memory() (m runtime.MemStats) {
 	for range 3 { // stacks shrink by half each time
 		runtime.GC()
