@@ -30,8 +30,8 @@ func (s *server) another() (c *talk, ask func(commands ...string)) {
 	}
 }
 
-// TestCurlIMAP: fetching by number, UID and part; UIDVALIDITY; appending small
-// and large messages; commands of one's own.
+// TestCurlIMAP: fetching by number, UID and part; UIDVALIDITY; appending a
+// large message; commands of one's own.
 func TestCurlIMAP(t *testing.T) {
 	s := newServer(t, options{})
 	for i := range 3 {
