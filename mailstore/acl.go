@@ -21,7 +21,7 @@ const (
 	MaxACL        = 500 // entries of one mailbox
 	MaxIdentifier = 320 // octets
 	// MaxGranted is how many mailboxes of others an account can find.
-	MaxGranted = 5000
+	MaxGranted = 2000
 )
 
 var (
