@@ -72,10 +72,15 @@ func (s *session) learnRights(ctx context.Context) error {
 	}
 	now := others{loaded: true, version: version, user: s.account.ID}
 	if err := s.view(ctx, "rights", now.fill); err != nil {
+		// One's own mailboxes do not depend on it; the next command tries again.
+		s.others = others{user: s.account.ID}
+		if s.box == nil || s.box.account == s.account.ID {
+			return nil
+		}
 		return err
 	}
 	s.others = now
-	return s.reconsider()
+	return s.reconsider(ctx)
 }
 
 // fill names the mailboxes.
@@ -111,13 +116,13 @@ func (o *others) fill(v *mailstore.View) error {
 }
 
 // reconsider applies changed rights to the selected mailbox.
-func (s *session) reconsider() error {
+func (s *session) reconsider(ctx context.Context) error {
 	b := s.box
 	if b == nil || b.account == s.account.ID {
 		return nil
 	}
 	f, there := s.others.boxes[b.id]
-	if !there && s.gone(b.id) {
+	if !there && s.gone(ctx, b.id) {
 		return nil // deleted: its messages are, too
 	}
 	if !f.rights.Has(mailstore.RightRead) {
@@ -325,8 +330,8 @@ func (s *session) vacant(v *mailstore.View, at site, no error) error {
 }
 
 // gone tells whether a mailbox is not there any more.
-func (s *session) gone(id mailstore.MailboxID) bool {
-	err := s.srv.o.Store.View(context.Background(), func(v *mailstore.View) error {
+func (s *session) gone(ctx context.Context, id mailstore.MailboxID) bool {
+	err := s.srv.o.Store.View(ctx, func(v *mailstore.View) error {
 		_, err := v.Mailbox(id)
 		return err
 	})

@@ -62,6 +62,8 @@ func TestVerify(t *testing.T) {
 		{"record without a body", "INSERT INTO content VALUES(100000, x'01')", "database"},
 		{"annotation without an account", "INSERT INTO annotation VALUES(77, 0, '/private/x', 77, 'x')", "database"},
 		{"annotation without a mailbox", "INSERT INTO annotation VALUES(1, 77, '/private/x', 1, 'x')", "database"},
+		{"rights without a mailbox", "INSERT INTO acl VALUES(77, 'anyone', 'lr')", "database"},
+		{"key of URLs without a mailbox", "INSERT INTO urlkey VALUES(1, 77, x'01')", "database"},
 		{"expunges without a mailbox", "INSERT INTO expunge VALUES(77, 1, 1, 1)", "database"},
 	} {
 		s.sql(c.sql)
