@@ -86,6 +86,7 @@ type facts struct {
 	row      *mailstore.Message
 	record   *message.Stored // nil where it is not that of the message
 	envelope *imap.Envelope  // nil where nobody needs it
+	title    string          // the Subject field, decoded, where it is needed
 	subject  []byte          // as threads compare it, before it is folded
 	sent     int64           // of the Date field, else INTERNALDATE (RFC 5256 section 2.2)
 }
@@ -201,6 +202,7 @@ func firstName(list []imap.Address) string {
 // study says what is to be found out of messages.
 type study struct {
 	envelopes bool
+	titles    bool
 	rows      bool // nothing but INTERNALDATE and size is needed
 }
 
@@ -258,14 +260,19 @@ func (f *facts) recall(d *mailstore.Described, what study) bool {
 		return false
 	}
 	f.take(&d.Record)
-	if !what.envelopes {
+	if !what.envelopes && !what.titles {
 		return true
 	}
+	if d.Record.Envelope == nil {
+		return false
+	}
 	var err error
-	if d.Record.Envelope != nil {
+	if what.titles {
+		f.title, err = message.ReadSubject(d.Record.Envelope)
+	} else {
 		f.envelope, err = message.ReadEnvelope(d.Record.Envelope)
 	}
-	return f.envelope != nil && err == nil
+	return err == nil
 }
 
 // take notes what a record tells, and by the row what it does not.
@@ -297,5 +304,6 @@ func (s *session) readFacts(ctx context.Context, f *facts) (bool, error) {
 		return false, s.fault(ctx, "read message", err)
 	}
 	f.envelope = h.Envelope()
+	f.title = f.envelope.Subject
 	return true, nil
 }

@@ -37,7 +37,7 @@ func (s *session) cmdThread(ctx context.Context, c *call) error {
 	}
 	found := result.found
 	f := newForest(len(found), algorithm)
-	err = s.study(ctx, found, study{envelopes: f.references}, f.add)
+	err = s.study(ctx, found, study{titles: f.references}, f.add)
 	if err != nil {
 		return err
 	}
@@ -120,7 +120,7 @@ func (f *forest) add(at int, m *facts) {
 	if f.arrivals != nil {
 		f.arrivals[at] = m.row.Internal.Unix()
 	}
-	f.replies[at] = message.IsReply(m.envelope.Subject)
+	f.replies[at] = m.title != string(m.subject) && message.IsReply(m.title)
 	if id := m.record.MessageID; len(id) > 0 {
 		f.own[at] = f.hash(id)
 	}

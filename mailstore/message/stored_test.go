@@ -363,8 +363,12 @@ func FuzzReadStored(f *testing.F) {
 		s.Sent()
 		for range s.References() {
 		}
-		if _, err := ReadEnvelope(s.Envelope); err != nil && !errors.Is(err, ErrRecord) {
+		env, err := ReadEnvelope(s.Envelope)
+		if err != nil && !errors.Is(err, ErrRecord) {
 			t.Errorf("ReadEnvelope: %v", err)
+		}
+		if subject, e := ReadSubject(s.Envelope); err == nil && (e != nil || subject != env.Subject) {
+			t.Errorf("ReadSubject %q, %v, the envelope has %q", subject, e, env.Subject)
 		}
 		if _, err := readBodyStructure(s.BodyStructure); err != nil && !errors.Is(err, ErrRecord) {
 			t.Errorf("readBodyStructure: %v", err)

@@ -19,6 +19,18 @@ func ReadEnvelope(wire []byte) (*imap.Envelope, error) {
 	return env, nil
 }
 
+// ReadSubject takes the subject alone out of such an ENVELOPE.
+func ReadSubject(wire []byte) (string, error) {
+	r := wireReader{b: wire}
+	r.expect('(')
+	r.string()
+	subject := r.spaced()
+	if r.bad {
+		return "", fmt.Errorf("%w: ENVELOPE of %d octets", ErrRecord, len(wire))
+	}
+	return subject, nil
+}
+
 func (r *wireReader) fail() { r.bad, r.b = true, nil }
 
 func (r *wireReader) expect(c byte) {
