@@ -250,12 +250,16 @@ func (s *session) cmdSetMetadata(ctx context.Context, c *call) error {
 }
 
 // mayNote refuses shared entries of another's mailbox where the right to write is
-// missing, and its special use, which is its owner's.
+// missing, private ones that are too large there, and its special use, which is its
+// owner's.
 func (s *session) mayNote(p *place, changes []mailstore.Annotation) error {
 	if p.box == nil || p.box.Account == s.account.ID {
 		return nil
 	}
 	for i := range changes {
+		if changes[i].Private() && len(changes[i].Value) > mailstore.MaxOthersAnnotationSize {
+			return refuse("METADATA MAXSIZE "+strconv.Itoa(mailstore.MaxOthersAnnotationSize), "That value is too large for a mailbox of another")
+		}
 		if changes[i].Entry == entryUse || !changes[i].Private() && !p.rights.Has(mailstore.RightWrite) {
 			return noPermission()
 		}

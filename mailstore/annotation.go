@@ -13,6 +13,10 @@ const (
 	MaxAnnotationName = 256      // octets of an entry's name
 	MaxAnnotationSize = 64 << 10 // octets of a value
 	MaxAnnotations    = 100      // of one mailbox, or of the account itself
+	// Private ones of users who are not the mailbox's owner, so that they leave
+	// him room: of one mailbox, and octets of a value.
+	MaxOthersAnnotations    = 50
+	MaxOthersAnnotationSize = 4 << 10
 	// Of an account and all its mailboxes.
 	MaxAccountAnnotations = 10000
 	MaxAnnotationStorage  = 16 << 20 // octets of names and values
@@ -152,6 +156,16 @@ func (tx *Tx) annotationBudget(a AccountID, m MailboxID) (*annotationBudget, err
 	return b, err
 }
 
+// others counts the private entries of users who are not the owner.
+func (b *annotationBudget) others(owner AccountID) (n int) {
+	for key := range b.sizes {
+		if key.user != 0 && key.user != owner {
+			n++
+		}
+	}
+	return n
+}
+
 // annotate makes one change.
 func (tx *Tx) annotate(b *annotationBudget, row *AnnotationRow) error {
 	key := annotationKey{row.Entry, row.User}
@@ -163,7 +177,10 @@ func (tx *Tx) annotate(b *annotationBudget, row *AnnotationRow) error {
 		return tx.do(func(w Writer) error { return w.DeleteAnnotation(row) })
 	}
 	size := len(row.Entry) + len(row.Value)
+	foreign := row.User != 0 && row.User != row.Account
 	switch {
+	case foreign && (len(row.Value) > MaxOthersAnnotationSize || !there && b.others(row.Account) >= MaxOthersAnnotations):
+		return fmt.Errorf("%w: an annotation of another user of %d octets", ErrLimit, len(row.Value))
 	case len(row.Value) > MaxAnnotationSize:
 		return fmt.Errorf("%w: a value of %d octets", ErrLimit, len(row.Value))
 	case !there && (len(b.sizes) >= MaxAnnotations || b.rows >= MaxAccountAnnotations):

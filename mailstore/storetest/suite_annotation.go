@@ -119,6 +119,31 @@ func (s *suite) annotationLimits() {
 	s.is(err, mailstore.ErrLimit)
 	s.equal(len(s.noted(a, inbox)), 1)
 
+	// Other users leave the owner room.
+	c, _ := s.account("dan@example.org")
+	s.update(func(tx *mailstore.Tx) error {
+		var list []mailstore.Annotation
+		for i := range mailstore.MaxOthersAnnotations {
+			list = append(list, annotation(fmt.Sprint("/private/n", i), strings.Repeat("x", mailstore.MaxOthersAnnotationSize)))
+		}
+		return tx.Annotate(a, inbox, c, nil, list)
+	})
+	for entry, size := range map[string]int{"/private/more": 1, "/private/n1": mailstore.MaxOthersAnnotationSize + 1} {
+		s.is(s.store.Update(s.Context(), func(tx *mailstore.Tx) error {
+			return tx.Annotate(a, inbox, c, nil, []mailstore.Annotation{annotation(entry, strings.Repeat("x", size))})
+		}), mailstore.ErrLimit)
+	}
+	s.ok(s.note(a, inbox, "/private/own", "x"))
+	s.ok(s.note(a, inbox, "/private/own", "-"))
+	s.update(func(tx *mailstore.Tx) error {
+		for i := range mailstore.MaxOthersAnnotations {
+			if err := tx.Annotate(a, inbox, c, nil, []mailstore.Annotation{{Entry: fmt.Sprint("/private/n", i)}}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+
 	// Octets of the account, and its rows: fill adds so many, a mailbox after the
 	// other.
 	fill := func(a mailstore.AccountID, box string, n, size int) error {
