@@ -78,7 +78,7 @@ func (s *session) cmdReplace(ctx context.Context, c *call) error {
 	if b.readOnly {
 		return errReadOnly()
 	}
-	if !b.may(mailstore.RightTrash | mailstore.RightExpunge) { // RFC 8508 section 4
+	if !b.may(rightsToMove) { // RFC 8508 section 4
 		return noPermission()
 	}
 	old := mailstore.UID(number)
@@ -105,6 +105,9 @@ func (s *session) cmdReplace(ctx context.Context, c *call) error {
 	err = s.srv.o.Store.Update(ctx, func(tx *mailstore.Tx) error {
 		m, err := s.lookup(&tx.View, name, mailstore.RightInsert)
 		if err != nil {
+			return err
+		}
+		if _, err := s.still(&tx.View, rightsToMove); err != nil { // they may have gone while the message came
 			return err
 		}
 		gone, err = tx.Expunge(b.id, []mailstore.UID{old})

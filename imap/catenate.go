@@ -119,6 +119,9 @@ func (s *session) openHere(ctx context.Context, raw string) (*urlContent, error)
 			return mailstore.ErrNotFound
 		}
 		if err == nil {
+			_, err = s.still(v, mailstore.RightRead) // it may have gone while literals came
+		}
+		if err == nil {
 			m, err = v.Message(box.ID, mailstore.UID(u.UID))
 		}
 		return err

@@ -31,7 +31,7 @@ func (s *session) cmdMove(ctx context.Context, c *call) error {
 	if s.box.readOnly {
 		return errReadOnly()
 	}
-	if !s.box.may(mailstore.RightTrash | mailstore.RightExpunge) { // RFC 6851 section 4.6
+	if !s.box.may(rightsToMove) { // RFC 6851 section 4.6
 		return noPermission()
 	}
 	code, moved, err := s.transfer(ctx, c, (*mailstore.Tx).MoveAs, false)
@@ -45,6 +45,9 @@ func (s *session) cmdMove(ctx context.Context, c *call) error {
 	c.told = true
 	return nil
 }
+
+// rightsToMove are those to a mailbox that messages leave.
+const rightsToMove = mailstore.RightRead | mailstore.RightTrash | mailstore.RightExpunge
 
 type transferFunc func(tx *mailstore.Tx, rights mailstore.Rights, from mailstore.MailboxID, uids []mailstore.UID, to mailstore.MailboxID) (src, dst []mailstore.UID, err error)
 
@@ -77,11 +80,18 @@ func (s *session) transfer(ctx context.Context, c *call, do transferFunc, whole 
 		return "", nil, s.refuseMany(lowest)
 	}
 	uids := s.box.uidsOf(spans)
+	need := rightsToMove
+	if whole {
+		need = mailstore.RightRead
+	}
 	var dst []mailstore.UID
 	var to userBox
 	err = s.srv.o.Store.Update(ctx, func(tx *mailstore.Tx) error {
 		var err error
 		if to, err = s.lookup(&tx.View, dest, mailstore.RightInsert); err != nil {
+			return err
+		}
+		if _, err := s.still(&tx.View, need); err != nil {
 			return err
 		}
 		src, dst = nil, nil

@@ -73,6 +73,9 @@ func (s *session) expunge(ctx context.Context, spans []span, limited bool) (gone
 		lowest = marked[0]
 	}
 	err = s.change(ctx, "expunge", func(tx *mailstore.Tx) error {
+		if _, err := s.still(&tx.View, mailstore.RightExpunge); err != nil {
+			return err
+		}
 		still, err := stillDeleted(tx, b.id, marked)
 		if err != nil {
 			return err

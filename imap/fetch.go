@@ -494,7 +494,10 @@ func (s *session) setSeen(ctx context.Context, p *fetchPlan, list []numbered) (t
 	}
 	var now []mailstore.Message
 	err := s.change(ctx, "set \\Seen", func(tx *mailstore.Tx) error {
-		var err error
+		_, err := s.still(&tx.View, mailstore.RightSeen)
+		if err != nil {
+			return err
+		}
 		now, _, err = tx.SetFlags(s.box.id, uids, mailstore.AddFlags, mailstore.Flags{System: mailstore.Seen}, 0)
 		return err
 	})

@@ -47,8 +47,8 @@ func (s *session) cmdIdle(ctx context.Context, c *call) error {
 // the function that it returns is called.
 func (s *session) beginIdle(ctx context.Context) (stop func(), err error) {
 	look := func() error {
-		if err := s.learnRights(ctx); errors.Is(err, errRevoked) {
-			return err
+		if err := s.learnRights(ctx); err != nil {
+			return s.unlessRefused(err)
 		}
 		if s.box != nil {
 			if err := s.update(ctx, true); err != nil {

@@ -2,7 +2,6 @@ package imap
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
 
@@ -322,8 +321,8 @@ func (s *session) tellNew(ctx context.Context, came int) error {
 // tellNotified tells what happened since; all: also what waits for a command.
 func (s *session) tellNotified(ctx context.Context, all bool) error {
 	n := s.notify
-	if err := s.learnRights(ctx); errors.Is(err, errRevoked) {
-		return err
+	if err := s.learnRights(ctx); err != nil {
+		return s.unlessRefused(err)
 	}
 	if s.box != nil && n.selected != nil {
 		if err := s.update(ctx, all || n.idle || !n.selected.delayed); err != nil {

@@ -31,6 +31,10 @@ const rightsToWrite = mailstore.RightInsert | mailstore.RightExpunge | mailstore
 // any more (RFC 4314 section 5.1.1).
 var errRevoked = errors.New("the right to read the selected mailbox was taken away")
 
+// errNoAccount ends a session whose account was removed: what is open to anyone is so to
+// accounts.
+var errNoAccount = errors.New("the account was removed")
+
 // others is what a session knows of the mailboxes of others to which it has
 // rights. What it is not in there the session can learn nothing of: names are
 // looked for here and not in the store.
@@ -64,23 +68,36 @@ func reserved(name string) bool {
 
 // learnRights finds out what mailboxes of others there are for this user, where
 // that has changed. It runs before each command, and costs nothing where it has not.
-// errRevoked: the selected mailbox is not one of them any more.
+// errRevoked: the selected mailbox is not one of them any more; errNoAccount.
 func (s *session) learnRights(ctx context.Context) error {
 	version := s.srv.o.Store.RightsVersion()
 	if s.others.loaded && s.others.version == version {
 		return nil
 	}
 	now := others{loaded: true, version: version, user: s.account.ID}
-	if err := s.view(ctx, "rights", now.fill); err != nil {
+	err := s.srv.o.Store.View(ctx, now.fill)
+	if errors.Is(err, mailstore.ErrNotFound) {
+		return errNoAccount
+	}
+	if err != nil {
 		// One's own mailboxes do not depend on it; the next command tries again.
 		s.others = others{user: s.account.ID}
 		if s.box == nil || s.box.account == s.account.ID {
 			return nil
 		}
-		return err
+		return s.fault(ctx, "rights", err)
 	}
 	s.others = now
 	return s.reconsider(ctx)
+}
+
+// unlessRefused is for what nobody asked for: where the rights cannot be read now,
+// nothing is told, and no refusal.
+func (s *session) unlessRefused(err error) error {
+	if s.chosen(err) != nil {
+		return nil
+	}
+	return err
 }
 
 // fill names the mailboxes.
@@ -327,6 +344,24 @@ func (s *session) vacant(v *mailstore.View, at site, no error) error {
 		err = no
 	}
 	return err
+}
+
+// still gives the user's rights to the selected mailbox as they are in v: for what a
+// transaction does, those with which the command began may be too old. Without all that
+// are needed it refuses. One that was deleted has the rights that it had.
+func (s *session) still(v *mailstore.View, need mailstore.Rights) (mailstore.Rights, error) {
+	b := s.box
+	if b.account == s.account.ID {
+		return mailstore.AllRights, nil
+	}
+	if _, err := v.Mailbox(b.id); errors.Is(err, mailstore.ErrNotFound) {
+		return b.rights, nil
+	}
+	rights, err := v.Rights(s.account.ID, b.id)
+	if err == nil && !rights.Has(need) {
+		err = noPermission()
+	}
+	return rights, err
 }
 
 // gone tells whether a mailbox is not there any more.

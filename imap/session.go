@@ -85,6 +85,9 @@ const unaskedText = "Announce a literal of more than 4096 octets without + and w
 
 func errBareLF() error { return bad("A line ends in CR LF; yours had a bare LF") }
 
+// byeRevoked goes with errRevoked.
+const byeRevoked = "[NOPERM] You may not read the selected mailbox any more"
+
 // serve is the handler of one connection.
 func (s *Server) serve(ctx context.Context, conn *wire.Conn, draining <-chan struct{}) {
 	out := &output{srv: s, conn: conn}
@@ -122,7 +125,9 @@ func (s *session) farewell(err error) {
 	case errors.Is(err, errDraining):
 		reason, bye = "shutdown", "The server is shutting down"
 	case errors.Is(err, errRevoked):
-		reason, bye = err.Error(), "[NOPERM] You may not read the selected mailbox any more"
+		reason, bye = err.Error(), byeRevoked
+	case errors.Is(err, errNoAccount):
+		reason, bye = err.Error(), "[NOPERM] Your account was removed"
 	case errors.Is(err, syntax.ErrTooLong):
 		reason, bye = "a command was too long", "[TOOBIG] The command is too long"
 	case errors.Is(err, syntax.ErrFraming):

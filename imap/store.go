@@ -98,6 +98,10 @@ func (s *session) setFlags(ctx context.Context, uids []mailstore.UID, st *syntax
 	}
 	var r stored
 	err := s.change(ctx, "store", func(tx *mailstore.Tx) error {
+		rights, err := s.still(&tx.View, mailstore.RightRead)
+		if err != nil {
+			return err
+		}
 		c, err := tx.Changes(b.id, b.modseq)
 		if err != nil {
 			return err
@@ -105,7 +109,7 @@ func (s *session) setFlags(ctx context.Context, uids []mailstore.UID, st *syntax
 		// The poll tells of new keywords and of contexts.
 		r.alone = c.ModSeq == b.modseq && len(flags.Keywords) == 0 && len(b.contexts) == 0
 		r.others = b.notMine(c)
-		r.now, r.modified, err = tx.SetFlagsAs(b.rights, b.id, uids, how, flags, mailstore.ModSeq(st.Unchanged))
+		r.now, r.modified, err = tx.SetFlagsAs(rights, b.id, uids, how, flags, mailstore.ModSeq(st.Unchanged))
 		return err
 	})
 	return r, err

@@ -16,6 +16,14 @@ func (s *session) poll(ctx context.Context, c *syntax.Command) error {
 	if s.box == nil || s.notify != nil && s.notify.selected == nil { // RFC 5465 section 3.1
 		return nil
 	}
+	// Rights may have been taken away while the command ran.
+	switch err := s.learnRights(ctx); {
+	case errors.Is(err, errRevoked): // behind the answer to the command
+		s.over, s.bye = true, byeRevoked
+		return nil
+	case err != nil:
+		return s.unlessRefused(err)
+	}
 	// RFC 9051 section 7.5.1: numbers stay while they may be in use.
 	allowExpunge := c.UID || commands[c.Name].form != numbers
 	switch c.Name {

@@ -117,6 +117,7 @@ func (tx *Tx) DeleteAccount(id AccountID) error {
 		return err
 	}
 	delete(tx.threads, id)
+	tx.rights = true // those that anyone has, too
 	tx.touchList(id)
 	tx.touchLimits()
 	return tx.do(func(w Writer) error {
