@@ -132,21 +132,12 @@ func (v *View) Granted(user AccountID) ([]Grant, error) {
 	if err != nil {
 		return nil, missing(err)
 	}
-	found := make(map[MailboxID]bool)
-	for _, id := range account.identifiers() {
-		err := v.r.Granted(id, func(row ACLRow) bool {
-			found[row.Mailbox] = true
-			return len(found) < MaxGranted
-		})
-		if err != nil {
-			return nil, err
-		}
-		if len(found) >= MaxGranted {
-			break
-		}
+	given, err := v.grants(&account)
+	if err != nil {
+		return nil, err
 	}
 	var list []Grant
-	for _, m := range slices.Sorted(maps.Keys(found)) {
+	for _, m := range slices.Sorted(maps.Keys(given)) {
 		box, err := v.mailbox(m)
 		if errors.Is(err, ErrNotFound) {
 			continue
@@ -157,15 +148,41 @@ func (v *View) Granted(user AccountID) ([]Grant, error) {
 		if box.Account == user {
 			continue
 		}
-		entries, err := v.ACL(m)
-		if err != nil {
-			return nil, err
-		}
-		if rights := account.sum(entries); rights != 0 {
-			list = append(list, Grant{box.Mailbox, rights})
+		if given[m] != 0 {
+			list = append(list, Grant{box.Mailbox, given[m]})
 		}
 	}
 	return list, nil
+}
+
+// grants are the rights of an account by mailbox, to MaxGranted of them, its own among
+// them. It reads the entries that mean the account and no others: a list can have
+// MaxACL, and who writes such lists must not make the sessions of all others slow.
+func (v *View) grants(account *Account) (map[MailboxID]Rights, error) {
+	given := make(map[MailboxID]Rights)
+	for _, id := range account.identifiers() {
+		err := v.r.Granted(id, func(row ACLRow) bool {
+			if had, found := given[row.Mailbox]; found || len(given) < MaxGranted {
+				given[row.Mailbox] = had | row.entry().Rights
+			}
+			return true
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	for _, id := range account.identifiers() {
+		err := v.r.Granted("-"+id, func(row ACLRow) bool {
+			if had, found := given[row.Mailbox]; found {
+				given[row.Mailbox] = had &^ row.entry().Rights
+			}
+			return true
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return given, nil
 }
 
 // CleanIdentifier checks an identifier and returns it as it is kept: the account
