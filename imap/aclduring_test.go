@@ -135,3 +135,41 @@ func TestACLDuringTransaction(t *testing.T) {
 		t.Errorf("%q, %v", r, err)
 	}
 }
+
+// TestACLDuringSearch: ESEARCH passes by a mailbox whose right to read went while it
+// searched others, and LIST tells by the rights of its snapshot what STATUS may.
+func TestACLDuringSearch(t *testing.T) {
+	w := newWorld(t, nil)
+	w.allow("bob", "INBOX", "alice@hamburger.edu", "lr")
+	ctx := context.Background()
+	s := &session{srv: w.server, account: &mailstore.Account{ID: w.account("alice")}, log: w.server.o.Log}
+	if err := s.learnRights(ctx); err != nil {
+		t.Fatal(err)
+	}
+	look := func() (searched, told bool) {
+		err := w.store.View(ctx, func(v *mailstore.View) error {
+			m, err := v.MailboxByName(w.account("bob"), mailstore.Inbox)
+			if err != nil {
+				return err
+			}
+			if _, err := s.visible(v, mailstore.RightLookup); err != nil {
+				return err
+			}
+			told = s.rightsTo(&m).Has(mailstore.RightRead)
+			b, err := s.glance(ctx, &m)
+			searched = b != nil
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return searched, told
+	}
+	if searched, told := look(); !searched || !told {
+		t.Errorf("with the right: searched %v, told %v", searched, told)
+	}
+	w.allow("bob", "INBOX", "alice@hamburger.edu", "l")
+	if searched, told := look(); searched || told {
+		t.Errorf("without the right: searched %v, told %v", searched, told)
+	}
+}

@@ -108,7 +108,7 @@ func (s *session) openHere(ctx context.Context, raw string) (*urlContent, error)
 	case u.Host != "":
 		return s.srv.openURL(ctx, requester{account: s.account.ID}, &u)
 	case u.Mailbox != "":
-		return s.srv.openOf(ctx, s.account.ID, &u)
+		return s.srv.openOf(ctx, s.account.ID, &u, 0)
 	case s.box == nil:
 		return nil, errURLContent
 	}

@@ -112,13 +112,19 @@ func (s *session) searchBox(ctx context.Context, c *call, q *syntax.Search, r *r
 	return nil
 }
 
-// glance looks at a mailbox that is not selected; nil when it is gone.
+// glance looks at a mailbox that is not selected; nil when it is gone, or the right to
+// read it: other mailboxes may have been searched for a while before it.
 func (s *session) glance(ctx context.Context, m *mailstore.Mailbox) (*selection, error) {
 	var b *selection
 	err := s.view(ctx, "search", func(v *mailstore.View) error {
 		now, err := v.Mailbox(m.ID)
 		if err != nil {
 			return nil // deleted meanwhile
+		}
+		if now.Account != s.account.ID {
+			if rights, err := v.Rights(s.account.ID, m.ID); err != nil || !rights.Has(mailstore.RightRead) {
+				return err
+			}
 		}
 		uids, err := v.UIDs(m.ID)
 		if err == nil {

@@ -71,18 +71,22 @@ func (s *Server) openURL(ctx context.Context, who requester, u *syntax.URL) (*ur
 		if owner != who.account {
 			return nil, errURLAccess
 		}
-	} else if err := s.authorize(ctx, who, owner, u); err != nil {
+		return s.openOf(ctx, owner, u, 0)
+	}
+	box, err := s.authorize(ctx, who, owner, u)
+	if err != nil {
 		return nil, err
 	}
-	return s.openOf(ctx, owner, u)
+	return s.openOf(ctx, owner, u, box)
 }
 
-// authorize validates a URL with URLAUTH (RFC 4467 section 6). It takes as long for one
-// of a mailbox or an account that do not exist.
-func (s *Server) authorize(ctx context.Context, who requester, owner mailstore.AccountID, u *syntax.URL) error {
+// authorize validates a URL with URLAUTH (RFC 4467 section 6), and tells to which mailbox
+// it gives access. It takes as long for one of a mailbox or an account that do not exist.
+func (s *Server) authorize(ctx context.Context, who requester, owner mailstore.AccountID, u *syntax.URL) (mailstore.MailboxID, error) {
 	key := s.plausible[:]
-	err := s.o.Store.View(ctx, func(v *mailstore.View) error {
-		box, err := urlMailbox(v, owner, u.Mailbox)
+	var box mailstore.Mailbox
+	err := s.o.Store.View(ctx, func(v *mailstore.View) (err error) {
+		box, err = urlMailbox(v, owner, u.Mailbox)
 		if err != nil {
 			return err
 		}
@@ -93,15 +97,15 @@ func (s *Server) authorize(ctx context.Context, who requester, owner mailstore.A
 		return err
 	})
 	if err != nil && !errors.Is(err, mailstore.ErrNotFound) && !errors.Is(err, mailstore.ErrName) {
-		return err
+		return 0, err
 	}
 	if signed := signedBy(key, u); !signed || err != nil {
-		return errURLAccess
+		return 0, errURLAccess
 	}
 	user := mailstore.AccountID(0)
 	if u.AccessUser != "" {
 		if user, err = s.named(ctx, u.AccessUser); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	allowed := false
@@ -114,20 +118,21 @@ func (s *Server) authorize(ctx context.Context, who requester, owner mailstore.A
 		allowed = true
 	}
 	if !allowed || !u.Expire.IsZero() && s.o.Clock.Now().After(u.Expire) {
-		return errURLAccess
+		return 0, errURLAccess
 	}
-	return nil
+	return box.ID, nil
 }
 
-// openOf opens what a URL names among the mailboxes of an account.
-func (s *Server) openOf(ctx context.Context, owner mailstore.AccountID, u *syntax.URL) (*urlContent, error) {
+// openOf opens what a URL names among the mailboxes of an account. Where one was signed
+// for, it is that one: another can have got its name meanwhile.
+func (s *Server) openOf(ctx context.Context, owner mailstore.AccountID, u *syntax.URL, signed mailstore.MailboxID) (*urlContent, error) {
 	var m mailstore.Message
 	err := s.o.Store.View(ctx, func(v *mailstore.View) error {
 		box, err := urlMailbox(v, owner, u.Mailbox)
 		switch {
 		case err != nil:
 			return err
-		case u.Validity != 0 && u.Validity != box.UIDValidity:
+		case u.Validity != 0 && u.Validity != box.UIDValidity, signed != 0 && signed != box.ID:
 			return mailstore.ErrNotFound
 		}
 		m, err = v.Message(box.ID, mailstore.UID(u.UID))

@@ -269,6 +269,9 @@ func (s *session) visible(v *mailstore.View, need mailstore.Rights) ([]mailstore
 		if err != nil {
 			return nil, err
 		}
+		f := s.others.boxes[id]
+		f.rights = m.rights // for rightsTo, as they are in v
+		s.others.boxes[id] = f
 		m.Subscribed = subscribed[m.Name]
 		list = append(list, m.Mailbox)
 	}

@@ -335,3 +335,29 @@ func TestURLOfOthers(t *testing.T) {
 		both("NIL")
 	})
 }
+
+// TestURLRenamed: a signature is for one mailbox, not for another that gets its name
+// between the look at the signature and that at the message.
+func TestURLRenamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newURLs(t)
+		u, err := syntax.ParseURL(w.sign(t, "/INBOX/;uid=1;urlauth=anonymous"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		bob := w.account("bob")
+		box, err := w.server.authorize(t.Context(), requester{account: bob}, bob, &u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for signed, want := range map[mailstore.MailboxID]error{box: nil, 0: nil, box + 1: errURLContent} {
+			content, err := w.server.openOf(t.Context(), bob, &u, signed)
+			if err == nil {
+				content.Close()
+			}
+			if !errors.Is(err, want) {
+				t.Errorf("of mailbox %d, signed for %d: %v", box, signed, err)
+			}
+		}
+	})
+}
