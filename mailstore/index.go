@@ -238,8 +238,9 @@ func (x *boxIndex) between(r Reader, from, to UID, fn func(*MessageRow) bool) er
 }
 
 // since calls fn for each message with ModSeq > since, by UID. Blocks that were
-// not written since are not read.
-func (x *boxIndex) since(r Reader, since ModSeq, fn func(*MessageRow)) error {
+// not written since are not looked at, and of the others only the heads: fn learns
+// no more than these have.
+func (x *boxIndex) since(since ModSeq, fn func(m *Message, created ModSeq)) error {
 	for _, b := range x.blocks {
 		if b.Stamp <= since {
 			continue
@@ -248,17 +249,9 @@ func (x *boxIndex) since(r Reader, since ModSeq, fn func(*MessageRow)) error {
 		if err != nil {
 			return err
 		}
-		if !slices.ContainsFunc(k.modseqs, func(m ModSeq) bool { return m > since }) {
-			continue
-		}
-		o, err := open(r, b)
-		if err != nil {
-			return err
-		}
-		for i, m := range o.marks.modseqs {
+		for i, m := range k.modseqs {
 			if m > since {
-				row := o.row(i)
-				fn(&row)
+				fn(&Message{Mailbox: b.Mailbox, UID: k.uids[i], ModSeq: m, Flags: k.flagsOf(i)}, k.created[i])
 			}
 		}
 	}

@@ -126,8 +126,8 @@ type Message struct {
 type Changes struct {
 	ModSeq   ModSeq // the mailbox's now: ask from here next time
 	UIDNext  UID
-	Arrived  []Message // new since then and still there, by UID
-	Changed  []Message // older ones whose flags changed, by UID
+	Arrived  []Message // new since then and still there, by UID; with UID, ModSeq and Flags alone
+	Changed  []Message // older ones whose flags changed, as Arrived
 	Expunged []UID     // sorted
 	// Horizon: since is older than the record of expunges reaches; Arrived,
 	// Changed and Expunged are empty and the caller must start anew.

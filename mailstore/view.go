@@ -258,11 +258,11 @@ func (v *View) Changes(m MailboxID, since ModSeq) (Changes, error) {
 	if err != nil {
 		return Changes{}, err
 	}
-	err = x.since(v.r, since, func(r *MessageRow) {
-		if r.Created > since {
-			c.Arrived = append(c.Arrived, r.Message)
+	err = x.since(since, func(m *Message, created ModSeq) {
+		if created > since {
+			c.Arrived = append(c.Arrived, *m)
 		} else {
-			c.Changed = append(c.Changed, r.Message)
+			c.Changed = append(c.Changed, *m)
 		}
 	})
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 // collectorFloor is the heap that the garbage collector leaves alone. With the
 // few megaoctets that an idle server holds it would else run tens of times a
 // second under load, for a fifth of all processor time.
-const collectorFloor = 96 << 20
+const collectorFloor = 48 << 20
 
 // paceCollector has the garbage collector begin when the heap is twice what was
 // alive the last time, as it does by itself, and not below collectorFloor. GOGC in
