@@ -20,7 +20,8 @@ const Anyone = "anyone"
 const (
 	MaxACL        = 500 // entries of one mailbox
 	MaxIdentifier = 320 // octets
-	// MaxGranted is how many mailboxes of others an account can find.
+	// MaxGranted is how many mailboxes of others an account can find by each of
+	// what means it: its address, its domain and Anyone.
 	MaxGranted = 2000
 )
 
@@ -125,8 +126,9 @@ type Grant struct {
 }
 
 // Granted lists the mailboxes of other accounts to which an account has any
-// rights, by ID, without Subscribed. Beyond MaxGranted it leaves out: first of those
-// that are open to anyone, then of those open to its domain.
+// rights, by ID, without Subscribed. Beyond MaxGranted the newest mailboxes are left
+// out, of those that name it, of those open to its domain and of those open to anyone
+// each for itself: so mailboxes that somebody makes and shares hide no older one.
 func (v *View) Granted(user AccountID) ([]Grant, error) {
 	account, err := v.r.Account(user)
 	if err != nil {
@@ -155,14 +157,15 @@ func (v *View) Granted(user AccountID) ([]Grant, error) {
 	return list, nil
 }
 
-// grants are the rights of an account by mailbox, to MaxGranted of them, its own among
-// them. It reads the entries that mean the account and no others: a list can have
-// MaxACL, and who writes such lists must not make the sessions of all others slow.
+// grants are the rights of an account by mailbox, its own among them. It reads the
+// entries that mean the account and no others: a list can have MaxACL, and who writes
+// such lists must not make the sessions of all others slow.
 func (v *View) grants(account *Account) (map[MailboxID]Rights, error) {
 	given := make(map[MailboxID]Rights)
 	for _, id := range account.identifiers() {
+		before := len(given)
 		err := v.r.Granted(id, func(row ACLRow) bool {
-			if had, found := given[row.Mailbox]; found || len(given) < MaxGranted {
+			if had, found := given[row.Mailbox]; found || len(given)-before < MaxGranted {
 				given[row.Mailbox] = had | row.entry().Rights
 			}
 			return true

@@ -444,7 +444,8 @@ func (r *random) checkRights(m mailstore.MailboxID, box *refBox) {
 	})
 }
 
-// manyGranted: an account finds so many mailboxes of others, its own name's first.
+// manyGranted: an account finds so many mailboxes of others by what is open to
+// anyone, and those that name it besides.
 func (s *suite) manyGranted() {
 	bob, _ := s.account("bob@example.org")
 	eve, _ := s.account("eve@example.org")
@@ -460,9 +461,14 @@ func (s *suite) manyGranted() {
 				return err
 			}
 		}
-		return tx.SetACL(last, "eve@example.org", mailstore.ReplaceRights, mailstore.RightRead)
+		box, err := tx.CreateMailbox(bob, "one too many", "")
+		if err != nil {
+			return err
+		}
+		err = tx.SetACL(box.ID, mailstore.Anyone, mailstore.ReplaceRights, mailstore.RightLookup)
+		return errors.Join(err, tx.SetACL(last, "eve@example.org", mailstore.ReplaceRights, mailstore.RightRead))
 	})
 	list := s.grants(eve)
-	s.equal(len(list), mailstore.MaxGranted)
+	s.equal(len(list), mailstore.MaxGranted+1)
 	s.equal(list[len(list)-1], fmt.Sprint(bob, " m", mailstore.MaxGranted, " lr"))
 }
