@@ -94,19 +94,7 @@ func TestOfflineIMAP(t *testing.T) {
 	for i := range 8 {
 		s.put(letter("alice@crepes.fr", "bob@"+hostname, fmt.Sprintf("far %d", i), strings.Repeat("line of text\r\n", i*100)))
 	}
-	c, err := imap(s.addr["imap"], "bob")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	ask := func(commands ...string) {
-		t.Helper()
-		for _, command := range commands {
-			if _, err := c.imapAsk(command); err != nil {
-				t.Fatalf("%s: %v", command, err)
-			}
-		}
-	}
+	c, ask := s.another()
 	ask("CREATE Work/2026", "CREATE Spa&AN8-", "SELECT INBOX", `STORE 1 +FLAGS (\Flagged \Seen)`, "COPY 1:2 Work/2026", "COPY 3 Spa&AN8-")
 	home := t.TempDir()
 	mail := filepath.Join(home, "mail")

@@ -2,7 +2,6 @@ package integration
 
 import (
 	"fmt"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -62,12 +61,11 @@ func TestReadmeSharing(t *testing.T) {
 // sharedFolders is what curl is told of them.
 func (s *server) sharedFolders(user string) string {
 	s.t.Helper()
-	out, err := exec.Command("curl", "-sS", "--user", user+":hungry", "imap://"+s.addr["imap"], "-X",
-		`LIST "" "Shared/*"`).CombinedOutput()
-	if err != nil {
-		s.t.Errorf("curl: %v\n%s", err, out)
+	out, code := execute(s.t, nil, "", "curl", "-sS", "--user", user+":hungry", "imap://"+s.addr["imap"], "-X", `LIST "" "Shared/*"`)
+	if code != 0 {
+		s.t.Errorf("curl: exit %d\n%s", code, out)
 	}
-	return strings.ReplaceAll(string(out), "\r\n", "\n")
+	return strings.ReplaceAll(out, "\r\n", "\n")
 }
 
 // checkShared: you see the INBOX of sales, and eve nothing.
@@ -88,18 +86,17 @@ func (s *server) checkShared(what string) {
 func (s *server) checkReading() {
 	s.t.Helper()
 	url := fmt.Sprintf("imap://%s/Shared%%2Fsales%%40example.org%%2FINBOX;MAILINDEX=1", s.addr["imap"])
-	curl := func(user, url string) (string, error) {
-		out, err := exec.Command("curl", "-sS", "--user", user+"@example.org:hungry", url).CombinedOutput()
-		return string(out), err
+	curl := func(user, url string) (out string, code int) {
+		return execute(s.t, nil, "", "curl", "-sS", "--user", user+"@example.org:hungry", url)
 	}
-	if out, err := curl("you", url); err != nil || !strings.Contains(out, "ten, please") {
-		s.t.Errorf("curl: %v\n%s", err, out)
+	if out, code := curl("you", url); code != 0 || !strings.Contains(out, "ten, please") {
+		s.t.Errorf("curl: exit %d\n%s", code, out)
 	}
-	if out, err := curl("eve", url); err == nil || strings.Contains(out, "ten, please") {
+	if out, code := curl("eve", url); code == 0 || strings.Contains(out, "ten, please") {
 		s.t.Errorf("eve reads %s", out)
 	}
 	for _, scheme := range []string{"imap", "pop3"} {
-		if out, err := curl("sales", scheme+"://"+s.addr[scheme]); err == nil {
+		if out, code := curl("sales", scheme+"://"+s.addr[scheme]); code == 0 {
 			s.t.Errorf("somebody logs in to a shared account: %s", out)
 		}
 	}
