@@ -385,16 +385,6 @@ func (s *Store) openIn(ctx context.Context, which func(Snapshot) (BodyID, string
 	return s.content(ctx, row, prefix)
 }
 
-// OpenMessage is Store.OpenMessage within a snapshot, for who reads many messages
-// one after another. What it returns is good also after the end of the View.
-func (v *View) OpenMessage(ctx context.Context, m Message) (Content, error) {
-	row, err := v.r.Body(m.Body, true)
-	if err != nil {
-		return nil, err
-	}
-	return v.s.content(ctx, row, m.Prefix)
-}
-
 // content opens the body of a row.
 func (s *Store) content(ctx context.Context, row BodyRow, prefix string) (Content, error) {
 	if row.File == "" {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"slices"
 
 	"postrider/mailstore"
 	"postrider/mailstore/sqlite"
@@ -160,15 +159,17 @@ func (w *indexer) collect(b *batch, m mailstore.MailboxID, id mailstore.AccountI
 	box := &boxBatch{id: m, validity: now.UIDValidity, from: from, watermark: from}
 	a.boxes = append(a.boxes, box)
 	whole := b.messages+len(list) < maxBatch
-	for some := range slices.Chunk(list, maxTogether) {
-		all := true
-		b.failed = w.store.View(context.Background(), func(v *mailstore.View) (err error) {
-			all, err = w.addAll(b, a, box, v, some)
-			return err
-		})
-		if b.failed != nil || !all {
+	open := &ahead{store: w.store, list: list}
+	defer open.skip(len(list))
+	for i := range list {
+		if b.size() >= maxBatchSize || w.ended() {
 			return nil
 		}
+		if b.failed = w.add(a, box, open, i); b.failed != nil {
+			return nil
+		}
+		box.watermark = list[i].UID + 1
+		b.messages++
 	}
 	if whole {
 		box.watermark = now.UIDNext
@@ -176,28 +177,45 @@ func (w *indexer) collect(b *batch, m mailstore.MailboxID, id mailstore.AccountI
 	return nil
 }
 
-// maxTogether is how many messages are read from one snapshot: opening one costs
-// as much as reading a message, and while it is open the log grows.
-const maxTogether = 32
+// aheadOctets is about how much of messages is open before their turn.
+const aheadOctets = 256 << 10
 
-// addAll adds messages as long as there is room in the batch; all tells that there
-// was for all of them. The error is that of add.
-func (w *indexer) addAll(b *batch, a *accountBatch, box *boxBatch, v *mailstore.View, list []mailstore.Message) (all bool, err error) {
-	for i := range list {
-		if b.size() >= maxBatchSize || w.ended() {
-			return false, nil
-		}
-		if err := w.add(a, box, v, &list[i]); err != nil {
-			return false, err
-		}
-		box.watermark = list[i].UID + 1
-		b.messages++
-	}
-	return true, nil
+// ahead opens messages of a list, several at a time: a snapshot costs as much as
+// what is read of one message.
+type ahead struct {
+	store  *mailstore.Store
+	list   []mailstore.Message
+	at     int                // in list, of opened[0]
+	opened []mailstore.Opened // not handed out
 }
 
-// add adds one message. The error is one that may be gone the next time.
-func (w *indexer) add(a *accountBatch, box *boxBatch, v *mailstore.View, m *mailstore.Message) error {
+// open opens a message of the list, which is behind those that were opened before.
+func (a *ahead) open(i int) (mailstore.Content, error) {
+	a.skip(i)
+	if len(a.opened) == 0 {
+		opened, err := a.store.OpenMessages(context.Background(), a.list[i:], aheadOctets)
+		if err != nil {
+			return nil, err
+		}
+		a.at, a.opened = i, opened
+	}
+	o := a.opened[0]
+	a.at, a.opened = a.at+1, a.opened[1:]
+	return o.Content, o.Err
+}
+
+// skip closes what is open before a message of the list.
+func (a *ahead) skip(i int) {
+	for ; len(a.opened) > 0 && a.at < i; a.at, a.opened = a.at+1, a.opened[1:] {
+		if o := a.opened[0]; o.Err == nil {
+			_ = o.Close() // nothing was written
+		}
+	}
+}
+
+// add adds a message of a list. The error is one that may be gone the next time.
+func (w *indexer) add(a *accountBatch, box *boxBatch, open *ahead, i int) error {
+	m := &open.list[i]
 	key := keyOf(m)
 	doc, ok := a.known[key]
 	if !ok && key.body <= a.last {
@@ -214,7 +232,7 @@ func (w *indexer) add(a *accountBatch, box *boxBatch, v *mailstore.View, m *mail
 		return nil
 	}
 	n := a.b.next()
-	err := w.index(&a.b, v, m)
+	err := w.index(&a.b, open, i)
 	switch {
 	case errors.Is(err, mailstore.ErrNotFound), errors.Is(err, mailstore.ErrDamaged):
 		// Without a place, each search asks the message itself.
@@ -236,15 +254,15 @@ func (w *indexer) add(a *accountBatch, box *boxBatch, v *mailstore.View, m *mail
 }
 
 // index reads a message into the document in hand.
-func (w *indexer) index(b *builder, v *mailstore.View, m *mailstore.Message) (err error) {
-	content, err := v.OpenMessage(context.Background(), *m)
+func (w *indexer) index(b *builder, open *ahead, i int) (err error) {
+	content, err := open.open(i)
 	if err != nil {
 		return err
 	}
 	defer content.Close()
 	defer func() {
 		if v := recover(); v != nil {
-			w.log.Error("panic in the indexing of a message", "mailbox", m.Mailbox, "uid", m.UID, "panic", v, "stack", string(debug.Stack()))
+			w.log.Error("panic in the indexing of a message", "mailbox", open.list[i].Mailbox, "uid", open.list[i].UID, "panic", v, "stack", string(debug.Stack()))
 			b.unknown()
 		}
 	}()
