@@ -3,39 +3,11 @@ package mailstore_test
 import (
 	"context"
 	"errors"
-	"runtime"
-	"sync"
 	"testing"
 
 	"postrider/mailstore"
 	"postrider/mailstore/storetest"
 )
-
-// together runs functions in one commit, in order, behind one that only waits.
-func (f *fixture) together(fns ...func(tx *mailstore.Tx) error) (errs []error, panicked []bool) {
-	f.Helper()
-	started, proceed := make(chan struct{}), make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		// It is of the same commit, and fares as that does.
-		_ = f.update(func(*mailstore.Tx) error { close(started); <-proceed; return nil })
-	})
-	<-started
-	errs, panicked = make([]error, len(fns)), make([]bool, len(fns))
-	for i, fn := range fns {
-		before := f.store.Waiting()
-		wg.Go(func() {
-			defer func() { panicked[i] = recover() != nil }()
-			errs[i] = f.store.Update(context.Background(), fn)
-		})
-		for f.store.Waiting() == before {
-			runtime.Gosched()
-		}
-	}
-	close(proceed)
-	wg.Wait()
-	return errs, panicked
-}
 
 // What a function leaves to its end is written without a mark to go back to: an
 // engine that panics there takes the whole commit with it, and nothing else.
@@ -61,7 +33,7 @@ func TestPanicAtTheEnd(t *testing.T) {
 			return err
 		}
 	}
-	errs, panicked := f.together(add("Subject: one\r\n\r\n", nil), add("Subject: two\r\n\r\n", func(op string) error {
+	_, errs := storetest.Together(f.store, add("Subject: one\r\n\r\n", nil), add("Subject: two\r\n\r\n", func(op string) error {
 		if op != storetest.OpWrite {
 			return nil
 		}
@@ -71,8 +43,8 @@ func TestPanicAtTheEnd(t *testing.T) {
 		return nil
 	}))
 	f.engine.SetFault(nil)
-	if errs[0] == nil || errors.Is(errs[0], mailstore.ErrFailed) || panicked[0] || !panicked[1] {
-		t.Fatalf("errors %v, panics %v", errs, panicked)
+	if errs[0] == nil || errors.Is(errs[0], mailstore.ErrFailed) || errors.Is(errs[0], storetest.ErrPanic) || !errors.Is(errs[1], storetest.ErrPanic) {
+		t.Fatalf("errors %v", errs)
 	}
 	f.same("after a panic", before)
 	f.must(f.add("three"))
@@ -117,7 +89,7 @@ func TestMailboxID(t *testing.T) {
 	is("Work", 0, mailstore.ErrNotFound)
 	work := create("Work", nil)
 	is("Work", work, nil)
-	errs, _ := f.together(
+	_, errs := storetest.Together(f.store,
 		func(tx *mailstore.Tx) error { return tx.RenameMailbox(work, "Play") },
 		func(tx *mailstore.Tx) error {
 			_, err := tx.MailboxByName(a, "Work")

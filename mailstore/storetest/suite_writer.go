@@ -89,32 +89,11 @@ func (s *suite) dump(a mailstore.AccountID) string {
 	return out.String()
 }
 
-// together runs functions in one batch: the first keeps the writer busy until
-// the others wait. It returns what each Update returned.
+// together is Together where all goes well with the commit.
 func (s *suite) together(fns ...func(tx *mailstore.Tx) error) []error {
 	s.Helper()
-	started, proceed := make(chan struct{}), make(chan struct{})
-	errs := make([]error, len(fns))
-	var wg sync.WaitGroup
-	var blocker sync.WaitGroup
-	blocker.Go(func() {
-		s.update(func(*mailstore.Tx) error {
-			close(started)
-			<-proceed
-			return nil
-		})
-	})
-	<-started
-	for i, fn := range fns {
-		before := s.store.Waiting()
-		wg.Go(func() { errs[i] = s.store.Update(context.Background(), fn) })
-		for s.store.Waiting() == before {
-			runtime.Gosched()
-		}
-	}
-	close(proceed)
-	blocker.Wait()
-	wg.Wait()
+	waited, errs := Together(s.store, fns...)
+	s.ok(waited)
 	return errs
 }
 
