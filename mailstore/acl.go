@@ -188,8 +188,9 @@ func (v *View) grants(account *Account) (map[MailboxID]Rights, error) {
 	return given, nil
 }
 
-// CleanIdentifier checks an identifier and returns it as it is kept: the account
-// or domain that it names has to be here. A name without "@" is in the first domain. Otherwise the error is ErrIdentifier.
+// CleanIdentifier checks an identifier and returns it as it is kept. A name without
+// "@" is in the first domain. The error is ErrIdentifier where it names no account or
+// domain of this server.
 func (v *View) CleanIdentifier(identifier string) (string, error) {
 	if len(identifier) > MaxIdentifier {
 		return "", fmt.Errorf("%w: longer than %d octets", ErrIdentifier, MaxIdentifier)

@@ -20,6 +20,10 @@
 // Room tells sessions the same beforehand, without reading the database for
 // accounts that changed lately.
 //
+// Rights of others to a mailbox are kept here, inherited, and added up (View.Rights);
+// who acts for somebody asks for them, in the transaction that acts: Tx itself refuses
+// nobody. Keys that sign URLs of messages are kept, and what they sign is not known here.
+//
 // Messages are packed, about a thousand to a row (BlockRow). A mailbox's blocks make
 // its index, a value that never changes: a commit makes a new one, readers of the
 // old state keep theirs. What is expunged is held for Options.Keep, with its
@@ -38,6 +42,7 @@
 //
 //	what happens                        what callers see, and what follows
 //	fn returns an error or panics       its changes are undone, others of the commit stand
+//	the engine panics behind fn's end   a temporary error for all of that commit; the store goes on
 //	the engine keeps what space is left ErrFull for what adds; deleting and the rest go on
 //	no space for a row or a commit      ErrFull for all of that commit; the store goes on
 //	any other error before the commit   that error, temporary, for all of that commit

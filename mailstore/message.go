@@ -329,7 +329,7 @@ func (tx *Tx) transfer(rights Rights, from MailboxID, runs []run, to MailboxID, 
 	src, dst = make([]UID, len(rows)), make([]UID, len(rows))
 	for i := range rows {
 		src[i], rows[i].Saved = rows[i].UID, now
-		rows[i].Flags = Flags{}.changed(rows[i].Flags, rights)
+		rows[i].Flags = rights.Changes(rows[i].Flags)
 		if !move {
 			tx.addRef(rows[i].Body, 1)
 		}

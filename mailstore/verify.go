@@ -16,8 +16,8 @@ import (
 // Finding is one thing that Verify found wrong.
 type Finding struct {
 	// Kind is what is wrong: database, body, checksums, record, references,
-	// block, message, mailbox, annotation, rights, usage, queue, counter, held or file; or search, the
-	// index for SEARCH, which Verify does not look at.
+	// block, message, mailbox, annotation, rights, usage, queue, counter, held or
+	// file; or search, the index for SEARCH, which Verify does not look at.
 	Kind string `json:"kind"`
 	Text string `json:"text"`
 	Body BodyID `json:"body,omitempty"`

@@ -28,9 +28,9 @@
 //
 // journal_mode is WAL and synchronous FULL, both read back at open: COMMIT
 // returns after the log was synced. The writer's connection writes the log in large
-// pieces (package walio): twenty small writes in front of each sync cost as much of
-// the processor as all of SQLite's own work on a message. A body file is written under bodies/tmp,
-// synced, renamed, and its directory synced (and that directory's parent where
+// pieces and syncs it by fdatasync (package walio): twenty small writes in front of
+// each sync cost as much of the processor as all of SQLite's own work on a message. A
+// body file is written under bodies/tmp, synced, renamed, and its directory synced (and that directory's parent where
 // this process has not done so before), all before a row names it.
 //
 // What a crash can leave:
@@ -150,6 +150,7 @@
 // what is packed in them; a mailbox's counters are those of its messages; uidnext
 // is above every uid, modseq not below any; an account's usage is the sum over its
 // mailboxes; body references (1 + extra) equal the packed messages, held ones
-// included, and the rows of queue_item that name it; no content without its body; no annotation without
-// its account and mailbox; no rights to a mailbox without it, nor keys of URLs; the length of the queue is the number of recipients.
+// included, and the rows of queue_item that name it; no content without its body; no
+// annotation without its account and mailbox; no rights to a mailbox without it, nor
+// keys of URLs; the length of the queue is the number of recipients.
 package sqlite

@@ -24,6 +24,13 @@ func (w *writer) exec(text string, args ...driver.Value) error {
 	return err
 }
 
+// remove is exec for the deletion of any number of rows.
+func (w *writer) remove(text string, args ...driver.Value) error {
+	n, err := w.c.exec(text, args...)
+	w.pages += int(n)
+	return err
+}
+
 func (w *writer) PutCounter(name string, v int64) error {
 	return w.exec("INSERT INTO counter VALUES(?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", name, v)
 }
@@ -115,9 +122,7 @@ func (w *writer) DeleteAnnotation(a *mailstore.AnnotationRow) error {
 }
 
 func (w *writer) DeleteAnnotations(a mailstore.AccountID, m mailstore.MailboxID) error {
-	n, err := w.c.exec("DELETE FROM annotation WHERE account = ? AND mailbox = ?", int64(a), int64(m))
-	w.pages += int(n)
-	return err
+	return w.remove("DELETE FROM annotation WHERE account = ? AND mailbox = ?", int64(a), int64(m))
 }
 
 func (w *writer) PutACL(row mailstore.ACLRow) error {
@@ -130,9 +135,7 @@ func (w *writer) DeleteACL(m mailstore.MailboxID, identifier string) error {
 }
 
 func (w *writer) DeleteACLs(m mailstore.MailboxID) error {
-	n, err := w.c.exec("DELETE FROM acl WHERE mailbox = ?", int64(m))
-	w.pages += int(n)
-	return err
+	return w.remove("DELETE FROM acl WHERE mailbox = ?", int64(m))
 }
 
 func (w *writer) PutURLKey(a mailstore.AccountID, m mailstore.MailboxID, key []byte) error {
@@ -147,9 +150,7 @@ func (w *writer) DeleteURLKeys(a mailstore.AccountID, m mailstore.MailboxID) err
 	case m == 0:
 		where, args = "account = ?", args[:1]
 	}
-	n, err := w.c.exec("DELETE FROM urlkey WHERE "+where, args...)
-	w.pages += int(n)
-	return err
+	return w.remove("DELETE FROM urlkey WHERE "+where, args...)
 }
 
 func (w *writer) PutBlock(b *mailstore.BlockRow) error {
