@@ -7,9 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/text/cases"
-	"golang.org/x/text/unicode/norm"
-
 	"postrider/mta"
 )
 
@@ -237,8 +234,7 @@ func (v *View) accountName(name string) (string, error) {
 	if err != nil {
 		return "", ErrNotFound
 	}
-	a.Local = norm.NFC.String(cases.Fold().String(norm.NFC.String(a.Local)))
-	return a.String(), nil
+	return a.Fold().String(), nil
 }
 
 // unknown is the outcome of looking for whom an identifier names.

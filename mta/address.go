@@ -5,6 +5,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"golang.org/x/text/cases"
 	"golang.org/x/text/unicode/norm"
 )
 
@@ -36,6 +37,17 @@ func (a Address) IsZero() bool { return a == Address{} }
 
 // ASCII tells whether a can go to a peer that does not offer SMTPUTF8.
 func (a Address) ASCII() bool { return isASCII(a.Local) && isASCII(a.Domain) }
+
+// Fold returns a in the form in which addresses of this server are kept and compared:
+// the local part in NFC and without regard to case.
+func (a Address) Fold() Address {
+	if isASCII(a.Local) {
+		a.Local = strings.ToLower(a.Local)
+	} else {
+		a.Local = norm.NFC.String(cases.Fold().String(norm.NFC.String(a.Local)))
+	}
+	return a
+}
 
 // Base is a without its subaddress: bob for bob+list.
 func (a Address) Base() Address {

@@ -85,7 +85,7 @@ func (d *Directory) AddCertificate(ctx context.Context, address string, text []b
 		Fingerprint: fingerprint(cert), Subject: shown(cert), NotAfter: cert.NotAfter.UTC(), Added: now.UTC().Truncate(time.Second),
 	}}
 	err = d.update(ctx, func(tx *mailstore.Tx) error {
-		account, err := accountAt(&tx.View, fold(a))
+		account, err := accountAt(&tx.View, a.Fold())
 		if err != nil {
 			return err
 		}
@@ -190,7 +190,7 @@ func accountsNamed(v *mailstore.View, address string) ([]mailstore.Account, erro
 	if err != nil {
 		return nil, err
 	}
-	account, err := accountAt(v, fold(a))
+	account, err := accountAt(v, a.Fold())
 	return []mailstore.Account{account}, err
 }
 
@@ -206,7 +206,7 @@ func (d *Directory) RemoveCertificate(ctx context.Context, address, print string
 		return fmt.Errorf("less than %d digits of a fingerprint are %w", minFingerprint, ErrInvalid)
 	}
 	err = d.update(ctx, func(tx *mailstore.Tx) error {
-		account, err := accountAt(&tx.View, fold(a))
+		account, err := accountAt(&tx.View, a.Fold())
 		if err != nil {
 			return err
 		}

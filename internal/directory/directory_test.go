@@ -471,14 +471,14 @@ func TestFold(t *testing.T) {
 		if err != nil {
 			return
 		}
-		f := fold(a)
-		if again := fold(f); again != f {
+		f := a.Fold()
+		if again := f.Fold(); again != f {
 			t.Errorf("fold(%q) = %q, folded again %q", a.Local, f.Local, again.Local)
 		}
 		for _, other := range []string{strings.ToUpper(local), strings.ToLower(local)} {
 			b, err := mta.ParseAddress(other + "@hamburger.edu")
-			if err == nil && fold(b) != f {
-				t.Errorf("%q folds to %q, %q to %q", local, f.Local, other, fold(b).Local)
+			if err == nil && b.Fold() != f {
+				t.Errorf("%q folds to %q, %q to %q", local, f.Local, other, b.Fold().Local)
 			}
 		}
 		if len(key(f)) <= 64 { // it can be read again

@@ -192,7 +192,7 @@ func (d *Directory) RemoveAccount(ctx context.Context, address string) error {
 		return err
 	}
 	err = d.update(ctx, func(tx *mailstore.Tx) error {
-		account, err := accountAt(&tx.View, fold(a))
+		account, err := accountAt(&tx.View, a.Fold())
 		if err != nil {
 			return err
 		}
@@ -236,7 +236,7 @@ func (d *Directory) Account(ctx context.Context, address string) (account mailst
 		return mailstore.Account{}, err
 	}
 	err = d.store.View(ctx, func(v *mailstore.View) error {
-		account, err = accountAt(v, fold(a))
+		account, err = accountAt(v, a.Fold())
 		return err
 	})
 	account.Credentials = nil
@@ -249,7 +249,7 @@ func (d *Directory) SetPassword(ctx context.Context, address, password string) e
 	if err != nil {
 		return err
 	}
-	a = fold(a)
+	a = a.Fold()
 	err = d.store.View(ctx, func(v *mailstore.View) error {
 		account, err := accountAt(v, a)
 		if err == nil && account.Shared {
@@ -341,7 +341,7 @@ func withTargets(v *mailstore.View, alias mailstore.Alias, more []mta.Address) (
 			return nil, err
 		}
 		if ours {
-			t = fold(t)
+			t = t.Fold()
 			if key(t) == alias.Address {
 				return nil, fmt.Errorf("alias %s %w: it leads to itself", alias.Address, ErrInvalid)
 			}
@@ -381,7 +381,7 @@ func (d *Directory) RemoveAlias(ctx context.Context, address string, targets []s
 		}
 		left := slices.Clone(alias.Targets)
 		for _, t := range list {
-			i := slices.IndexFunc(left, func(s string) bool { return s == key(t) || s == key(fold(t)) })
+			i := slices.IndexFunc(left, func(s string) bool { return s == key(t) || s == key(t.Fold()) })
 			if i < 0 {
 				return fmt.Errorf("%s to %s: %w", key(a), key(t), ErrNoAlias)
 			}

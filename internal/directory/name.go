@@ -4,30 +4,12 @@ import (
 	"fmt"
 	"strings"
 
-	"golang.org/x/text/cases"
-	"golang.org/x/text/unicode/norm"
-
 	"postrider/mta"
 )
 
 // maxLoginName is the longest name that anybody can log in with, in octets:
 // the longest address with room for what normalisation takes away.
 const maxLoginName = 1024
-
-// fold returns a in the form in which local addresses are kept and compared.
-func fold(a mta.Address) mta.Address {
-	a.Local = foldLocal(a.Local)
-	return a
-}
-
-func foldLocal(s string) string {
-	for i := range len(s) {
-		if s[i] >= 0x80 {
-			return norm.NFC.String(cases.Fold().String(norm.NFC.String(s)))
-		}
-	}
-	return strings.ToLower(s)
-}
 
 // parse reads an address with a domain, as commands get it.
 func parse(address string) (mta.Address, error) {
@@ -48,7 +30,7 @@ func parseAccount(address string) (mta.Address, error) {
 	if err != nil {
 		return mta.Address{}, err
 	}
-	a = fold(a)
+	a = a.Fold()
 	if strings.HasPrefix(a.String(), `"`) || strings.ContainsAny(a.Local, "+%!") {
 		return mta.Address{}, fmt.Errorf("account %q %w: the part before the @ may not have + %% ! or what needs quotes", address, ErrInvalid)
 	}
@@ -65,7 +47,7 @@ func parseAlias(address string) (mta.Address, error) {
 		return mta.Address{Domain: d}, nil
 	}
 	a, err := parse(address)
-	return fold(a), err
+	return a.Fold(), err
 }
 
 // key is the form of a in rows. That of a catch-all is "@domain".
@@ -90,5 +72,5 @@ func loginAddress(name, firstDomain string) mta.Address {
 	if err != nil {
 		return mta.Address{}
 	}
-	return fold(a)
+	return a.Fold()
 }

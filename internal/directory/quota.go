@@ -130,7 +130,7 @@ func accountOrDomain(name string) (account mta.Address, domain string, err error
 		return mta.Address{}, domain, err
 	}
 	a, err := parse(name)
-	return fold(a), "", err
+	return a.Fold(), "", err
 }
 
 func domainNamed(v *mailstore.View, name string) (mailstore.Domain, error) {

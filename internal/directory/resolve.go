@@ -86,7 +86,7 @@ func (b *book) remember(edition uint64, a mta.Address, targets []mta.Target) {
 // and "abuse" go to the first account until an alias or account of that name
 // exists. ErrNoDomain: not ours; ErrNoUser: ours, nobody there.
 func (d *Directory) Resolve(ctx context.Context, a mta.Address) ([]mta.Target, error) {
-	a = fold(a)
+	a = a.Fold()
 	targets, edition, err := d.book.answer(a)
 	if err != nil {
 		return nil, err
@@ -204,7 +204,7 @@ func (e *expansion) expand(a mta.Address, depth int) error {
 	if !ours {
 		return e.add(mta.Target{Remote: a})
 	}
-	a = fold(a)
+	a = a.Fold()
 	if e.seen[a] {
 		return nil
 	}

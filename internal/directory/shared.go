@@ -98,7 +98,7 @@ func mailboxesAt(v *mailstore.View, address, mailbox string) ([]mailstore.Mailbo
 	if err != nil {
 		return nil, err
 	}
-	account, err := accountAt(v, fold(a))
+	account, err := accountAt(v, a.Fold())
 	if err != nil {
 		return nil, err
 	}
