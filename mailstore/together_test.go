@@ -33,7 +33,7 @@ func TestPanicAtTheEnd(t *testing.T) {
 			return err
 		}
 	}
-	_, errs := storetest.Together(f.store, add("Subject: one\r\n\r\n", nil), add("Subject: two\r\n\r\n", func(op string) error {
+	errs, _ := storetest.Together(f.store, add("Subject: one\r\n\r\n", nil), add("Subject: two\r\n\r\n", func(op string) error {
 		if op != storetest.OpWrite {
 			return nil
 		}
@@ -89,7 +89,7 @@ func TestMailboxID(t *testing.T) {
 	is("Work", 0, mailstore.ErrNotFound)
 	work := create("Work", nil)
 	is("Work", work, nil)
-	_, errs := storetest.Together(f.store,
+	errs, _ := storetest.Together(f.store,
 		func(tx *mailstore.Tx) error { return tx.RenameMailbox(work, "Play") },
 		func(tx *mailstore.Tx) error {
 			_, err := tx.MailboxByName(a, "Work")

@@ -92,7 +92,7 @@ func (s *suite) dump(a mailstore.AccountID) string {
 // together is Together where all goes well with the commit.
 func (s *suite) together(fns ...func(tx *mailstore.Tx) error) []error {
 	s.Helper()
-	waited, errs := Together(s.store, fns...)
+	errs, waited := Together(s.store, fns...)
 	s.ok(waited)
 	return errs
 }

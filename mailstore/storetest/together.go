@@ -14,9 +14,9 @@ import (
 var ErrPanic = errors.New("panic")
 
 // Together runs functions in one commit, in order: another one keeps the writer busy
-// until they wait. It returns what each Update returned, that of the one in front
-// first.
-func Together(s *mailstore.Store, fns ...func(tx *mailstore.Tx) error) (front error, errs []error) {
+// until they wait. It returns what each Update returned, and what that of the one in
+// front did.
+func Together(s *mailstore.Store, fns ...func(tx *mailstore.Tx) error) (errs []error, front error) {
 	started, proceed := make(chan struct{}), make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -44,5 +44,5 @@ func Together(s *mailstore.Store, fns ...func(tx *mailstore.Tx) error) (front er
 	}
 	close(proceed)
 	wg.Wait()
-	return front, errs
+	return errs, front
 }
