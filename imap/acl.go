@@ -9,9 +9,11 @@ import (
 	"postrider/mailstore"
 )
 
-// identifier reads one; aclBox finds the mailbox of the list and whom the
-// identifier means.
+// aclBox finds the mailbox of the list and whom the identifier means.
 func (s *session) aclBox(v *mailstore.View, name, identifier string) (m userBox, clean string, err error) {
+	if identifier == "" {
+		return m, "", bad("An identifier cannot be empty") // RFC 4314 section 3
+	}
 	if m, err = s.lookup(v, name, mailstore.RightAdminister); err != nil {
 		return m, "", err
 	}
@@ -50,9 +52,6 @@ func (s *session) cmdSetACL(ctx context.Context, c *call) error {
 }
 
 func (s *session) setACL(ctx context.Context, name, identifier string, how mailstore.RightsChange, rights mailstore.Rights) error {
-	if identifier == "" {
-		return bad("An identifier cannot be empty") // section 3
-	}
 	return s.change(ctx, "setacl", func(tx *mailstore.Tx) error {
 		m, clean, err := s.aclBox(&tx.View, name, identifier)
 		if err != nil {
@@ -121,9 +120,6 @@ func (s *session) cmdListRights(ctx context.Context, c *call) error {
 	identifier := c.p.AString("an identifier")
 	if err := c.p.End(); err != nil {
 		return err
-	}
-	if identifier == "" {
-		return bad("An identifier cannot be empty")
 	}
 	return s.view(ctx, "listrights", func(v *mailstore.View) error {
 		m, clean, err := s.aclBox(v, name, identifier)

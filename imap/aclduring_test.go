@@ -20,11 +20,7 @@ func TestACLDuringCommand(t *testing.T) {
 		"APPEND INBOX CATENATE (TEXT {6}",
 	} {
 		w := newWorld(t, nil)
-		w.do("deliver plain")
-		w.allow("bob", "INBOX", "alice@hamburger.edu", "lrswite")
-		c := w.connect()
-		c.ok("LOGIN alice hungry")
-		c.ok(`SELECT "Other Users/bob@hamburger.edu/INBOX"`)
+		c := w.visit("alice@hamburger.edu", "lrswite")
 		fmt.Fprintf(c.conn, "x %s\r\n", begin)
 		if line := c.line(); !strings.HasPrefix(line, "+ ") {
 			t.Fatalf("%s: %s", begin, line)
@@ -51,6 +47,17 @@ func TestACLDuringCommand(t *testing.T) {
 	}
 }
 
+// visit gives rights to bob's INBOX, which has a message, and selects it as alice.
+func (w *world) visit(identifier, rights string) *client {
+	w.t.Helper()
+	w.do("deliver plain")
+	w.allow("bob", "INBOX", identifier, rights)
+	c := w.connect()
+	c.ok("LOGIN alice hungry")
+	c.ok(`SELECT "Other Users/bob@hamburger.edu/INBOX"`)
+	return c
+}
+
 // messages counts those of an INBOX.
 func (w *world) messages(account string) (n int) {
 	w.t.Helper()
@@ -70,11 +77,7 @@ func (w *world) messages(account string) (n int) {
 func TestACLDeletedAccount(t *testing.T) {
 	for _, command := range []string{"FETCH 1 BODY[]", `APPEND "Other Users/bob@hamburger.edu/INBOX" {3+}` + "\r\nabc", "IDLE"} {
 		w := newWorld(t, nil)
-		w.do("deliver plain")
-		w.allow("bob", "INBOX", "anyone", "lri")
-		c := w.connect()
-		c.ok("LOGIN alice hungry")
-		c.ok(`SELECT "Other Users/bob@hamburger.edu/INBOX"`)
+		c := w.visit("anyone", "lri")
 		if command == "IDLE" {
 			io.WriteString(c.conn, "x IDLE\r\n")
 			c.line()

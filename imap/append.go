@@ -75,7 +75,7 @@ func (s *session) cmdReplace(ctx context.Context, c *call) error {
 		return err
 	}
 	b := s.box
-	if b.readOnly {
+	if b.readOnly() {
 		return errReadOnly()
 	}
 	if !b.may(rightsToMove) { // RFC 8508 section 4

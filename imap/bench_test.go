@@ -140,6 +140,16 @@ func BenchmarkLarge(b *testing.B) {
 	ask := w.reading()
 	ask("LOGIN bob hungry")
 	ask("SELECT INBOX")
+	measure := func(name, command string) {
+		b.Run(name, func(b *testing.B) {
+			before, octets := processorTime(), 0
+			for b.Loop() {
+				octets = ask(command)
+			}
+			b.ReportMetric(float64((processorTime()-before).Nanoseconds())/n/float64(b.N), "cpu-ns/message")
+			b.ReportMetric(float64(octets)/n, "octets/message")
+		})
+	}
 	for _, test := range []struct{ name, command string }{
 		{"list", "UID FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE ENVELOPE BODYSTRUCTURE)"},
 		{"flags", "UID FETCH 1:* (FLAGS)"},
@@ -153,15 +163,21 @@ func BenchmarkLarge(b *testing.B) {
 		{"thread", "THREAD REFERENCES UTF-8 ALL"},
 		{"bodies", "UID FETCH 1:10000 (BODY.PEEK[])"},
 	} {
-		b.Run(test.name, func(b *testing.B) {
-			before, octets := processorTime(), 0
-			for b.Loop() {
-				octets = ask(test.command)
-			}
-			b.ReportMetric(float64((processorTime()-before).Nanoseconds())/n/float64(b.N), "cpu-ns/message")
-			b.ReportMetric(float64(octets)/n, "octets/message")
-		})
+		measure(test.name, test.command)
 	}
+	var box mailstore.Mailbox
+	err := w.store.View(context.Background(), func(v *mailstore.View) (err error) {
+		box, err = v.MailboxByName(w.account("bob"), mailstore.Inbox)
+		return err
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i := range 10 {
+		ask(fmt.Sprintf("STORE %d +FLAGS.SILENT (\\Flagged)", 1+i*n/10))
+	}
+	ask("ENABLE QRESYNC")
+	measure("qresync", fmt.Sprintf("SELECT INBOX (QRESYNC (%d %d))", box.UIDValidity, box.ModSeq))
 }
 
 // BenchmarkBodies10k: a mailbox of 10,000 messages of 11 KiB, taken whole.
@@ -239,32 +255,7 @@ func BenchmarkFetchList100k(b *testing.B) {
 func benchReader(b *testing.B, command string) {
 	const n = 100000
 	w := newBench(b, n)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	w.wire.Serve(l, w.server.Protocol("imap", false))
-	conn, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer conn.Close()
-	r := bufio.NewReaderSize(conn, 256<<10)
-	ask := func(command string) (octets int) {
-		fmt.Fprintf(conn, "t %s\r\n", command)
-		for {
-			line, err := r.ReadSlice('\n')
-			if err != nil {
-				b.Fatal(err)
-			}
-			if octets += len(line); bytes.HasPrefix(line, []byte("t ")) {
-				if !bytes.HasPrefix(line, []byte("t OK")) {
-					b.Fatalf("%s", line)
-				}
-				return octets
-			}
-		}
-	}
+	ask := w.reading()
 	ask("LOGIN bob hungry")
 	ask("SELECT INBOX")
 	before := processorTime()

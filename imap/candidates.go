@@ -113,9 +113,11 @@ func (b *selection) columns(v *mailstore.View, spans []span, want mailstore.Colu
 		err := v.Scan(b.id, b.uids[at], b.uids[group[len(group)-1].hi-1], want, func(c *mailstore.Scanned) bool {
 			index, places = index[:0], places[:0]
 			if n := at + c.Len(); at >= group[0].lo && n <= group[0].hi && slices.Equal(b.uids[at:n], c.UIDs) {
-				for ; at < n; at++ {
-					index = append(index, at)
+				index = slices.Grow(index, c.Len())[:c.Len()]
+				for i := range index {
+					index[i] = at + i
 				}
+				at = n
 				more = fn(index, c)
 				return more
 			}

@@ -28,7 +28,7 @@ func (s *session) cmdCopy(ctx context.Context, c *call) error {
 // cmdMove is MOVE: in one commit, so that no message is in both mailboxes or in
 // none (RFC 6851).
 func (s *session) cmdMove(ctx context.Context, c *call) error {
-	if s.box.readOnly {
+	if s.box.readOnly() {
 		return errReadOnly()
 	}
 	if !s.box.may(rightsToMove) { // RFC 6851 section 4.6

@@ -20,7 +20,7 @@ func (s *session) cmdExpunge(ctx context.Context, c *call) error {
 	if err := c.p.End(); err != nil {
 		return err
 	}
-	if s.box.readOnly {
+	if s.box.readOnly() {
 		return errReadOnly()
 	}
 	if !s.box.may(mailstore.RightExpunge) {

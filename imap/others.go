@@ -152,7 +152,6 @@ func (s *session) reconsider(ctx context.Context) error {
 		return nil
 	}
 	b.rights = f.rights
-	b.readOnly = b.examined || !f.rights.Any(rightsToWrite)
 	s.tellFlagList() // RFC 4314 section 5.1.1
 	s.out.end(append(b.appendPermanent(s.out.begin()), '\r', '\n'))
 	return nil
@@ -378,14 +377,14 @@ func (s *session) gone(ctx context.Context, id mailstore.MailboxID) bool {
 
 // may tells whether the rights allow something in the selected mailbox, which is
 // open for writing.
-func (b *selection) may(r mailstore.Rights) bool { return !b.readOnly && b.rights.Has(r) }
+func (b *selection) may(r mailstore.Rights) bool { return !b.readOnly() && b.rights.Has(r) }
 
 // appendPermanent appends the flags that the user can change, as an untagged OK
 // without its end.
 func (b *selection) appendPermanent(out []byte) []byte {
 	out = append(out, "* OK [PERMANENTFLAGS "...)
 	flags, more := mailstore.Flags{}, ""
-	if !b.readOnly {
+	if !b.readOnly() {
 		flags = b.rights.Changes(b.flagList())
 		if b.rights.Has(mailstore.RightWrite) {
 			more = `\*`

@@ -43,7 +43,6 @@ func (s *session) open(ctx context.Context, c *call, readOnly bool) error {
 		}
 		now.Name, now.SpecialUse = row.Name, row.SpecialUse
 		box.account, box.rights = row.Account, row.rights
-		box.readOnly = box.examined || !row.rights.Any(rightsToWrite)
 		box.id, box.name, box.validity, box.modseq = now.ID, now.Name, now.UIDValidity, now.ModSeq
 		box.uids = slices.Clip(now.UIDs) // shared: what is added goes into a copy
 		box.learn(now.Keywords)
@@ -62,7 +61,7 @@ func (s *session) open(ctx context.Context, c *call, readOnly bool) error {
 		s.tellMissed(&since)
 	}
 	c.code = "READ-WRITE"
-	if box.readOnly {
+	if box.readOnly() {
 		c.code = "READ-ONLY"
 	}
 	return nil

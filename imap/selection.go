@@ -16,7 +16,6 @@ type selection struct {
 	account  mailstore.AccountID                // whose it is
 	rights   mailstore.Rights                   // of this user
 	examined bool                               // opened by EXAMINE
-	readOnly bool                               // that, or no right to change anything
 	uids     []mailstore.UID                    // in order; sequence number n is uids[n-1]. Shared: never changed in place
 	modseq   mailstore.ModSeq                   // the client was told of changes up to here
 	gone     map[mailstore.UID]bool             // expunged, and the client was not told
@@ -27,6 +26,10 @@ type selection struct {
 	contexts []*searchContext                   // results that are kept up to date
 	resets   uint32                             // of its access key, that the client knows of
 }
+
+// readOnly tells whether the user can change nothing here: by how it was opened or by
+// his rights.
+func (b *selection) readOnly() bool { return b.examined || !b.rights.Any(rightsToWrite) }
 
 // learn notes keywords for FLAGS responses and reports whether one was new.
 func (b *selection) learn(keywords []string) bool {

@@ -20,7 +20,7 @@ func (s *session) cmdStore(ctx context.Context, c *call) error {
 		return err
 	}
 	b := s.box
-	if b.readOnly {
+	if b.readOnly() {
 		return errReadOnly()
 	}
 	flags, err := fromFlags(st.Flags)

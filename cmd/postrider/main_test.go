@@ -27,6 +27,15 @@ func newProgram(t *testing.T) *program {
 	return p
 }
 
+// newBob is a program after init, with the account bob@example.org.
+func newBob(t *testing.T) *program {
+	t.Helper()
+	p := newProgram(t)
+	p.want(exitDone, "", "", "", "init")
+	p.want(exitDone, "", "", "hungry\n", "user", "add", "bob@example.org", "--password-stdin")
+	return p
+}
+
 func (p *program) run(stdin string, args ...string) (code int, stdout, stderr string) {
 	p.t.Helper()
 	var out, errs bytes.Buffer
@@ -112,9 +121,7 @@ func TestAccounts(t *testing.T) {
 }
 
 func TestQuota(t *testing.T) {
-	p := newProgram(t)
-	p.want(exitDone, "", "", "", "init")
-	p.want(exitDone, "", "", "hungry\n", "user", "add", "bob@example.org", "--password-stdin")
+	p := newBob(t)
 	p.want(exitDone, "example.org      -        none by default  -         none by default\n", "", "", "quota", "show", "example.org")
 	p.want(exitDone, "bob@example.org  0B       none by default  0         none by default\n", "", "", "quota", "show")
 	p.want(exitDone, "", "", "", "quota", "set", "example.org", "--storage", "1536KiB", "--messages", "2")
@@ -145,9 +152,7 @@ func TestQuota(t *testing.T) {
 }
 
 func TestACL(t *testing.T) {
-	p := newProgram(t)
-	p.want(exitDone, "", "", "", "init")
-	p.want(exitDone, "", "", "hungry\n", "user", "add", "bob@example.org", "--password-stdin")
+	p := newBob(t)
 	p.want(exitDone, "", "", "", "user", "add", "--shared", "sales@example.org")
 	p.want(exitDone, "  shared\n", "", "", "user", "list")
 	p.want(exitDone, `"shared": true`, "", "", "user", "list", "--json")
@@ -175,9 +180,7 @@ func TestACL(t *testing.T) {
 }
 
 func TestReindex(t *testing.T) {
-	p := newProgram(t)
-	p.want(exitDone, "", "", "", "init")
-	p.want(exitDone, "", "", "hungry\n", "user", "add", "bob@example.org", "--password-stdin")
+	p := newBob(t)
 	p.want(exitDone, "", "", "Subject: x\n\nhello\n", "send", "bob@example.org")
 	p.want(exitDone, "1 messages indexed in ", "", "", "reindex")
 	p.want(exitDone, "1 messages indexed in ", "", "", "reindex", "Bob@example.org")
@@ -187,9 +190,7 @@ func TestReindex(t *testing.T) {
 
 // With no server running, send opens the data directory itself.
 func TestSend(t *testing.T) {
-	p := newProgram(t)
-	p.want(exitDone, "", "", "", "init")
-	p.want(exitDone, "", "", "hungry\n", "user", "add", "bob@example.org", "--password-stdin")
+	p := newBob(t)
 	p.want(exitDone, "", "", "To: bob\nBcc: bob@example.org\nSubject: x\n\nhello\n.\nnot sent\n", "send", "-t", "-f", "cron@example.org")
 	p.want(exitDone, "", "", "", "send", "bob")
 	p.want(exitFailed, "", "no recipient", "Subject: x\n\n", "send", "-t")
@@ -207,9 +208,7 @@ func TestSend(t *testing.T) {
 
 // In a folder with another program's config.toml, send goes by the system's.
 func TestSendFromAnyFolder(t *testing.T) {
-	p := newProgram(t)
-	p.want(exitDone, "", "", "", "init")
-	p.want(exitDone, "", "", "hungry\n", "user", "add", "bob@example.org", "--password-stdin")
+	p := newBob(t)
 	t.Chdir(t.TempDir())
 	if err := os.WriteFile("config.toml", []byte("another = \"program\"\n"), 0o600); err != nil {
 		t.Fatal(err)

@@ -9,9 +9,7 @@ import (
 // The queue is printed message by message; the result is one JSON document, in
 // the form of all others.
 func TestQueueJSON(t *testing.T) {
-	p := newProgram(t)
-	p.want(exitDone, "", "", "", "init")
-	p.want(exitDone, "", "", "hungry\n", "user", "add", "bob@example.org", "--password-stdin")
+	p := newBob(t)
 	for _, to := range []string{"eve@example.net", "eve&co@example.com"} {
 		p.want(exitDone, "", "", "Subject: x\n\n", "send", "-f", "bob@example.org", to)
 	}
