@@ -110,10 +110,7 @@ func (s *session) tellResult(ctx context.Context, r *result, f *finding) error {
 	if !r.extended {
 		out = append(out, "* "...)
 		out = append(out, r.name...)
-		for _, i := range found {
-			out = append(out, ' ')
-			out = syntax.AppendNumber(out, number(i))
-		}
+		out = appendSpaced(out, found, number)
 		if highest > 0 {
 			out = append(out, " (MODSEQ "...)
 			out = syntax.AppendNumber(out, highest)
@@ -206,6 +203,24 @@ func (r *result) ends(found []int) []int {
 // onlyEnds tells whether nothing of a result is asked for but MIN, MAX and what
 // names no messages.
 func (r *result) onlyEnds() bool { return !r.all && !r.count && r.partial == nil }
+
+// appendSpaced appends the number of each message, a space before it. Most have all digits
+// but the last two from the number before.
+func appendSpaced(out []byte, found []int, number func(int) uint32) []byte {
+	var room [16]byte
+	text, hundreds := room[:0], uint32(0) // of the number before
+	for _, i := range found {
+		n := number(i)
+		if h := n / 100; h == 0 || h != hundreds {
+			text, hundreds = syntax.AppendNumber(append(text[:0], ' '), n), h
+		} else {
+			last := n - h*100
+			text[len(text)-2], text[len(text)-1] = byte('0'+last/10), byte('0'+last%10)
+		}
+		out = append(out, text...)
+	}
+	return out
+}
 
 // appendFound appends a set of messages.
 func appendFound(out []byte, found []int, number func(int) uint32) []byte {

@@ -1,9 +1,11 @@
 package imap
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"path/filepath"
 	"strings"
@@ -169,4 +171,34 @@ func TestSearchOldView(t *testing.T) {
 			t.Errorf("no EXISTS in %.200q", c.all)
 		}
 	}
+}
+
+// TestAppendSpaced: numbers are written as they are, whatever came before them.
+func TestAppendSpaced(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	list := []uint32{0, 9, 10, 99, 100, 99, 101, 199, 200, 1000, 999, 1099, 100, math.MaxUint32, math.MaxUint32 - 1}
+	for range 10000 {
+		list = append(list, list[len(list)-1]+r.Uint32N(150), r.Uint32()>>r.IntN(32))
+	}
+	var found []int
+	var want []byte
+	for i, n := range list {
+		found, want = append(found, i), fmt.Appendf(want, " %d", n)
+	}
+	if got := appendSpaced(nil, found, func(i int) uint32 { return list[i] }); !bytes.Equal(got, want) {
+		t.Errorf("%.200s, not %.200s", got, want)
+	}
+}
+
+// BenchmarkAppendSpaced: every second of 100,000 messages.
+func BenchmarkAppendSpaced(b *testing.B) {
+	var found []int
+	for i := range 50000 {
+		found = append(found, 2*i)
+	}
+	var out []byte
+	for b.Loop() {
+		out = appendSpaced(out[:0], found, func(i int) uint32 { return uint32(i + 1) })
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(len(found))/float64(b.N), "ns/number")
 }
