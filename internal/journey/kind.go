@@ -1,0 +1,68 @@
+package journey
+
+// Kind says what happened. What is before the dot is the part of the system.
+type Kind string
+
+// What happens to a message is kept for the time of retention.
+const (
+	MessageAccepted Kind = "message.accepted" // the reply after the content is 250: from, to, message-id, size, tls, login, protocol
+	MessageRefused  Kind = "message.refused"  // after MAIL or the content: reply, reason
+	CheckPassed     Kind = "check.passed"     // check, input, verdict
+	CheckFailed     Kind = "check.failed"     // check, input, verdict, reply
+
+	DNSQuery  Kind = "dns.query"  // a question that was asked of a server: name, type, server, transport
+	DNSReply  Kind = "dns.reply"  // what that server said: rcode, flags, took
+	DNSAnswer Kind = "dns.answer" // what the asker was told: name, type, answer, ttl, cache, security
+
+	QueueAttempt   Kind = "queue.attempt"   // a try begins: to, attempt, hosts
+	QueueDeferred  Kind = "queue.deferred"  // to, reply, next, why
+	QueueDelivered Kind = "queue.delivered" // a peer took it: to, reply
+	QueueFailed    Kind = "queue.failed"    // for good: to, reply
+	QueueBounce    Kind = "queue.bounce"    // a report is on its way: to, bounce (its id)
+	QueueChanged   Kind = "queue.changed"   // by a command: action
+
+	RouteHosts Kind = "route.hosts" // where a domain's mail goes: domain, host (in order), verdict
+
+	DeliverConnect Kind = "deliver.connect" // host, address, took, error
+	DeliverReuse   Kind = "deliver.reuse"   // a connection that was there is used again
+	DeliverTLS     Kind = "deliver.tls"     // version, cipher, verified, error
+	DeliverCommand Kind = "deliver.command" // a line to the peer: verb
+	DeliverReply   Kind = "deliver.reply"   // its answer: verb, code
+	DeliverContent Kind = "deliver.content" // the message itself: octets
+	DeliverClose   Kind = "deliver.close"   // error
+
+	MailboxDelivered Kind = "mailbox.delivered" // account, mailbox, uid
+	MailboxFetched   Kind = "mailbox.fetched"   // the first time that this client read the body: account, mailbox, uid, protocol, client
+)
+
+// What happens in a session is recorded only while someone listens, or else no
+// connection would be free of its cost.
+const (
+	SessionBegin Kind = "session.begin" // protocol
+	SessionEnd   Kind = "session.end"   // protocol, error
+	SessionTLS   Kind = "session.tls"   // version, cipher
+	SessionLogin Kind = "session.login" // login, mechanism, verdict
+
+	SMTPCommand Kind = "smtp.command" // verb
+	SMTPReply   Kind = "smtp.reply"   // verb, code
+	SMTPContent Kind = "smtp.content" // octets
+	POP3Command Kind = "pop3.command" // verb
+	POP3Reply   Kind = "pop3.reply"   // verb, octets of content
+	IMAPCommand Kind = "imap.command" // verb, tag
+	IMAPReply   Kind = "imap.reply"   // tag; literals are said by their size
+)
+
+// Lost stands where a follower was too slow, or the recorder had no room, for
+// events: count.
+const Lost Kind = "journey.lost"
+
+// OfSession tells whether events of the kind are recorded only while someone
+// listens to sessions.
+func (k Kind) OfSession() bool {
+	switch k {
+	case SessionBegin, SessionEnd, SessionTLS, SessionLogin, SMTPCommand, SMTPReply, SMTPContent,
+		POP3Command, POP3Reply, IMAPCommand, IMAPReply:
+		return true
+	}
+	return false
+}
