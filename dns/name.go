@@ -31,7 +31,7 @@ func normalize(s string) (string, error) {
 		p := idna.New(idna.MapForLookup(), idna.BidiRule(), idna.StrictDomainName(false))
 		a, err := p.ToASCII(name)
 		if err != nil || !utf8.ValidString(name) {
-			return "", fmt.Errorf("%w: %q is not an internationalised domain name", ErrNotExist, s)
+			return "", fmt.Errorf("%w: %q is not an internationalised domain name (IDNA, RFC 5891): %s", ErrNotExist, s, idnaFault(name, p))
 		}
 		name = a
 	}
@@ -41,7 +41,7 @@ func normalize(s string) (string, error) {
 	var wire [maxName + 1]byte
 	n, err := miekg.PackDomainName(name, wire[:], 0, nil, false)
 	if err != nil || n > maxName || name == "." {
-		return "", fmt.Errorf("%w: %q is not a domain name (labels have 1 to 63 octets, names up to 253)", ErrNotExist, s)
+		return "", fmt.Errorf("%w: %q is not a domain name: %s (RFC 1035 section 2.3.4)", ErrNotExist, s, nameFault(name))
 	}
 	name, _, err = miekg.UnpackDomainName(wire[:n], 0)
 	if err != nil {
@@ -49,6 +49,72 @@ func normalize(s string) (string, error) {
 	}
 	return miekg.CanonicalName(name), nil
 }
+
+// ParseName gives the one spelling of a name: lower case, A-labels (RFC 5890),
+// with the final dot. The name is taken as absolute, with a final dot or without.
+// An error wraps ErrNotExist and says which label breaks which rule.
+func ParseName(s string) (string, error) { return normalize(s) }
+
+// maxLabel is the number of octets of a label (RFC 1035 section 2.3.4).
+const maxLabel = 63
+
+// nameFault says what is wrong with a name that does not go onto the wire;
+// name has a final dot.
+func nameFault(name string) string {
+	if name == "." {
+		return "it is empty"
+	}
+	octets, total, label := 0, 1, 0 // of this label; of the name on the wire
+	start := 0
+	for i := 0; i < len(name); i++ {
+		switch c := name[i]; {
+		case c == '\\' && i+3 < len(name) && isDigits(name[i+1:i+4]):
+			octets++
+			i += 3
+		case c == '\\':
+			octets++
+			i++
+		case c != '.':
+			octets++
+		default:
+			label++
+			switch {
+			case octets == 0 && label == 1:
+				return "it begins with a dot"
+			case octets == 0:
+				return fmt.Sprintf("label %d is empty: there are two dots in a row", label)
+			case octets > maxLabel:
+				return fmt.Sprintf("label %d, %q, has %d octets, and %d are the most", label, name[start:i], octets, maxLabel)
+			}
+			total += 1 + octets
+			octets, start = 0, i+1
+		}
+	}
+	if total > maxName {
+		return fmt.Sprintf("it has %d octets on the wire, and %d are the most", total, maxName)
+	}
+	return "its escapes with a backslash are not complete"
+}
+
+func isDigits(s string) bool {
+	return strings.Trim(s, "0123456789") == ""
+}
+
+// idnaFault names the label that IDNA refuses.
+func idnaFault(name string, p *idna.Profile) string {
+	if !utf8.ValidString(name) {
+		return "it is not in UTF-8"
+	}
+	for i, label := range strings.FieldsFunc(name, func(c rune) bool { return strings.ContainsRune(labelDots, c) }) {
+		if _, err := p.ToASCII(label); err != nil {
+			return fmt.Sprintf("label %d, %q, has characters that no label may have, or in an order that none may have", i+1, label)
+		}
+	}
+	return "its labels do not go together"
+}
+
+// labelDots separate labels (RFC 3490 section 3.1; UTS 46 section 4.5).
+const labelDots = ".\u3002\uff0e\uff61"
 
 // isNormal tells that s lacks no more than the final dot: lower-case letters,
 // digits and hyphens in labels of good length, as almost all names are.
@@ -66,7 +132,7 @@ func isNormal(s string) bool {
 		default:
 			return false
 		}
-		if label > 63 {
+		if label > maxLabel {
 			return false
 		}
 	}
