@@ -52,7 +52,9 @@ func TestExitCodes(t *testing.T) {
 		{"import imap://bob:secret@127.0.0.1 --to bob@hamburger.edu", 2, "password"},
 		{"export nobody@hamburger.edu x --format mbox", 1, "no such user"},
 		{"check spf --ip 127.0.0.1", 2, "not built yet"},
-		{"dns records hamburger.edu", 2, "not built yet"},
+		{"dns records hamburger.edu", 0, ""},
+		{"dns records nobody.example", 1, "postrider domain add nobody.example"},
+		{"dns records hamburger.edu --address mail", 2, "IP address"},
 		{"lab run x", 2, "not built yet"},
 	} {
 		_, stderr, code := s.run("", strings.Fields(c.args)...)

@@ -21,6 +21,8 @@ need fetchmail fetchmail
 need mutt mutt
 need mbsync isync
 need dig bind9-dnsutils
+need host bind9-host
+need named-checkzone bind9-utils
 need strace strace
 need Xvfb xvfb
 need thunderbird thunderbird

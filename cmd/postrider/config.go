@@ -128,7 +128,7 @@ func parseConfig(path string, text []byte) (*config, error) {
 		slices.SortStableFunc(e.problems, func(a, b problem) int { return a.line - b.line })
 		return nil, e
 	}
-	for _, p := range []*string{&c.node.DataDir, &c.node.TLSCert, &c.node.TLSKey, &c.node.OAuth.CAFile} {
+	for _, p := range []*string{&c.node.DataDir, &c.node.TLSCert, &c.node.TLSKey, &c.node.TLSNext, &c.node.OAuth.CAFile} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
 		}
@@ -157,6 +157,7 @@ func (c *config) keys() map[string]setter {
 		"server.user":              text(&n.User, nil),
 		"tls.cert":                 text(&n.TLSCert, nil),
 		"tls.key":                  text(&n.TLSKey, nil),
+		"tls.next":                 text(&n.TLSNext, nil),
 		"auth.plaintext":           oneOf((*string)(&n.Plaintext), string(directory.PlaintextNever), string(directory.PlaintextLoopback), string(directory.PlaintextAlways)),
 		"auth.client_certificates": oneOf(&n.ClientCertificates, "never", "registered", "always"),
 		"auth.channel_binding":     boolean(&n.ChannelBinding),

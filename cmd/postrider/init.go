@@ -3,12 +3,12 @@ package main
 import (
 	"crypto/rand"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
 
+	"postrider/dns/own"
 	"postrider/internal/node"
 )
 
@@ -45,7 +45,9 @@ func (c *initCmd) Run(e *env) error {
 		if c.Demo {
 			return c.addDemo(e, a, conf, domain)
 		}
-		printRecords(e.stdout, conf.node.Hostname, domain)
+		if err := printRecords(e, a, domain); err != nil {
+			return err
+		}
 		return printFirstSteps(e, a, domain)
 	})
 }
@@ -100,34 +102,14 @@ func loopbackOnly(l node.Listen) bool {
 	return true
 }
 
-func printRecords(w io.Writer, hostname, domain string) {
-	fmt.Fprintf(w, "\nPublish these records, so that other servers find and believe this one:\n\n")
-	fmt.Fprintf(w, "  %s.  IN MX   10 %s.\n", domain, hostname)
-	for _, line := range addressRecords(hostname) {
-		fmt.Fprintln(w, " ", line)
+// printRecords prints what to publish, as `dns records` does.
+func printRecords(e *env, a *node.AdminClient, domain string) error {
+	var records []own.Record
+	if err := a.Call("DNSRecords", node.RecordsArgs{Domain: domain}, &records); err != nil {
+		return err
 	}
-	fmt.Fprintf(w, "  %s.  IN TXT  \"v=spf1 mx -all\"\n", domain)
-	fmt.Fprintf(w, "\nand ask who gave you the address for a PTR record that names %s.\n", hostname)
-}
-
-func addressRecords(hostname string) []string {
-	var out []string
-	nets, _ := net.InterfaceAddrs() // none known: the line below asks for it
-	for _, n := range nets {
-		p, err := netip.ParsePrefix(n.String())
-		if err != nil || !p.Addr().IsGlobalUnicast() || p.Addr().IsPrivate() {
-			continue
-		}
-		kind := "A   "
-		if p.Addr().Is6() {
-			kind = "AAAA"
-		}
-		out = append(out, fmt.Sprintf("%s.  IN %s %s", hostname, kind, p.Addr()))
-	}
-	if len(out) == 0 {
-		out = append(out, hostname+".  IN A    (the public IPv4 address of this machine)")
-	}
-	return out
+	fmt.Fprintf(e.stdout, "\nPublish these records, so that other servers find and believe this one\n(%s dns records %s prints them again, as a part of a zone file):\n\n", self(), domain)
+	return own.Print(e.stdout, records)
 }
 
 func printFirstSteps(e *env, a *node.AdminClient, domain string) error {

@@ -23,7 +23,10 @@ type Options struct {
 	Listen   Listen
 
 	TLSCert, TLSKey string // PEM files; "" for the local CA in DataDir/tls
-	Plaintext       directory.PlaintextPolicy
+	// TLSNext is a PEM file with the certificate, or the public key, that comes
+	// next: DNS announces it before it is used. "" = not known.
+	TLSNext   string
+	Plaintext directory.PlaintextPolicy
 	// ClientCertificates says when clients that may log in are asked for a
 	// certificate: never, registered (while an account has one), always.
 	ClientCertificates string

@@ -54,6 +54,12 @@ func LocalCertificates(dir string, names []string, log *slog.Logger) (*Certifica
 	return newCertificates(&localCA{dir: dir, names: names}, filepath.Join(dir, caCertFile), log)
 }
 
+// LocalCertificate reads the server's certificate, in PEM and with its key, that
+// LocalCertificates made in dir; fs.ErrNotExist before it did.
+func LocalCertificate(dir string) ([]byte, error) {
+	return os.ReadFile(filepath.Join(dir, leafFile))
+}
+
 // localCA is a CA and the one certificate that it signs. While the server runs
 // the directory is its own, so that only the first load reads it.
 type localCA struct {

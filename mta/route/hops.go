@@ -155,12 +155,12 @@ func (w *walk) consider(host string, addrs []netip.Addr) bool {
 	for _, a := range addrs {
 		a = a.Unmap()
 		at := netip.AddrPortFrom(a, uint16(w.r.o.RemotePort))
-		why := notPublic(a)
+		why := mta.NotPublic(a)
 		switch {
 		case w.r.o.Ourselves(at):
 			w.ourselves = true
 			return true
-		case never(a):
+		case mta.Unreachable(a):
 			w.omit(host + " is at " + a.String() + ", where no host can be")
 		case why != "" && !contains(w.r.o.PrivateNetworks, a):
 			w.omit(host + " is at " + a.String() + ", " + why + " that delivery.private_networks does not list")
@@ -214,7 +214,7 @@ func parseSmarthost(s *Smarthost) smarthost {
 func (sh *smarthost) hop(s *Smarthost, addrs []netip.Addr) mta.Hop {
 	h := mta.Hop{Host: sh.name, Login: s.Login, Password: s.Password, TLS: s.TLS}
 	for _, a := range addrs {
-		if !never(a) && len(h.Addrs) < maxPerHost {
+		if !mta.Unreachable(a) && len(h.Addrs) < maxPerHost {
 			h.Addrs = append(h.Addrs, netip.AddrPortFrom(a.Unmap(), sh.port))
 		}
 	}

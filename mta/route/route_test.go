@@ -454,24 +454,6 @@ func TestSmarthost(t *testing.T) {
 	}
 }
 
-func TestNotPublic(t *testing.T) {
-	for _, s := range []string{
-		"127.0.0.1", "::1", "10.1.2.3", "172.31.255.255", "192.168.0.1", "169.254.169.254", "fe80::1", "fc00::1",
-		"100.64.0.1", "0.1.2.3", "192.0.0.1", "192.0.2.1", "198.18.0.1", "198.51.100.1", "203.0.113.1", "240.0.0.1",
-		"::ffff:10.0.0.1", "::7f00:1", "64:ff9b::a00:1", "64:ff9b::", "2002:7f00:1::1", "2002:a00:1::", "2001:db8::1", "fec0::1",
-		"2001:0:1:2:3:4:f5ff:fffe", // Teredo of 10.0.0.1
-	} {
-		if notPublic(netip.MustParseAddr(s)) == "" {
-			t.Errorf("%s passes for public", s)
-		}
-	}
-	for _, s := range []string{"8.8.8.8", "172.32.0.1", "2a00:1450::1", "64:ff9b::808:808", "2002:808:808::1", "100.128.0.1"} {
-		if why := notPublic(netip.MustParseAddr(s)); why != "" {
-			t.Errorf("%s: %s", s, why)
-		}
-	}
-}
-
 func TestExplain(t *testing.T) {
 	for _, tt := range []struct {
 		addr, verdict, reason string
@@ -589,7 +571,7 @@ func FuzzHops(f *testing.F) {
 			}
 			for _, at := range h.Addrs {
 				a := at.Addr()
-				if a.Is4In6() || never(a) || r.o.Ourselves(at) || notPublic(a) != "" && !contains(r.o.PrivateNetworks, a) {
+				if a.Is4In6() || mta.Unreachable(a) || r.o.Ourselves(at) || mta.NotPublic(a) != "" && !contains(r.o.PrivateNetworks, a) {
 					t.Errorf("%s is contacted", at)
 				}
 			}

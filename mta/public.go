@@ -1,13 +1,13 @@
-package route
+package mta
 
 import (
 	"encoding/binary"
 	"net/netip"
 )
 
-// notPublic says why an address is not one of the public Internet, by the
+// NotPublic says why an address is not one of the public Internet, by the
 // registries of RFC 6890; "" when it is.
-func notPublic(a netip.Addr) string {
+func NotPublic(a netip.Addr) string {
 	a = a.Unmap()
 	switch {
 	case a.IsLoopback():
@@ -23,7 +23,7 @@ func notPublic(a netip.Addr) string {
 		}
 	}
 	if v4, ok := embedded(a); ok {
-		if never(v4) || notPublic(v4) != "" {
+		if Unreachable(v4) || NotPublic(v4) != "" {
 			return "an address that stands for the non-public " + v4.String()
 		}
 	}
@@ -78,9 +78,9 @@ var (
 	teredo = netip.MustParsePrefix("2001::/32")
 )
 
-// never tells whether nobody can be at a: whatever is listed, such an address
+// Unreachable tells whether nobody can be at a: whatever is listed, such an address
 // is not contacted.
-func never(a netip.Addr) bool {
+func Unreachable(a netip.Addr) bool {
 	a = a.Unmap()
 	return !a.IsValid() || a.IsUnspecified() || a.IsMulticast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
