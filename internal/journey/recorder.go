@@ -1,8 +1,11 @@
 package journey
 
 import (
+	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"postrider/internal/clock"
 )
@@ -12,6 +15,15 @@ type Options struct {
 	Node   string      // Node of events that have none
 	Clock  clock.Clock // default: the system's
 	Memory int         // how many of the newest events Recent has; 0 = none
+	Log    *slog.Logger
+
+	// Dir is where events are kept, in files of their own; "" = not at all. No
+	// other process may use it at the same time.
+	Dir    string
+	Keep   time.Duration // how long; 0 means 30 days
+	Size   int64         // octets of all files; 0 means 1 GiB
+	create func(path string) (file, error)
+
 	// Parent gets each event too, after this recorder named its node: one
 	// recorder can see several servers. It must outlive this one.
 	Parent *Recorder
@@ -20,21 +32,63 @@ type Options struct {
 // Recorder takes events. All methods may be called concurrently, and on nil.
 type Recorder struct {
 	o        Options
+	store    *store       // nil: none
+	writer   *writer      // nil: without a store
 	sessions atomic.Int32 // followers that want sessions
+	lost     atomic.Uint64
 
 	mu        sync.Mutex
 	seq       uint64
 	recent    []Event // a ring, once it has Options.Memory events
 	next      int     // in recent: the oldest
 	followers map[*Follower]bool
+	waiting   batch // for the writer
 }
 
-// New returns a Recorder.
+// New returns a Recorder. Its owner calls Close if it has a directory; what is
+// wrong with that is no error: events are then lost, which the log says.
 func New(o Options) *Recorder {
 	if o.Clock == nil {
 		o.Clock = clock.System()
 	}
-	return &Recorder{o: o, followers: map[*Follower]bool{}}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Keep == 0 {
+		o.Keep = defaultKeep
+	}
+	if o.Size == 0 {
+		o.Size = defaultSize
+	}
+	if o.create == nil {
+		o.create = func(path string) (file, error) { return os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) }
+	}
+	// Two starts of a server have different numbers, in order.
+	r := &Recorder{o: o, followers: map[*Follower]bool{}, seq: uint64(o.Clock.Now().UnixMicro())}
+	if o.Dir != "" {
+		r.store = &store{dir: o.Dir, keep: o.Keep, size: o.Size, clock: o.Clock, log: o.Log, create: o.create}
+		r.writer = newWriter(r)
+	}
+	return r
+}
+
+// Lost is how many events were not kept because the disk did not keep up, or
+// had no room.
+func (r *Recorder) Lost() uint64 {
+	if r == nil {
+		return 0
+	}
+	return r.lost.Load()
+}
+
+// Close writes what is there and ends the use of the directory. What is recorded
+// later is not kept.
+func (r *Recorder) Close() error {
+	if r == nil || r.writer == nil {
+		return nil
+	}
+	r.writer.close()
+	return r.store.close()
 }
 
 // Wants tells whether an event of the kind would be recorded. It costs next to
@@ -74,6 +128,12 @@ func (r *Recorder) take(e *Event) {
 	defer r.mu.Unlock()
 	r.seq++
 	e.Seq = r.seq
+	if r.writer != nil && !r.waiting.add(e) {
+		r.lost.Add(1)
+	}
+	if r.writer != nil {
+		r.writer.nudge(len(r.waiting.records))
+	}
 	if r.o.Memory == 0 && len(r.followers) == 0 {
 		return
 	}

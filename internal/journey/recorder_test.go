@@ -54,6 +54,7 @@ func TestSessionsWhileSomeoneListens(t *testing.T) {
 
 func TestRecentIsARing(t *testing.T) {
 	r := New(Options{Memory: 3})
+	r.seq = 0
 	for i := range 5 {
 		r.Record(Event{Kind: QueueAttempt, Text: fmt.Sprint(i)})
 		got := r.Recent(Filter{})
