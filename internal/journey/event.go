@@ -71,6 +71,7 @@ func (e *Event) kept() Event {
 	if k.Wire = nil; len(e.Wire) > 0 {
 		k.Wire = append([]byte(nil), e.Wire[:min(len(e.Wire), maxWire)]...)
 	}
+	k.fill()
 	return k
 }
 

@@ -224,5 +224,6 @@ func (s *segment) event(f io.ReaderAt, offset uint32) (Event, error) {
 		buf, n = more, size
 	}
 	e, _, err := readRecord(buf[:n])
+	e.fill()
 	return e, err
 }
