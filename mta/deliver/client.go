@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"postrider/internal/clock"
+	"postrider/internal/journey"
 	"postrider/mta"
 )
 
@@ -29,6 +30,7 @@ type Options struct {
 	MaxPerConnection int           // messages sent over one connection; 0 means 100
 	Clock            clock.Clock
 	Log              *slog.Logger
+	Journey          *journey.Recorder // gets the dialogues; nil = nobody
 	Metrics          Metrics
 }
 
@@ -140,6 +142,7 @@ func (c *Client) Close() error {
 // returns Record's or Partial's error. When ctx ends before any recipient's fate
 // is known it returns ctx's error and Record is not called.
 func (c *Client) Deliver(ctx context.Context, d *mta.Delivery) error {
+	ctx = journey.With(ctx, journey.Scope{Message: d.ID})
 	a := &attempt{c: c, d: d, out: make([]mta.Outcome, len(d.To))}
 	defer a.close()
 	a.begin()

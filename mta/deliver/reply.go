@@ -25,9 +25,11 @@ var (
 
 // replyReader reads replies from src through a buffer of one line.
 type replyReader struct {
-	src  io.Reader
-	r, w int // buf[r:w] is not consumed yet
-	buf  [maxReplyLine]byte
+	src io.Reader
+	// heard, if not nil, is told every line, and whether it is the last of a reply.
+	heard func(line []byte, last bool)
+	r, w  int // buf[r:w] is not consumed yet
+	buf   [maxReplyLine]byte
 }
 
 // buffered is the number of octets that came and were not asked for.
@@ -80,6 +82,9 @@ func (r *replyReader) reply(each func(n int, text []byte)) (*mta.Reply, error) {
 		code, last, rest, err := splitReplyLine(line)
 		if err != nil {
 			return nil, err
+		}
+		if r.heard != nil {
+			r.heard(line, last)
 		}
 		if n > 0 && code != rep.Code {
 			return nil, errReplyForm

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"postrider/internal/journey"
 	"postrider/mta"
 )
 
@@ -27,6 +28,10 @@ type session struct {
 	caps caps
 	tls  string // "TLS1.3"; "" without
 	used int    // transactions begun
+
+	message string   // for whose sake the connection is used now; "" for none
+	asked   []string // verbs whose replies are awaited, for the journey
+
 	// dirty tells that the last transaction did not end by a dot: the peer may
 	// still hold a part of it, and RSET goes before the next.
 	dirty     bool
@@ -57,6 +62,8 @@ func (c *Client) session(ctx context.Context, k key, reuse bool) (*session, *fai
 	if reuse {
 		if s := c.pool.take(k); s != nil {
 			s.attach(ctx)
+			s.serves(ctx)
+			s.record(journey.DeliverReuse, journey.Attr{Key: "tls", Value: s.tls})
 			count(c.o.Metrics.Reused, 1)
 			return s, nil
 		}
@@ -72,15 +79,19 @@ func (c *Client) session(ctx context.Context, k key, reuse bool) (*session, *fai
 // open makes a new connection and says hello, with STARTTLS and AUTH as the
 // key asks. broken tells that it failed in the TLS handshake.
 func (c *Client) open(ctx context.Context, k key, withTLS bool) (s *session, f *failure, broken bool) {
+	began := c.o.Clock.Now()
 	dialCtx, cancel := context.WithTimeout(ctx, c.o.Timeouts.Connect)
 	conn, err := c.o.Dial(dialCtx, "tcp", k.addr.String())
 	cancel()
 	if err != nil {
+		c.recordConnect(ctx, k, began, "", err)
 		return nil, &failure{reply: mta.Errorf(451, "4.4.1", "Cannot connect to %s: %s", k, plainError(err))}, false
 	}
 	count(c.o.Metrics.Connections, 1)
+	c.recordConnect(ctx, k, began, conn.LocalAddr().String(), nil)
 	s = &session{c: c, key: k, conn: conn}
-	s.r.src = s
+	s.serves(ctx)
+	s.r.src, s.r.heard = s, s.heard
 	s.attach(ctx)
 	if f, broken = s.hello(ctx, withTLS); f != nil {
 		s.detach()
@@ -275,11 +286,23 @@ func (s *session) handshake(ctx context.Context) *failure {
 		err = s.conn.SetDeadline(time.Time{})
 	}
 	if err != nil {
+		s.record(journey.DeliverTLS, journey.Attr{Key: "error", Value: plainError(err)})
 		return &failure{reply: mta.Errorf(451, "4.7.5", "TLS with %s failed: %s", s.key, plainError(err))}
 	}
 	s.conn = conn
-	s.tls = strings.ReplaceAll(tls.VersionName(conn.ConnectionState().Version), " ", "")
+	state := conn.ConnectionState()
+	s.tls = strings.ReplaceAll(tls.VersionName(state.Version), " ", "")
+	s.record(journey.DeliverTLS, journey.Attr{Key: "tls", Value: s.tls + " " + tls.CipherSuiteName(state.CipherSuite)},
+		journey.Attr{Key: "certificate", Value: s.vouched()})
 	return nil
+}
+
+// vouched says what the certificate was good for.
+func (s *session) vouched() string {
+	if s.key.tls == mta.TLSOpportunistic {
+		return "not verified"
+	}
+	return "verified"
 }
 
 // attach closes the connection when ctx ends.
@@ -315,9 +338,11 @@ func (s *session) Write(p []byte) (int, error) {
 
 // put adds one command to what is sent next.
 func (s *session) put(words ...string) {
+	start := len(s.cmd)
 	for _, w := range words {
 		s.cmd = append(s.cmd, w...)
 	}
+	s.saying(s.cmd[start:])
 	s.cmd = append(s.cmd, crlf...)
 }
 
@@ -343,7 +368,10 @@ func (s *session) command(timeout time.Duration, each func(int, []byte), words .
 }
 
 // discard closes the connection without a word.
-func (s *session) discard() { s.conn.Close() }
+func (s *session) discard() {
+	s.record(journey.DeliverClose)
+	s.conn.Close()
+}
 
 // quit ends the session as RFC 5321 section 4.1.1.10 asks, but does not wait
 // for the reply for long.
@@ -364,7 +392,7 @@ func (s *session) quit() {
 // release ends the use of s after a transaction: it goes to the pool when
 // nothing speaks against it.
 func (c *Client) release(s *session, err error) {
-	switch {
+	switch s.message = ""; {
 	case err != nil || s.r.buffered() > 0:
 		s.discard()
 	case s.spent() || !c.pool.put(s):

@@ -312,6 +312,7 @@ func (t *transaction) nobody() error {
 	if _, err := t.s.Write(theEnd); err != nil {
 		return err
 	}
+	t.s.recordContent(0)
 	_, err := t.reply(t.s.c.o.Timeouts.Final, "the message")
 	t.s.dirty = false
 	return err
@@ -341,6 +342,7 @@ func (t *transaction) message() error {
 	if err != nil {
 		return t.early(err)
 	}
+	s.recordContent(t.need.size)
 	rep, err := t.reply(s.c.o.Timeouts.Final, "the message")
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 
 	"github.com/emersion/go-smtp"
 
+	"postrider/internal/journey"
 	"postrider/internal/wire/wiretest"
 	"postrider/mta"
 )
@@ -211,7 +212,8 @@ func (tr *transcript) play(t *testing.T) {
 			p.listeners[e.arg] = l
 		}
 	}
-	c := New(Options{Hostname: "crepes.test", Dial: p.net.Dial, TLS: &tls.Config{RootCAs: ca.pool}})
+	events := journey.New(journey.Options{Memory: 10_000})
+	c := New(Options{Hostname: "crepes.test", Dial: p.net.Dial, TLS: &tls.Config{RootCAs: ca.pool}, Journey: events})
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -226,6 +228,34 @@ func (tr *transcript) play(t *testing.T) {
 		l.Close() // a peer that still waits for a connection fails
 	}
 	<-done
+	tr.checkJourney(t, events.Recent(journey.Filter{}))
+}
+
+// checkJourney: what the client said is in the journey, line by line, and no
+// password of the transcripts is.
+func (tr *transcript) checkJourney(t *testing.T, events []journey.Event) {
+	said := map[string]int{}
+	for _, e := range events {
+		if e.Kind == journey.DeliverCommand {
+			said[e.Text]++
+		}
+		all := fmt.Sprintf("%s %q %v", e.Text, e.Wire, e.Attrs)
+		for _, secret := range []string{"secret", "wrong", "c2VjcmV0", "AHdyb25n", "AHNlY3JldA"} {
+			if strings.Contains(all, secret) {
+				t.Errorf("the journey has a password: %s", all)
+			}
+		}
+		if e.Peer == "" || e.Text == "" {
+			t.Errorf("an event without peer or text: %+v", e)
+		}
+	}
+	for _, e := range tr.events {
+		if want := journey.MaskCommand(e.arg); e.verb == "C:" && want != journey.MaskedLine && !strings.Contains(e.arg, ": ") {
+			if said[want]--; said[want] < 0 {
+				t.Errorf("line %d: the journey does not have %q", e.line, want)
+			}
+		}
+	}
 }
 
 func (m *testMessage) run(t *testing.T, c *Client, p *peer) {
