@@ -4,6 +4,8 @@ import (
 	"time"
 
 	miekg "github.com/miekg/dns"
+
+	"postrider/dns/exchange"
 )
 
 const (
@@ -46,7 +48,7 @@ type step struct {
 func interpret(q question, m *message) step {
 	s := step{name: q.name, ttl: maxTTL, server: m.server}
 	if m.Rcode != miekg.RcodeSuccess && m.Rcode != miekg.RcodeNameError {
-		return failedStep(m.server, temporary("%s", rcodeText(m.Rcode)))
+		return failedStep(m.server, temporary("%s", exchange.RcodeText(m.Rcode)))
 	}
 	if referral(m.Msg) {
 		return failedStep(m.server, temporary("the server does not resolve names for us"))

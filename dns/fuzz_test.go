@@ -11,6 +11,7 @@ import (
 
 	miekg "github.com/miekg/dns"
 
+	"postrider/dns/exchange"
 	"postrider/internal/clock"
 )
 
@@ -46,10 +47,10 @@ func (s stream) Read(b []byte) (int, error) { return s.Reader.Read(b) }
 // identifier and question are those of the query, it says something about no
 // other name, and all this ends soon.
 func FuzzAnswer(f *testing.F) {
-	want := expectation{id: 0x1234, q: question{"example.com.", TypeMX}, edns: true}
+	want := &exchange.Query{ID: 0x1234, Name: "example.com.", Type: miekg.TypeMX, EDNS: true}
 	add := func(edit func(*miekg.Msg), records ...string) {
 		m := new(miekg.Msg).SetQuestion("eXample.com.", miekg.TypeMX)
-		m.Id, m.Response, m.RecursionAvailable, m.Compress = want.id, true, true, true
+		m.Id, m.Response, m.RecursionAvailable, m.Compress = want.ID, true, true, true
 		for _, s := range records {
 			rr, err := miekg.NewRR(s)
 			if err != nil {
@@ -91,15 +92,15 @@ func FuzzAnswer(f *testing.F) {
 			return
 		}
 		began := clock.Processor()
-		conn := &datagrams{b: b, left: 2 * maxForged}
-		m, err := overUDP(conn, nil, want)
-		if conn.reads > maxForged {
+		conn := &datagrams{b: b, left: 2 * exchange.MaxForged}
+		r, err := want.UDP(conn)
+		if conn.reads > exchange.MaxForged {
 			t.Errorf("read %d datagrams", conn.reads)
 		}
-		check(t, want, b, m, err)
+		check(t, want, b, r, err)
 		framed := append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...)
-		m, err = overTCP(stream{nil, strings.NewReader(string(framed))}, nil, want)
-		check(t, want, b, m, err)
+		r, err = want.TCP(stream{nil, strings.NewReader(string(framed))})
+		check(t, want, b, r, err)
 		if took := clock.Processor() - began; took > time.Second {
 			t.Errorf("took %v", took)
 		}
@@ -108,27 +109,29 @@ func FuzzAnswer(f *testing.F) {
 
 // check holds what was made of the octets b against them, independently of
 // judge.
-func check(t *testing.T, want expectation, b []byte, m *message, err error) {
+func check(t *testing.T, want *exchange.Query, b []byte, r *exchange.Reply, err error) {
 	t.Helper()
-	if (m == nil) == (err == nil) {
-		t.Fatalf("%v and %v", m, err)
+	if (r == nil) == (err == nil) {
+		t.Fatalf("%v and %v", r, err)
 	}
 	var raw miekg.Msg
-	matches := raw.Unpack(b) == nil && len(raw.Question) == 1 && raw.Id == want.id && raw.Response &&
-		strings.EqualFold(raw.Question[0].Name, want.q.name) && raw.Question[0].Qtype == uint16(want.q.typ) && raw.Question[0].Qclass == miekg.ClassINET
-	if m == nil {
+	matches := raw.Unpack(b) == nil && len(raw.Question) == 1 && raw.Id == want.ID && raw.Response &&
+		strings.EqualFold(raw.Question[0].Name, want.Name) && raw.Question[0].Qtype == want.Type && raw.Question[0].Qclass == miekg.ClassINET
+	if r == nil {
 		// Nothing but the end of the socket, or many of its kind, comes of a
 		// datagram with another identifier, or of a query.
-		ours := len(b) >= headerLen && binary.BigEndian.Uint16(b) == want.id && b[2]&qr != 0
-		if !ours && !errors.Is(err, errForged) && !errors.Is(err, errMalformed) && !errors.Is(err, errClosed) {
+		ours := len(b) >= 12 && binary.BigEndian.Uint16(b) == want.ID && b[2]&0x80 != 0
+		if !ours && !errors.Is(err, exchange.ErrForged) && !errors.Is(err, exchange.ErrMalformed) && !errors.Is(err, exchange.ErrClosed) {
 			t.Errorf("a datagram that answers something else leads to %v", err)
 		}
 		return
 	}
 	if !matches {
-		t.Fatalf("accepted %v", m.Msg)
+		t.Fatalf("accepted %v", r.Msg)
 	}
-	s := interpret(want.q, m)
+	q := question{want.Name, Type(want.Type)}
+	m := &message{Msg: r.Msg, network: r.Network, size: len(r.Wire)}
+	s := interpret(q, m)
 	if s.aliases > maxAliases || s.ttl < 0 || s.ttl > maxTTL {
 		t.Errorf("%+v", s)
 	}
@@ -139,12 +142,12 @@ func check(t *testing.T, want expectation, b []byte, m *message, err error) {
 		t.Errorf("%v is not temporary", s.err)
 	}
 	for _, rr := range s.records {
-		if !strings.EqualFold(rr.Header().Name, s.name) || rr.Header().Rrtype != uint16(want.q.typ) {
+		if !strings.EqualFold(rr.Header().Name, s.name) || rr.Header().Rrtype != want.Type {
 			t.Errorf("%v for %v", rr, s.name)
 		}
 	}
 	var out strings.Builder
-	if err := Format(&out, newAnswer(want.q, m)); err != nil {
+	if err := Format(&out, newAnswer(q, m)); err != nil {
 		t.Error(err)
 	}
 	for _, c := range []byte(out.String()) {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	miekg "github.com/miekg/dns"
+
+	"postrider/dns/exchange"
 )
 
 // Record is one resource record, as text.
@@ -98,7 +100,7 @@ func (r *Resolver) candidates(name string) (list []string, full string, err erro
 
 func newAnswer(q question, m *message) *Answer {
 	a := &Answer{
-		Name: q.name, Type: q.typ, ID: m.Id, Rcode: rcodeText(m.Rcode),
+		Name: q.name, Type: q.typ, ID: m.Id, Rcode: exchange.RcodeText(m.Rcode),
 		Answer: records(m.Answer), Authority: records(m.Ns), Additional: records(m.Extra),
 		Server: m.server, Network: m.network, Size: m.size, Took: m.took,
 	}

@@ -2,9 +2,7 @@ package dns
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -13,6 +11,7 @@ import (
 
 	miekg "github.com/miekg/dns"
 
+	"postrider/dns/exchange"
 	"postrider/internal/clock"
 )
 
@@ -29,13 +28,11 @@ const (
 	plainPeriod = 10 * time.Minute
 )
 
-var (
-	errTimeout   = errors.New("it did not answer in time")
-	errNoEDNS    = errors.New("it does not know EDNS")
-	errTruncated = errors.New("its answer over UDP is not complete")
-	errForged    = errors.New("too many datagrams that answer another question")
-	errHeader    = errors.New("it answered with an error")
-)
+// question is one question of class IN.
+type question struct {
+	name string // normalised
+	typ  Type
+}
 
 // message is an answer that was accepted.
 type message struct {
@@ -210,7 +207,7 @@ func (s *stub) exchange(ctx context.Context, server string, q question, patience
 	case err == nil:
 		m.took = now.Sub(started)
 		s.note(server, func(st *serverState) { st.slowUntil = time.Time{} })
-	case errors.Is(err, errHeader):
+	case errors.Is(err, exchange.ErrHeader):
 	default:
 		s.note(server, func(st *serverState) {
 			if !now.Before(st.slowUntil) {
@@ -237,10 +234,10 @@ func (s *stub) attempt(ctx context.Context, server string, q question, patience 
 				s.note(server, func(st *serverState) { st.plainUntil = s.clock.Now().Add(plainPeriod) })
 			}
 			return m, nil
-		case errors.Is(err, errNoEDNS) && edns:
+		case errors.Is(err, exchange.ErrNoEDNS) && edns:
 			edns, refused = false, true
-		case (errors.Is(err, errTruncated) || errors.Is(err, errForged)) && !tcp:
-			if errors.Is(err, errForged) {
+		case (errors.Is(err, exchange.ErrTruncated) || errors.Is(err, exchange.ErrForged)) && !tcp:
+			if errors.Is(err, exchange.ErrForged) {
 				s.log.Warn("somebody may be forging DNS answers; asking over TCP", "server", server, "name", q.name, "type", q.typ.String())
 			}
 			tcp = true
@@ -252,56 +249,18 @@ func (s *stub) attempt(ctx context.Context, server string, q question, patience 
 
 // once sends one query over a fresh socket and waits for its answer.
 func (s *stub) once(ctx context.Context, network, server string, q question, edns bool, patience time.Duration) (*message, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	timer := s.clock.AfterFunc(patience, func() { cancel(errTimeout) })
-	defer timer.Stop()
-
-	id, query, err := s.pack(q, edns)
+	query, err := exchange.Pack(s.rand, q.name, uint16(q.typ), func(m *miekg.Msg) {
+		m.RecursionDesired = true
+		if edns {
+			m.SetEdns0(exchange.Size, false)
+		}
+	})
 	if err != nil {
 		return nil, err
 	}
-	conn, err := s.dial(ctx, network, server)
+	r, err := exchange.Transport{Dial: s.dial, Clock: s.clock}.Do(ctx, network, server, query, patience)
 	if err != nil {
-		return nil, cause(ctx, err)
+		return nil, err
 	}
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	defer stop()
-
-	var m *message
-	if network == "udp" {
-		m, err = overUDP(conn, query, expectation{id, q, edns})
-	} else {
-		m, err = overTCP(conn, query, expectation{id, q, edns})
-	}
-	if err != nil {
-		return nil, cause(ctx, err)
-	}
-	m.server, m.network = server, network
-	return m, nil
-}
-
-// cause tells a timeout from the error of the socket that it closed.
-func cause(ctx context.Context, err error) error {
-	if c := context.Cause(ctx); c != nil {
-		return c
-	}
-	return err
-}
-
-// pack makes a query with a random identifier.
-func (s *stub) pack(q question, edns bool) (id uint16, query []byte, err error) {
-	var b [2]byte
-	if _, err := io.ReadFull(s.rand, b[:]); err != nil {
-		return 0, nil, fmt.Errorf("random numbers: %w", err)
-	}
-	m := &miekg.Msg{Question: []miekg.Question{{Name: q.name, Qtype: uint16(q.typ), Qclass: miekg.ClassINET}}}
-	m.Id = binary.BigEndian.Uint16(b[:])
-	m.RecursionDesired = true
-	if edns {
-		m.SetEdns0(ednsSize, false)
-	}
-	query, err = m.Pack()
-	return m.Id, query, err
+	return &message{Msg: r.Msg, server: server, network: network, size: len(r.Wire)}, nil
 }

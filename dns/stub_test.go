@@ -19,6 +19,7 @@ import (
 	miekg "github.com/miekg/dns"
 
 	"postrider/dns/dnstest"
+	"postrider/dns/exchange"
 	"postrider/internal/clock"
 )
 
@@ -254,11 +255,11 @@ func TestEmptyRecord(t *testing.T) {
 	}
 	binary.BigEndian.PutUint16(b[6:], 1)
 	b = append(b, 0xc0, 12, 0, 15, 0, 1, 0, 0, 1, 0, 0, 0)
-	got, err := parse(b)
+	got, err := exchange.Parse(b)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s := interpret(q, got); s.outcome != failed || !errors.Is(s.err, ErrTemporary) {
+	if s := interpret(q, &message{Msg: got}); s.outcome != failed || !errors.Is(s.err, ErrTemporary) {
 		t.Errorf("got %+v", s)
 	}
 }
@@ -464,10 +465,11 @@ func TestLargestAnswer(t *testing.T) {
 	binary.BigEndian.PutUint16(b[6:], uint16(n))
 	began := clock.Processor()
 	framed := append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...)
-	got, err := overTCP(stream{nil, strings.NewReader(string(framed))}, nil, expectation{m.Id, q, false})
+	reply, err := (&exchange.Query{ID: m.Id, Name: q.name, Type: miekg.TypeMX}).TCP(stream{nil, strings.NewReader(string(framed))})
 	if err != nil {
 		t.Fatal(err)
 	}
+	got := &message{Msg: reply.Msg}
 	if s := interpret(q, got); s.outcome != failed || !errors.Is(s.err, ErrTemporary) {
 		t.Errorf("a loop of aliases: %+v", s)
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"postrider/dns/dnstest"
+	"postrider/dns/exchange"
 	"postrider/internal/clock"
 )
 
@@ -234,8 +235,8 @@ func TestOptions(t *testing.T) {
 
 // The error says what to do next, and who said what.
 func TestErrorIs(t *testing.T) {
-	err := error(&Error{Name: "example.com", Type: TypeMX, Server: "192.0.2.1:53", Err: temporary("because of %w", errTimeout)})
-	if !errors.Is(err, ErrTemporary) || errors.Is(err, ErrNotExist) || !errors.Is(err, errTimeout) {
+	err := error(&Error{Name: "example.com", Type: TypeMX, Server: "192.0.2.1:53", Err: temporary("because of %w", exchange.ErrTimeout)})
+	if !errors.Is(err, ErrTemporary) || errors.Is(err, ErrNotExist) || !errors.Is(err, exchange.ErrTimeout) {
 		t.Error(err)
 	}
 	var e *Error
