@@ -85,17 +85,16 @@ func (r *run) zoneOf(ctx context.Context, name string, typ uint16) (*zone, error
 // deepest zone at or above it. The error, a *failure, says why that zone is not
 // secure.
 func (r *run) walk(ctx context.Context, name string) (*zone, error) {
-	top, ok := r.v.closestAnchor(name)
-	if !ok {
-		return nil, &failure{security: Indeterminate, code: dns.ExtendedErrorCodeDNSSECIndeterminate,
-			text: "no trust anchor is above " + name}
+	top, trust, err := r.v.closestAnchor(name)
+	if err != nil {
+		return nil, err
 	}
-	z, err := r.place(ctx, nil, top)
+	z, err := r.place(ctx, nil, top, trust)
 	if err != nil {
 		return z, err
 	}
 	for n := dns.CountLabel(top) + 1; n <= dns.CountLabel(name); n++ {
-		below, err := r.place(ctx, z, tail(name, n))
+		below, err := r.place(ctx, z, tail(name, n), nil)
 		if err != nil {
 			return below, err
 		}
@@ -109,16 +108,16 @@ func (r *run) walk(ctx context.Context, name string) (*zone, error) {
 	return z, nil
 }
 
-// place learns what is at a name below the secure zone up, or at an anchor if up
-// is nil; from the cache if it can.
-func (r *run) place(ctx context.Context, up *zone, name string) (*zone, error) {
+// place learns what is at a name below the secure zone up, or at an anchor, whose
+// keys trust names, if up is nil; from the cache if it can.
+func (r *run) place(ctx context.Context, up *zone, name string, trust []dns.RR) (*zone, error) {
 	z := r.seen[name]
 	if z == nil {
 		z = r.v.zones.get(name, r.now)
 	}
 	if z == nil {
 		var keep bool
-		if z, keep = r.learn(ctx, up, name); keep {
+		if z, keep = r.learn(ctx, up, name, trust); keep {
 			r.v.zones.put(z)
 		}
 	}
@@ -131,12 +130,11 @@ func (r *run) place(ctx context.Context, up *zone, name string) (*zone, error) {
 
 // learn asks for the records of a cut. Failures to fetch are not kept: the
 // fetcher knows best when to try again.
-func (r *run) learn(ctx context.Context, up *zone, name string) (z *zone, keep bool) {
+func (r *run) learn(ctx context.Context, up *zone, name string, trust []dns.RR) (z *zone, keep bool) {
 	z = &zone{name: name, cut: true, until: r.now.Add(maxZoneAge)}
 	if up != nil {
 		z.chain = up.chain[:len(up.chain):len(up.chain)]
 	}
-	trust := r.v.anchorsOf(name)
 	var err error
 	if up != nil {
 		trust, err = r.delegation(ctx, up, z)
@@ -195,17 +193,30 @@ func (r *run) delegation(ctx context.Context, up, z *zone) (trust []dns.RR, err 
 			trust, err = supportedDS(set)
 			return err
 		}
-		if set := find(sets, z.name, dns.TypeCNAME); set != nil {
-			c, err := verifySet(&r.budget, r.now, set, up.name, up.keys)
-			if err == nil && c.wildcard == "" {
-				z.cut = false // a name with an alias has nothing else, NS included
-				z.expire(r.now, c.lifetime)
-				return nil
-			}
+		if r.aliased(sets, up, z) {
+			return nil
 		}
 		return r.noDelegation(m, up, z)
 	})
 	return trust, err
+}
+
+// aliased says that the answer proves an alias in the zone up at or above z. An
+// alias has no NS beside it, and below a DNAME there is nothing: no cut.
+func (r *run) aliased(sets []*rrset, up, z *zone) bool {
+	for i, set := range sets {
+		here := set.typ == dns.TypeCNAME && set.name == z.name
+		if i >= maxSets || !here && (set.typ != dns.TypeDNAME || !above(set.name, z.name)) {
+			continue
+		}
+		c, err := verifySet(&r.budget, r.now, set, up.name, up.keys)
+		if err == nil && c.wildcard == "" {
+			z.cut, z.nothing = false, !here
+			z.expire(r.now, c.lifetime)
+			return true
+		}
+	}
+	return false
 }
 
 // noDelegation judges an answer without DS: an insecure delegation, or no
@@ -244,7 +255,7 @@ func (r *run) noDelegation(m *dns.Msg, up, z *zone) error {
 	case d.Existence == NoData:
 		z.cut = false
 		return nil
-	case d.Existence == NoName:
+	case d.Existence == NoName, d.Existence == Expands:
 		z.cut, z.nothing = false, true
 		return nil
 	case last != nil:

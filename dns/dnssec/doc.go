@@ -25,5 +25,7 @@
 // # Concurrency, crashes
 //
 // All methods of a Validator may be called concurrently; no lock is held while
-// something is fetched or verified. It starts no goroutine. Nothing is kept on disk.
+// something is fetched or verified. It starts no goroutine. The only state on
+// disk is that of RFC 5011 (anchors that came and went), written to a new file
+// that is synced and renamed; a crash leaves the old or the new one.
 package dnssec

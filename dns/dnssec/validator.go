@@ -19,6 +19,10 @@ type Options struct {
 	// indeterminate.
 	Anchors []dns.RR
 
+	// State is the file in which anchors that came and went are kept (RFC 5011);
+	// "" = anchors do not change. See Refresh.
+	State string
+
 	// Clock tells the present; nil means the system's.
 	Clock clock.Clock
 
@@ -47,7 +51,7 @@ func New(o Options) (*Validator, error) {
 	if o.Anchors == nil {
 		o.Anchors = RootAnchors()
 	}
-	a, err := openAnchors(o.Anchors)
+	a, err := openAnchors(o.Anchors, o.State)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +70,11 @@ func (v *Validator) Flush() { v.zones.flush() }
 // or NXDOMAIN says nothing that could be signed: indeterminate.
 func (v *Validator) Validate(ctx context.Context, q dns.Question, m *dns.Msg, f Fetcher) Verdict {
 	q.Name = dns.CanonicalName(q.Name)
-	r := v.newRun(f)
+	return v.newRun(f).message(ctx, q, m)
+}
+
+// message is Validate within one run.
+func (r *run) message(ctx context.Context, q dns.Question, m *dns.Msg) Verdict {
 	if m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError {
 		return Verdict{Target: q.Name, Text: fmt.Sprintf("an answer with code %s cannot be validated", dns.RcodeToString[m.Rcode])}
 	}
