@@ -112,10 +112,6 @@ func without(rrs []dns.RR, drop func(dns.RR) bool) []dns.RR {
 	return kept
 }
 
-func isType(typ uint16) func(dns.RR) bool {
-	return func(rr dns.RR) bool { return rr.Header().Rrtype == typ }
-}
-
 // isSigned is for a set with its signatures.
 func isSigned(typ uint16) func(dns.RR) bool {
 	return func(rr dns.RR) bool {

@@ -85,7 +85,6 @@ type world struct {
 	zones   map[string]*testZone
 	asked   map[string]int
 	tamper  func(name string, typ uint16, m *dns.Msg) // changes answers to the validator
-	honest  bool                                      // Refetch does not tamper
 	failing map[string]bool                           // "name TYPE" cannot be fetched
 }
 
