@@ -71,8 +71,8 @@ func (e *Event) accepted() string {
 
 func (e *Event) check() string {
 	verdict := e.Get("verdict")
-	if reply := e.Get("reply"); reply != "" {
-		verdict = words(verdict, "->", reply)
+	if e.Kind == CheckFailed {
+		verdict = words(verdict, "refused:", e.Get("reply"))
 	}
 	return words("check", e.Get("check"), e.Get("input")+":", verdict)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/emersion/go-sasl"
 
 	"postrider/internal/directory"
+	"postrider/internal/journey"
 	"postrider/internal/wire"
 	"postrider/mta"
 )
@@ -36,18 +37,21 @@ func (s *session) auth(ctx context.Context, arg string) *mta.Reply {
 	case strings.Contains(initial, " "):
 		return newReply(501, "5.5.4", "AUTH has at most two arguments")
 	}
-	server, account, err := s.srv.o.Directory.SASL(ctx, s.peer(), strings.ToUpper(mechanism))
+	mechanism = strings.ToUpper(mechanism)
+	server, account, err := s.srv.o.Directory.SASL(ctx, s.peer(), mechanism)
 	if err != nil {
 		return s.authFailure(err)
 	}
 	if r := s.exchange(server, initial); r != nil {
+		s.recordLogin("", mechanism, r)
 		return r
 	}
 	who := account()
 	s.login = &who
 	s.conn.SetAuthenticated()
 	count(s.srv.o.Metrics.Logins)
-	s.log.Debug("logged in", "account", who.Address, "remote", s.conn.Peer(), "mechanism", strings.ToUpper(mechanism))
+	s.log.Debug("logged in", "account", who.Address, "remote", s.conn.Peer(), "mechanism", mechanism)
+	s.recordLogin(who.Address, mechanism, nil)
 	return newReply(235, "2.7.0", "Authentication succeeded")
 }
 
@@ -103,7 +107,13 @@ func (s *session) challenge(challenge []byte) ([]byte, *mta.Reply) {
 	s.out = append(s.out, "334 "...)
 	s.out = base64.StdEncoding.AppendEncode(s.out, challenge)
 	s.out = append(s.out, "\r\n"...)
+	if len(challenge) > 0 {
+		s.recordReply([]byte("334 " + journey.MaskedLine))
+	} else {
+		s.recordReply([]byte("334 "))
+	}
 	line, err := s.readLine(maxAuthLine)
+	s.recordLine(line, true)
 	switch {
 	case errors.Is(err, wire.ErrLineTooLong):
 		return nil, newReply(500, "5.5.6", "The line is too long for an authentication exchange")

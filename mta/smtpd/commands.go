@@ -184,7 +184,7 @@ func (s *session) startTLS(ctx context.Context, arg string) *mta.Reply {
 		s.log.Info("refused: commands after STARTTLS", "remote", s.conn.Peer())
 		return closing(554, "5.5.1", "Nothing may follow STARTTLS before the handshake")
 	}
-	s.out = appendReply(s.out, newReply(220, "2.0.0", "Ready to start TLS"))
+	s.put(newReply(220, "2.0.0", "Ready to start TLS"))
 	if s.flush(); s.lost != nil {
 		return nil
 	}
@@ -193,6 +193,7 @@ func (s *session) startTLS(ctx context.Context, arg string) *mta.Reply {
 		s.lost = err
 		return nil
 	}
+	s.recordTLS()
 	// RFC 3207 section 4.2: what was said before is forgotten.
 	s.drop()
 	s.hello, s.login = nil, nil

@@ -148,6 +148,8 @@ type header struct {
 	line   int      // octets of the line in hand
 	prefix [10]byte // the first ones of them
 	colon  bool     // whether there is a colon in it
+	id     []byte   // the first Message-ID field as far as maxID
+	inID   bool     // it is not at its end
 }
 
 // take consumes that part of p which belongs to the header, the line that ends
@@ -162,6 +164,7 @@ func (h *header) take(p []byte) (n int, refusal *mta.Reply) {
 		if h.line < len(h.prefix) {
 			copy(h.prefix[h.line:], piece)
 		}
+		h.keepID(piece)
 		h.colon = h.colon || bytes.IndexByte(piece, ':') >= 0
 		h.line += len(piece)
 		n += len(piece)
@@ -178,7 +181,30 @@ func (h *header) take(p []byte) (n int, refusal *mta.Reply) {
 	return n, nil
 }
 
+// maxID is how much of a Message-ID is kept, folding included.
+const maxID = 300
+
+// keepID keeps the field Message-ID. It is called with each piece of a line, after
+// prefix has what it has of the line.
+func (h *header) keepID(piece []byte) {
+	const name = "message-id"
+	if h.line == 0 && h.inID && piece[0] != ' ' && piece[0] != '\t' {
+		h.inID = false
+	}
+	if !h.inID {
+		if len(h.id) > 0 || h.line >= len(name) || h.line+len(piece) < len(name) || !bytes.EqualFold(h.prefix[:], []byte(name)) {
+			return
+		}
+		h.inID = true
+		h.id = append(h.id, h.prefix[:h.line]...)
+	}
+	h.id = append(h.id, piece[:min(len(piece), maxID-len(h.id))]...)
+}
+
 func (h *header) endLine() {
+	if h.inID && fieldName(h.id) != "message-id" { // but Message-ID-Hash, or a text
+		h.id, h.inID = nil, false
+	}
 	switch {
 	case h.line == len("\r\n"):
 		h.done = true

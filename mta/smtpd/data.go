@@ -34,7 +34,7 @@ func (s *session) data(ctx context.Context, arg string) *mta.Reply {
 	defer s.drop()
 	m := s.newMessage()
 	m.scan.dots = true
-	s.out = appendReply(s.out, newReply(354, "", `Enter mail, end with "." on a line by itself`))
+	s.put(newReply(354, "", `Enter mail, end with "." on a line by itself`))
 	if s.flush(); s.lost != nil {
 		return nil
 	}
@@ -157,6 +157,7 @@ func (s *session) consume(pc *pace, n int) {
 // cutShort is the reply to content that has not ended: the connection ends.
 func (s *session) cutShort(err error) *mta.Reply {
 	s.log.Info("message cut short", "id", s.txn.env.ID, "remote", s.conn.Peer(), "err", err)
+	s.recordRefused(mta.Errorf(421, "4.4.2", "The message was cut short: %v", err))
 	host := s.srv.o.Hostname
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -262,7 +263,7 @@ func (s *session) conclude(ctx context.Context, m *message) *mta.Reply {
 			each = *s.txn.full[i]
 		}
 		each.Text = "<" + shown(to[i].Address, s.txn.env.Options.UTF8) + "> " + each.Text
-		s.out = appendReply(s.out, &each)
+		s.put(&each)
 		if len(s.out) >= replyFlush {
 			s.flush()
 		}
@@ -274,6 +275,7 @@ func (s *session) conclude(ctx context.Context, m *message) *mta.Reply {
 func (s *session) accept(ctx context.Context, m *message) *mta.Reply {
 	env := s.txn.env
 	r := m.end()
+	s.recordContent(m, r)
 	if r == nil {
 		r = s.ownsAuthors(ctx, m.authors)
 	}
@@ -286,24 +288,27 @@ func (s *session) accept(ctx context.Context, m *message) *mta.Reply {
 	if r != nil {
 		return s.refuseMessage(r, m)
 	}
+	s.recordAccepted(m)
 	s.errors, s.idle = 0, 0
 	count(s.srv.o.Metrics.Accepted)
-	local, onward := targets(env.To)
+	local, onward := 0, 0
+	for i := range env.To {
+		l, o := split(env.To[i].Targets)
+		local, onward = local+l, onward+o
+	}
 	s.log.LogAttrs(ctx, slog.LevelInfo, "message accepted", slog.String("id", env.ID), slog.String("from", env.From.String()),
 		slog.Int("recipients", len(env.To)), slog.Int("local", local), slog.Int("onward", onward), slog.Int64("size", m.size),
 		slog.String("remote", s.conn.Peer()), slog.String("login", env.Client.Login))
 	return newReply(250, "2.0.0", "Message accepted for delivery, id "+env.ID)
 }
 
-// targets counts where a message goes: into mailboxes, and on to other servers.
-func targets(to []mta.Recipient) (local, onward int) {
-	for i := range to {
-		for _, t := range to[i].Targets {
-			if t.Account != 0 {
-				local++
-			} else {
-				onward++
-			}
+// split counts where targets are: in mailboxes, and at other servers.
+func split(targets []mta.Target) (local, onward int) {
+	for _, t := range targets {
+		if t.Account != 0 {
+			local++
+		} else {
+			onward++
 		}
 	}
 	return local, onward
@@ -316,6 +321,7 @@ func (s *session) refuseMessage(r *mta.Reply, m *message) *mta.Reply {
 		r = s.failure("cannot store a message", m.failed)
 	}
 	env := s.txn.env
+	s.recordRefused(r)
 	count(s.srv.o.Metrics.RefusedMessages)
 	s.log.Info("message refused", "id", env.ID, "from", env.From.String(),
 		"recipients", len(env.To), "remote", s.conn.Peer(), "reply", r.Error())

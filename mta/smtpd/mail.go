@@ -4,7 +4,11 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/emersion/go-smtp"
+
+	"postrider/internal/journey"
 	"postrider/mta"
 )
 
@@ -29,10 +33,28 @@ func (s *session) mail(ctx context.Context, arg string) *mta.Reply {
 	if r != nil {
 		return r
 	}
-	limits := s.srv.limits.Load()
-	switch {
-	case !from.IsZero() && from.Domain == "":
+	if !from.IsZero() && from.Domain == "" {
 		return newReply(501, "5.1.7", "The sender needs a domain: "+syntax)
+	}
+	limits := s.srv.limits.Load()
+	now := s.srv.o.Clock.Now()
+	if r := s.maySend(ctx, from, options, limits, now); r != nil {
+		s.recordSender(from, limits, r)
+		return r
+	}
+	s.txn = &transaction{env: &mta.Envelope{
+		ID:      mta.NewID(now, s.srv.o.Random()),
+		From:    from,
+		Options: options,
+		Client:  s.client(),
+	}}
+	s.recordSender(from, limits, nil)
+	return newReply(250, "2.1.0", shown(from, options.UTF8)+"... Sender ok")
+}
+
+// maySend judges the sender and what MAIL says of the message.
+func (s *session) maySend(ctx context.Context, from mta.Address, options smtp.MailOptions, limits *Limits, now time.Time) *mta.Reply {
+	switch {
 	case !from.ASCII() && !options.UTF8:
 		return newReply(553, "5.6.7", "A sender with non-ASCII characters needs SMTPUTF8")
 	case limits.MaxSize > 0 && options.Size > limits.MaxSize:
@@ -41,18 +63,11 @@ func (s *session) mail(ctx context.Context, arg string) *mta.Reply {
 	if r := s.ownsSender(ctx, from); r != nil {
 		return r
 	}
-	now := s.srv.o.Clock.Now()
 	if !s.srv.rate.allow(s.rateKey(), limits.MessagesPerMinute, now) {
 		s.log.Info("refused: too many messages", "remote", s.conn.Peer(), "from", from.String())
 		return newReply(451, "4.7.1", "Too many messages within a minute, please wait")
 	}
-	s.txn = &transaction{env: &mta.Envelope{
-		ID:      mta.NewID(now, s.srv.o.Random()),
-		From:    from,
-		Options: options,
-		Client:  s.client(),
-	}}
-	return newReply(250, "2.1.0", shown(from, options.UTF8)+"... Sender ok")
+	return nil
 }
 
 // mayMail tells what has to come before MAIL.
@@ -116,6 +131,7 @@ func (s *session) rcpt(ctx context.Context, arg string) *mta.Reply {
 	case limit > 0 && len(s.txn.env.To) >= limit:
 		return mta.Errorf(452, "4.5.3", "A message has at most %d recipients", limit)
 	}
+	ctx = journey.With(ctx, s.scope())
 	targets, err := s.srv.o.Router.Recipient(ctx, s.txn.env.Client, to)
 	if err != nil {
 		return s.refuseRecipient(to, err)
@@ -127,6 +143,7 @@ func (s *session) rcpt(ctx context.Context, arg string) *mta.Reply {
 		s.txn.targets -= len(targets)
 		return newReply(452, "4.5.3", "The recipients stand for too many others: send to this one in another message")
 	}
+	s.recordRecipient(to, targets, nil)
 	s.txn.env.To = append(s.txn.env.To, mta.Recipient{Address: to, Options: options, Targets: targets})
 	return ok
 }
@@ -155,6 +172,7 @@ func (s *session) parseRecipient(arg string) (mta.Address, []param, *mta.Reply) 
 func (s *session) refuseRecipient(to mta.Address, err error) *mta.Reply {
 	s.txn.refused++
 	r := s.failure("cannot route a recipient", err)
+	s.recordRecipient(to, nil, r)
 	count(s.srv.o.Metrics.RefusedRecipient)
 	s.log.Info("recipient refused", "id", s.txn.env.ID, "from", s.txn.env.From.String(),
 		"to", to.String(), "remote", s.conn.Peer(), "reply", r.Error())

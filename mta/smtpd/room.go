@@ -42,6 +42,7 @@ func (s *session) room(ctx context.Context, size int64) *mta.Reply {
 			left = append(left, r)
 			continue
 		}
+		s.recordRecipient(r.Address, nil, t.full[i])
 		count(s.srv.o.Metrics.RefusedRecipient)
 		s.log.Info("recipient refused", "id", t.env.ID, "from", t.env.From.String(),
 			"to", r.Address.String(), "remote", s.conn.Peer(), "reply", t.full[i].Error())

@@ -13,6 +13,7 @@ import (
 
 	"postrider/internal/clock"
 	"postrider/internal/directory"
+	"postrider/internal/journey"
 	"postrider/internal/wire"
 	"postrider/mailstore"
 	"postrider/mta"
@@ -152,8 +153,9 @@ type Options struct {
 	Directory Directory
 	URLs      URLs // of Submission; nil = no BURL
 	Clock     clock.Clock
-	Random    func() uint64 // for envelope IDs; default math/rand/v2
-	Log       *slog.Logger  // for connections that have none of their own
+	Random    func() uint64     // for envelope IDs; default math/rand/v2
+	Log       *slog.Logger      // for connections that have none of their own
+	Journey   *journey.Recorder // gets what happens to messages, and in sessions; nil = nobody
 	Metrics   Metrics
 	// Crowded tells whether connections run short (wire.Gate); nil = never.
 	Crowded func() bool

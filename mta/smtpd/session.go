@@ -29,6 +29,7 @@ type session struct {
 	hello *hello             // of the last EHLO, HELO or LHLO; nil before it
 	login *mailstore.Account // set by AUTH; nil for a stranger
 	txn   *transaction       // from MAIL to the end of the content; nil otherwise
+	verb  string             // of the last command, while someone listens
 
 	errors     int // replies of 5xx since the last accepted message
 	idle       int // commands since then that bring no message nearer
@@ -66,6 +67,8 @@ func (s *Server) serve(ctx context.Context, conn *wire.Conn, draining <-chan str
 	}
 	count(s.o.Metrics.Sessions)
 	ss.log.Debug("session begins", "remote", conn.Peer())
+	ss.recordBegin()
+	defer ss.recordEnd()
 	defer ss.drop()
 	ss.run(ctx)
 	ss.log.Debug("session ends", "err", ss.lost)
@@ -79,6 +82,9 @@ func (s *session) run(ctx context.Context) {
 	}
 	for {
 		line, err := s.readLine(maxAuthLine)
+		if len(line) > 0 {
+			s.recordLine(line, false)
+		}
 		var r *mta.Reply
 		if err != nil {
 			if r = s.explain(line, err); r == nil {
@@ -100,7 +106,7 @@ func (s *session) send(r *mta.Reply) bool {
 	if r == nil {
 		return s.lost == nil
 	}
-	s.out = appendReply(s.out, r)
+	s.put(r)
 	if r.Close {
 		s.flush()
 		return false

@@ -17,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"postrider/internal/journey"
 	"postrider/internal/wire"
 	"postrider/internal/wire/wiretest"
 	"postrider/mta"
@@ -44,7 +45,14 @@ import (
 // line names is a failure.
 func TestTranscripts(t *testing.T) {
 	wiretest.EachFile(t, "testdata/*.txt", func(t *testing.T, file, text string) {
-		synctest.Test(t, func(t *testing.T) { runTranscript(t, file, text) })
+		synctest.Test(t, func(t *testing.T) {
+			p := newPlayer(t)
+			defer p.stop()
+			listener := p.events.Follow(journey.Filter{Sessions: true})
+			defer listener.Close()
+			p.run(file, text)
+			p.checkJourney(text)
+		})
 	})
 }
 
@@ -54,6 +62,7 @@ type player struct {
 	at       string // file and line
 	w        *world
 	server   *wire.Server
+	events   *journey.Recorder
 	listener *wiretest.Listener
 	crowded  atomic.Bool
 	implicit bool
@@ -64,11 +73,14 @@ type player struct {
 	named    bool            // whether a | line followed the last accepted
 }
 
-func runTranscript(t *testing.T, file, text string) {
-	p := &player{t: t, w: newWorld(t), server: wire.NewServer(wire.ServerOptions{}), listener: wiretest.Listen()}
+func newPlayer(t *testing.T) *player {
+	return &player{t: t, w: newWorld(t), server: wire.NewServer(wire.ServerOptions{}), listener: wiretest.Listen(),
+		events: journey.New(journey.Options{Memory: 20_000})}
+}
+
+func (p *player) run(file, text string) {
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
 	started := false
-	defer p.stop()
 	for i, line := range lines {
 		p.at = fmt.Sprintf("%s:%d", file, i+1)
 		word, arg, _ := strings.Cut(line, " ")
@@ -89,7 +101,7 @@ func runTranscript(t *testing.T, file, text string) {
 	p.contentNamed()
 	select {
 	case m := <-p.w.taken:
-		t.Errorf("%s: a message was accepted that is not named:\n%s", p.at, m.content)
+		p.t.Errorf("%s: a message was accepted that is not named:\n%s", p.at, m.content)
 	default:
 	}
 }
@@ -114,6 +126,7 @@ func (p *player) start(config string) {
 	p.t.Helper()
 	o := p.w.options()
 	o.Crowded = p.crowded.Load
+	o.Journey = p.events
 	for setting := range strings.FieldsSeq(config) {
 		key, value, _ := strings.Cut(setting, "=")
 		n, numeric := strconv.Atoi(value)
