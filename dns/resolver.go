@@ -335,7 +335,7 @@ func (r *Resolver) fly(ctx context.Context, q question, f *flight) (step, error)
 		r.mu.Unlock()
 		close(f.done)
 	}()
-	m, err := r.stub.ask(ctx, q)
+	m, err := r.stub.ask(ctx, q, Asking{})
 	switch {
 	case err == nil:
 		f.step = interpret(q, m)

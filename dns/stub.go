@@ -67,7 +67,7 @@ type serverState struct {
 // rounds. It returns the first answer that says something about the name, else
 // the last one that says that the server failed, else an error that wraps
 // ErrTemporary.
-func (s *stub) ask(ctx context.Context, q question) (*message, error) {
+func (s *stub) ask(ctx context.Context, q question, how Asking) (*message, error) {
 	c := s.config()
 	var failed *message
 	var lastServer string
@@ -75,13 +75,13 @@ func (s *stub) ask(ctx context.Context, q question) (*message, error) {
 	for round := range c.attempts {
 		silent := false
 		for _, server := range s.order(c) {
-			m, err := s.exchange(ctx, server, q, c.patience(round), c.tcp)
+			m, err := s.exchange(ctx, server, q, how, c.patience(round), c.tcp || how.TCP)
 			switch {
 			case ctx.Err() != nil:
 				return nil, ended(ctx)
 			case err != nil:
 				silent, last, lastServer = true, err, server
-			case conclusive(m.Msg):
+			case conclusive(m.Msg), how.NoRecursion && m.Rcode == miekg.RcodeSuccess: // a referral is an answer
 				return m, nil
 			default:
 				failed = m
@@ -190,7 +190,7 @@ func (s *stub) plain(server string) bool {
 // exchange gets one server's answer: over UDP with EDNS, without EDNS where
 // the server does not know it, over TCP where UDP does not do. Each of these
 // may take the given time.
-func (s *stub) exchange(ctx context.Context, server string, q question, patience time.Duration, tcp bool) (*message, error) {
+func (s *stub) exchange(ctx context.Context, server string, q question, how Asking, patience time.Duration, tcp bool) (*message, error) {
 	select {
 	case s.slots <- struct{}{}:
 		defer func() { <-s.slots }()
@@ -198,7 +198,7 @@ func (s *stub) exchange(ctx context.Context, server string, q question, patience
 		return nil, ctx.Err()
 	}
 	started := s.clock.Now()
-	m, err := s.attempt(ctx, server, q, patience, tcp)
+	m, err := s.attempt(ctx, server, q, how, patience, tcp)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -219,7 +219,7 @@ func (s *stub) exchange(ctx context.Context, server string, q question, patience
 	return m, err
 }
 
-func (s *stub) attempt(ctx context.Context, server string, q question, patience time.Duration, tcp bool) (*message, error) {
+func (s *stub) attempt(ctx context.Context, server string, q question, how Asking, patience time.Duration, tcp bool) (*message, error) {
 	edns := !s.plain(server)
 	refused := false // EDNS, in this exchange
 	for {
@@ -227,7 +227,7 @@ func (s *stub) attempt(ctx context.Context, server string, q question, patience 
 		if tcp {
 			network = "tcp"
 		}
-		m, err := s.once(ctx, network, server, q, edns, patience)
+		m, err := s.once(ctx, network, server, q, how, edns, patience)
 		switch {
 		case err == nil:
 			if refused && conclusive(m.Msg) {
@@ -248,11 +248,11 @@ func (s *stub) attempt(ctx context.Context, server string, q question, patience 
 }
 
 // once sends one query over a fresh socket and waits for its answer.
-func (s *stub) once(ctx context.Context, network, server string, q question, edns bool, patience time.Duration) (*message, error) {
+func (s *stub) once(ctx context.Context, network, server string, q question, how Asking, edns bool, patience time.Duration) (*message, error) {
 	query, err := exchange.Pack(s.rand, q.name, uint16(q.typ), func(m *miekg.Msg) {
-		m.RecursionDesired = true
+		m.RecursionDesired, m.CheckingDisabled = !how.NoRecursion, how.Unchecked
 		if edns {
-			m.SetEdns0(exchange.Size, false)
+			m.SetEdns0(exchange.Size, how.DNSSEC)
 		}
 	})
 	if err != nil {
