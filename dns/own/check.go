@@ -93,13 +93,11 @@ type checker struct {
 	o        Options
 	findings []Finding
 
-	zone       string       // the apex of the zone that the domain is in; "": not found
-	servers    []nameserver // of the zone
-	secure     bool         // answers of the zone are validated as secure
-	mx         []*miekg.MX
-	gone       bool // the domain does not exist
-	sessions   int
-	undirected bool // no name server answers us directly
+	zone    string       // the apex of the zone that the domain is in; "": not found
+	servers []nameserver // of the zone
+	secure  bool         // answers of the zone are validated as secure
+	mx      []*miekg.MX
+	gone    bool // the domain does not exist
 }
 
 // Check looks at a domain from the outside and says what it found, in the

@@ -164,7 +164,6 @@ func (c *checker) judgeServers() {
 		}
 	}
 	if len(good) == 0 && len(c.servers) > 0 {
-		c.undirected = true
 		c.add(Warning, "delegation", c.zone, "postrider dns query "+bare(c.zone)+" SOA --server "+serverText(c.servers[0]),
 			"none of its name servers answers us directly (%s: %v); what follows is the resolver's word alone", bare(c.servers[0].name), c.servers[0].err)
 		return
