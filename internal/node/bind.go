@@ -60,6 +60,11 @@ func Bind(o Options) (*Listeners, error) {
 	return ls, nil
 }
 
+// Add takes a listener that was opened elsewhere, for a service by its name in
+// the configuration. It is for those who build a node themselves; nothing checks
+// that the service exists.
+func (ls *Listeners) Add(service string, l net.Listener) { ls.all = append(ls.all, bound{service, l}) }
+
 // fourOnly has the ports on which 0.0.0.0 is configured.
 func fourOnly(l *Listen) map[string]bool {
 	ports := map[string]bool{}

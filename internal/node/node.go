@@ -154,7 +154,7 @@ func (n *Node) openStore(ctx context.Context) error {
 
 // newResolver asks server, or what the options name when it is "".
 func (n *Node) newResolver(server string) (*dns.Resolver, error) {
-	o := dns.Options{HostsFile: n.options.HostsFile, Clock: n.options.Clock, Log: n.log}
+	o := dns.Options{HostsFile: n.options.HostsFile, Dial: n.options.Dial, Clock: n.options.Clock, Log: n.log}
 	if server == "" && n.options.Resolver != "system" {
 		server = n.options.Resolver
 	}
@@ -189,7 +189,7 @@ func (n *Node) buildMTA() error {
 		return err
 	}
 	n.router = n.newRouter(resolver)
-	n.client = deliver.New(deliver.Options{Hostname: n.options.Hostname, Clock: n.options.Clock, Log: n.log,
+	n.client = deliver.New(deliver.Options{Hostname: n.options.Hostname, Dial: n.options.Dial, Clock: n.options.Clock, Log: n.log,
 		Metrics: n.metrics.delivery()})
 	n.queue, err = queue.New(queue.Options{
 		Store:     n.Store,

@@ -1,8 +1,10 @@
 package node
 
 import (
+	"context"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"time"
 
@@ -66,9 +68,11 @@ type Options struct {
 	Upgrade bool
 
 	PortOffset int // added to every listening port
-	Clock      clock.Clock
-	Log        *slog.Logger
-	Out        io.Writer // for the table of listeners; nil = discard
+	// Dial opens connections to name servers and to peers; nil = package net.
+	Dial  func(ctx context.Context, network, addr string) (net.Conn, error)
+	Clock clock.Clock
+	Log   *slog.Logger
+	Out   io.Writer // for the table of listeners; nil = discard
 }
 
 // Listen has the addresses of each service: host:port, and for LMTP also the
