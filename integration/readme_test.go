@@ -256,7 +256,7 @@ func TestReadmeLab(t *testing.T) {
 		text, err = firstLetter(net.JoinHostPort(to[1], to[2]), "bob")
 		return err
 	})
-	for _, want := range []string{"Return-Path: <alice@crepes.fr>", "How about pickles?", " by crepes.fr ", " by hamburger.edu ", " with ESMTPS "} {
+	for _, want := range []string{"Return-Path: <alice@crepes.fr>", "How about pickles?", " by mx.crepes.fr ", " by mx.hamburger.edu ", " with ESMTPS "} {
 		if !strings.Contains(strings.ReplaceAll(text, "\n\t", " "), want) {
 			t.Errorf("no %q in the letter that arrived:\n%s", want, text)
 		}
@@ -266,7 +266,7 @@ func TestReadmeLab(t *testing.T) {
 	// The other way, by a raw socket.
 	c := mustDial(t, net.JoinHostPort(to[1], from[2]))
 	c.converse(t, `
-S: 220 hamburger.edu
+S: 220 mx.hamburger.edu
 C: HELO hamburger.edu
 S: 250
 C: MAIL FROM: <bob@hamburger.edu>

@@ -107,7 +107,7 @@ var layers = []struct {
 	{pkg: "imap/syntax", may: []string{"internal/wire"}},
 	{pkg: "imap", may: []string{"imap/syntax", "mailstore/...", "internal/..."}, never: []string{"internal/node"}},
 	{pkg: "internal/node", may: []string{"..."}, never: []string{"cmd/...", "lab/..."}},
-	{pkg: "lab", may: []string{"..."}, never: []string{"cmd/..."}},
+	{pkg: "lab/...", may: []string{"..."}, never: []string{"cmd/..."}},
 	{pkg: "cmd/postrider", may: []string{"..."}},
 	{pkg: "integration"},
 }

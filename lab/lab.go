@@ -1,141 +1,191 @@
 package lab
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
-	"strconv"
+	"slices"
 	"sync"
 	"time"
 
-	"postrider/dns/dnstest"
 	"postrider/internal/clock"
-	"postrider/internal/directory"
-	"postrider/internal/node"
+	"postrider/internal/journey"
 )
 
-// Options says how to run the lab; zero values work.
+// Options says how to run a lab; zero values work.
 type Options struct {
-	// Out gets the table of what listens where, what to type, and one line
-	// for each step of a letter; nil = discard.
+	World *World // nil: the built-in one
+	// Out gets the table of what listens where, what to type, and one line for
+	// each step of a letter; nil = discard.
 	Out io.Writer
-	// DataDir keeps the servers' data; "" = a temporary directory.
-	DataDir string
-	// FreePorts takes any free ports instead of the usual ones: 25, 110, 143
-	// and 587, or those plus 10000; 10053 for the name server.
+	// Keep is the folder for the servers' data; "" = a temporary one.
+	Keep string
+	// Listen is an address of this machine on a local network, for a class:
+	// every service gets a port of its own there. "" = loopback alone.
+	Listen string
+	// Students is how many disposable accounts with Listen each mail domain gets.
+	Students int
+	// FreePorts takes any free ports rather than the usual ones.
 	FreePorts bool
+	// Instant makes latency cost no time: the lab's clock is set ahead instead.
+	Instant bool
+	// Telnet is what to type before an address and a port; "" = telnet.
+	Telnet string
 	// Program is what to type for postrider in a command; "" = postrider.
 	Program string
 	Clock   clock.Clock
+	Seed    uint64 // of what is random in the network; 0 = a random one
 }
 
-// Server is one of the lab's mail servers.
-type Server struct {
-	Domain   string
-	User     string // the one account's name; its address is User@Domain
-	Password string
-	IP       string
-
-	node      *node.Node
-	listeners *node.Listeners
-}
-
-// Addr is where a service listens, such as "smtp": host:port; "" for one that
-// does not.
-func (s *Server) Addr(service string) string { return s.listeners.Addr(service) }
-
-// Lab is two running servers.
+// Lab is a world that runs. Its methods may be called concurrently.
 type Lab struct {
-	Servers [2]*Server
-	DNS     string // address of the name server
-	DataDir string
-
-	names     *dnstest.Server
+	o         Options
+	clock     *Clock
+	network   *network
+	journey   *journey.Recorder
+	log       *steps
+	authority *authority
+	dir       string
 	temporary bool
-	program   string
+	shared    netip.Addr      // all sockets are on it; the zero Addr: each host has its own
+	offset    int             // of ports on the hosts' own addresses
+	lastPort  int             // on shared
+	ctx       context.Context // of the servers
 	cancel    context.CancelFunc
-	nodes     sync.WaitGroup
-	mu        sync.Mutex
-	err       error
+	running   sync.WaitGroup
+	jumping   sync.Mutex // one jump at a time
+
+	mu       sync.Mutex
+	world    World // its slices are replaced, never changed
+	machines []*machine
+	byName   map[string]*machine
+	err      error
+	closed   bool
 }
 
-// sites is who takes part.
-func sites() [2]*Server {
-	return [2]*Server{
-		{Domain: "crepes.fr", User: "alice", Password: "hungry", IP: "127.0.0.2"},
-		{Domain: "hamburger.edu", User: "bob", Password: "hungry", IP: "127.0.0.3"},
-	}
-}
+// maxEvents is how many events a lab remembers.
+const maxEvents = 20000
 
-// Run starts the lab, says on o.Out what to do with it, and returns when ctx
-// has ended and the servers have stopped.
+// Run starts the lab, says on o.Out what to do with it, and returns when ctx has
+// ended and the servers have stopped.
 func Run(ctx context.Context, o Options) error {
-	if o.Out == nil {
-		o.Out = io.Discard
-	}
-	out := &lines{w: o.Out}
-	o.Out = out
 	l, err := Start(ctx, o)
 	if err != nil {
 		return err
 	}
-	l.introduce(out)
-	fmt.Fprintln(out, "ready")
+	l.Introduce(l.o.Out)
+	fmt.Fprintln(l.o.Out, "ready")
 	return l.Wait()
 }
 
-// Start starts the lab and returns when all its listeners accept. It ends with
+// Start starts a lab and returns when all its sockets are open. A mail server
+// starts when somebody connects to it or it has mail to send. The lab ends with
 // ctx or Close.
-func Start(ctx context.Context, o Options) (l *Lab, err error) {
-	if o.Clock == nil {
-		o.Clock = clock.System()
+func Start(ctx context.Context, o Options) (*Lab, error) {
+	if o.World == nil {
+		w, err := LoadWorld("")
+		if err != nil {
+			return nil, err
+		}
+		o.World = w
 	}
 	if o.Out == nil {
 		o.Out = io.Discard
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	l = &Lab{Servers: sites(), DataDir: o.DataDir, program: o.Program, cancel: cancel}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, l.Close())
-		}
-	}()
-	if l.DataDir == "" {
-		if l.DataDir, err = os.MkdirTemp("", "postrider-lab-"); err != nil {
-			return l, err
-		}
-		l.temporary = true
+	o.Out = &lines{w: o.Out}
+	if o.Seed == 0 {
+		var b [8]byte
+		rand.Read(b[:])
+		o.Seed = binary.LittleEndian.Uint64(b[:])
 	}
-	log := newSteps(o.Out, o.Clock)
-	if err := l.serveNames(log, o.FreePorts); err != nil {
-		return l, err
+	c := NewClock(o.Clock)
+	l := &Lab{o: o, clock: c, network: newNetwork(o.World, c, o.Seed), world: *o.World, byName: map[string]*machine{}, dir: o.Keep}
+	l.network.instant = o.Instant
+	l.journey = journey.New(journey.Options{Clock: c, Memory: maxEvents})
+	l.log = newSteps(o.Out, c)
+	l.ctx, l.cancel = context.WithCancel(ctx)
+	if err := l.start(); err != nil {
+		return nil, errors.Join(err, l.Close())
 	}
-	port, err := l.bind(o.FreePorts)
-	if err != nil {
-		return l, err
-	}
-	ready := make(chan struct{}, len(l.Servers))
-	for _, s := range l.Servers {
-		if err := l.serve(ctx, s, port, log, ready); err != nil {
-			return l, fmt.Errorf("%s: %w", s.Domain, err)
-		}
-	}
-	for range l.Servers {
-		select {
-		case <-ready:
-		case <-ctx.Done():
-			return l, ctx.Err()
-		}
-	}
+	context.AfterFunc(l.ctx, l.network.close)
 	return l, nil
 }
 
-// Close stops the lab; Wait gives its error.
+func (l *Lab) start() (err error) {
+	if l.dir == "" {
+		if l.dir, err = os.MkdirTemp("", "postrider-lab-"); err != nil {
+			return err
+		}
+		l.temporary = true
+	} else if err := os.MkdirAll(l.dir, 0o700); err != nil {
+		return err
+	}
+	if l.authority, err = openAuthority(l.dir, l.clock.Now()); err != nil {
+		return err
+	}
+	for i := range l.world.Hosts {
+		h := &l.world.Hosts[i]
+		m := &machine{lab: l, host: h}
+		l.machines = append(l.machines, m)
+		l.byName[h.Name] = m
+		if h.Offline {
+			if _, err := l.SetFault(l.ctx, Fault{Kind: FaultDown, Host: h.Name}); err != nil {
+				return err
+			}
+		}
+	}
+	if err := l.bind(); err != nil {
+		return err
+	}
+	if err := l.startNames(); err != nil {
+		return err
+	}
+	l.startMail()
+	return nil
+}
+
+// startMail starts, in the background, the servers that have something to do
+// before anybody connects: those with data of an earlier run, which may have
+// mail to send, and those of the first two accounts, for the first letter to
+// be there sooner.
+func (l *Lab) startMail() {
+	first := map[string]bool{}
+	for i, a := range l.world.Accounts {
+		first[a.Host] = first[a.Host] || i < 2
+	}
+	for _, m := range l.machines {
+		if m.host.Kind != KindMail {
+			continue
+		}
+		_, err := os.Stat(m.dir())
+		if err != nil && !first[m.host.Name] {
+			continue
+		}
+		l.running.Go(func() {
+			if err := m.ensure(); err != nil {
+				l.fail(err)
+			}
+		})
+	}
+}
+
+// fail ends the lab for want of a server.
+func (l *Lab) fail(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ctx.Err() == nil {
+		l.err = errors.Join(l.err, err)
+	}
+	l.cancel()
+}
+
+// Close stops the lab and returns the error that Wait gives.
 func (l *Lab) Close() error {
 	l.cancel()
 	return l.Wait()
@@ -144,144 +194,263 @@ func (l *Lab) Close() error {
 // Wait returns when the lab has stopped: because the context of Start ended, or
 // because a server could not go on, which is the error.
 func (l *Lab) Wait() error {
-	l.nodes.Wait()
+	<-l.ctx.Done()
+	l.network.close()
+	var stopping sync.WaitGroup
+	l.mu.Lock()
+	machines := l.machines
+	l.mu.Unlock()
+	for _, m := range machines {
+		stopping.Go(m.close)
+	}
+	stopping.Wait()
+	l.running.Wait()
+	l.clock.close()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, s := range l.Servers {
-		if s.listeners != nil {
-			s.listeners.Close()
-		}
+	if l.temporary && !l.closed {
+		l.err = errors.Join(l.err, os.RemoveAll(l.dir))
 	}
-	if l.names != nil {
-		l.names.Close()
-	}
-	if l.temporary {
-		l.err = errors.Join(l.err, os.RemoveAll(l.DataDir))
-		l.temporary = false
-	}
+	l.closed = true
 	return l.err
 }
 
-// serveNames starts the name server.
-func (l *Lab) serveNames(log *steps, free bool) error {
-	z, err := dnstest.Parse(zone(l.Servers[:]))
-	if err != nil {
-		return err
-	}
-	addr := "127.0.0.1:10053"
-	if free {
-		addr = "127.0.0.1:0"
-	}
-	if l.names, err = dnstest.Listen(addr, z); err != nil && !free {
-		l.names, err = dnstest.Listen("127.0.0.1:0", z) // another lab runs
-	}
-	if err != nil {
-		return err
-	}
-	l.DNS = l.names.Addr
-	l.names.Watch(log.asked)
-	return nil
+// Dir is the folder of the servers' data.
+func (l *Lab) Dir() string { return l.dir }
+
+// World is who lives in the lab now, with what was registered since its start.
+// It must not be changed.
+func (l *Lab) World() *World {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w := l.world
+	return &w
 }
 
-// bindTries is how often free ports are looked for.
-const bindTries = 20
+// Journey records what happens on all hosts; its events have the host's name as
+// Node.
+func (l *Lab) Journey() *journey.Recorder { return l.journey }
 
-// bind opens the listeners of all servers and returns the port on which each
-// takes mail: it is one number, since a server finds out by MX records on which
-// address to deliver, and never on which port.
-func (l *Lab) bind(free bool) (port int, err error) {
-	if !free {
-		if err = l.bindPorts(25, 587, 110, 143); err == nil {
-			return 25, nil
-		}
-		const offset = 10000
-		port = 25 + offset
-		if err = l.bindPorts(port, 587+offset, 110+offset, 143+offset); err != nil {
-			err = fmt.Errorf("neither the usual ports nor those plus %d are free on 127.0.0.2 and 127.0.0.3: %w", offset, err)
-		}
-		return port, err
+// Clock is the lab's time.
+func (l *Lab) Clock() *Clock { return l.clock }
+
+// machine finds the machine of a host.
+func (l *Lab) machine(name string) (*machine, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if m, ok := l.byName[name]; ok {
+		return m, nil
 	}
-	for range bindTries {
-		if port, err = freePort(l.Servers[0].IP); err != nil {
-			return 0, err
-		}
-		if err = l.bindPorts(port, 0, 0, 0); err == nil {
-			return port, nil
-		}
-	}
-	return 0, err
+	return nil, fmt.Errorf("there is no host %q", name)
 }
 
-func freePort(ip string) (int, error) {
-	p, err := net.Listen("tcp", net.JoinHostPort(ip, "0"))
-	if err != nil {
-		return 0, err
-	}
-	defer p.Close()
-	return p.Addr().(*net.TCPAddr).Port, nil
+// Endpoint is a service of a host and where it is reached.
+type Endpoint struct {
+	Service string `json:"service"`
+	Lab     string `json:"lab"`  // address and port as the hosts of the lab see it
+	Real    string `json:"real"` // address and port of this machine, for you
 }
 
-// bindPorts opens all listeners or none.
-func (l *Lab) bindPorts(smtp, submission, pop3, imap int) error {
-	for i, s := range l.Servers {
-		at := func(port int) []string { return []string{net.JoinHostPort(s.IP, strconv.Itoa(port))} }
-		ls, err := node.Bind(node.Options{Listen: node.Listen{
-			SMTP: at(smtp), Submission: at(submission), POP3: at(pop3), IMAP: at(imap),
-		}})
-		if err != nil {
-			for _, s := range l.Servers[:i] {
-				s.listeners.Close()
-				s.listeners = nil
+// HostState is a host as it is now.
+type HostState struct {
+	Host
+	Endpoints []Endpoint `json:"endpoints"`
+	Up        bool       `json:"up"`      // no fault of kind down is on it
+	Started   bool       `json:"started"` // of a mail server: it has been needed
+	Zones     []string   `json:"zones,omitempty"`
+}
+
+// Hosts lists the hosts in the order of the world.
+func (l *Lab) Hosts() []HostState {
+	l.mu.Lock()
+	machines, zones := l.machines, l.world.Zones
+	l.mu.Unlock()
+	faults := l.Faults()
+	var out []HostState
+	for _, m := range machines {
+		s := HostState{Host: *m.host, Endpoints: m.endpoints(), Started: m.started(), Up: true}
+		for _, f := range faults {
+			if f.Kind == FaultDown && f.Host == m.host.Name && f.Peer == "" {
+				s.Up = false
 			}
-			return err
 		}
-		s.listeners = ls
+		for _, z := range zones {
+			if z.Primary == s.Name || slices.Contains(z.Secondary, s.Name) || s.ReplicaOf != "" && (z.Primary == s.ReplicaOf || slices.Contains(z.Secondary, s.ReplicaOf)) {
+				s.Zones = append(s.Zones, z.Name)
+			}
+		}
+		out = append(out, s)
 	}
-	return nil
+	return out
 }
 
-// serve builds one server with its account and runs it.
-func (l *Lab) serve(ctx context.Context, s *Server, port int, log *steps, ready chan<- struct{}) error {
-	o := node.DefaultOptions()
-	o.Hostname = s.Domain
-	o.DataDir = filepath.Join(l.DataDir, s.Domain)
-	o.RelayNetworks = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
-	o.Resolver, o.HostsFile = l.DNS, ""
-	o.RemotePort = port
-	o.Retry = []time.Duration{5 * time.Second, 15 * time.Second, 30 * time.Second, time.Minute}
-	o.Log = log.logger(s.Domain)
-	o.Upgrade = true
-	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
-		return err
-	}
-	n, err := node.New(ctx, o, s.listeners)
+// Endpoint is where a service of a host is reached.
+func (l *Lab) Endpoint(host, service string) (Endpoint, error) {
+	m, err := l.machine(host)
 	if err != nil {
-		return err
+		return Endpoint{}, err
 	}
-	s.node = n
-	if err := s.populate(ctx); err != nil {
-		return errors.Join(err, n.Close())
-	}
-	l.nodes.Go(func() {
-		defer l.cancel() // one that can't go on ends the lab
-		if err := n.Run(ctx, func() { ready <- struct{}{} }); err != nil {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			l.err = errors.Join(l.err, fmt.Errorf("%s: %w", s.Domain, err))
+	for _, e := range m.endpoints() {
+		if e.Service == service {
+			return e, nil
 		}
-	})
-	return nil
+	}
+	return Endpoint{}, fmt.Errorf("%s serves no %s", host, service)
 }
 
-// populate makes the domain and its account, where they are not there from an
-// earlier run.
-func (s *Server) populate(ctx context.Context) error {
-	if err := s.node.Directory.AddDomain(ctx, s.Domain); err != nil && !errors.Is(err, directory.ErrExists) {
+// Traffic lists how much went between hosts since the start or ResetTraffic; From
+// is "" for what came from outside.
+func (l *Lab) Traffic() []HostTraffic {
+	n := l.network
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var out []HostTraffic
+	for k, t := range n.trips {
+		out = append(out, HostTraffic{k[0], k[1], t})
+	}
+	slices.SortFunc(out, func(a, b HostTraffic) int { return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To)) })
+	return out
+}
+
+// ResetTraffic begins the counts anew.
+func (l *Lab) ResetTraffic() {
+	l.network.mu.Lock()
+	defer l.network.mu.Unlock()
+	clear(l.network.trips)
+}
+
+// HostTraffic is the traffic from one host to another.
+type HostTraffic struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+	Traffic
+}
+
+// Faults lists the faults in force, in the order in which they were set.
+func (l *Lab) Faults() []Fault {
+	l.network.mu.Lock()
+	defer l.network.mu.Unlock()
+	return slices.Clone(l.network.faults)
+}
+
+// SetFault puts a fault in force and returns it with its ID.
+func (l *Lab) SetFault(ctx context.Context, f Fault) (Fault, error) {
+	if err := ctx.Err(); err != nil {
+		return f, err
+	}
+	if err := f.check(l.World()); err != nil {
+		return f, err
+	}
+	n := l.network
+	n.mu.Lock()
+	if len(n.faults) >= maxFaults {
+		n.mu.Unlock()
+		return f, fmt.Errorf("there are %d faults, and no room for more", maxFaults)
+	}
+	n.lastID++
+	f.ID = fmt.Sprintf("f%d", n.lastID)
+	n.faults = append(slices.Clone(n.faults), f)
+	n.mu.Unlock()
+	switch f.Kind {
+	case FaultDown:
+		n.cut(f.covers)
+	case FaultExpired:
+		if err := l.certificates(f.Host); err != nil {
+			return f, err
+		}
+	}
+	l.say(f.Host, KindFault, "fault: "+f.String(), journey.Attr{Key: "fault", Value: f.ID}, journey.Attr{Key: "kind", Value: string(f.Kind)})
+	return f, nil
+}
+
+// ClearFault ends a fault; one that is over already is no error.
+func (l *Lab) ClearFault(ctx context.Context, id string) error {
+	return l.clear(ctx, func(f Fault) bool { return f.ID == id })
+}
+
+// ClearFaults ends the faults of a host or site, of a kind; "" = all.
+func (l *Lab) ClearFaults(ctx context.Context, host string, kind FaultKind) error {
+	return l.clear(ctx, func(f Fault) bool { return (host == "" || f.Host == host) && (kind == "" || f.Kind == kind) })
+}
+
+func (l *Lab) clear(ctx context.Context, match func(Fault) bool) error {
+	if err := ctx.Err(); err != nil {
 		return err
 	}
-	err := s.node.Directory.AddAccount(ctx, s.User+"@"+s.Domain, s.Password)
-	if errors.Is(err, directory.ErrExists) {
-		return nil
+	n := l.network
+	var gone []Fault
+	n.mu.Lock()
+	n.faults = slices.DeleteFunc(slices.Clone(n.faults), func(f Fault) bool {
+		if match(f) {
+			gone = append(gone, f)
+			return true
+		}
+		return false
+	})
+	n.mu.Unlock()
+	var errs []error
+	for _, f := range gone {
+		if f.Kind == FaultExpired {
+			errs = append(errs, l.certificates(f.Host))
+		}
+		l.say(f.Host, KindFault, "over: "+f.String(), journey.Attr{Key: "cleared", Value: f.ID}, journey.Attr{Key: "kind", Value: string(f.Kind)})
 	}
-	return err
+	return errors.Join(errs...)
+}
+
+// Kinds of events that only a lab has.
+const (
+	KindFault    journey.Kind = "lab.fault"    // a fault begins or ends: fault or cleared (its ID), kind
+	KindJump     journey.Kind = "lab.jump"     // the clock was set ahead: by
+	KindRegister journey.Kind = "lab.register" // a domain was registered: domain, step
+)
+
+func (l *Lab) say(node string, kind journey.Kind, text string, attrs ...journey.Attr) {
+	l.journey.Record(journey.Event{Node: node, Kind: kind, Text: text, Attrs: attrs})
+}
+
+// Jump sets the lab's clock ahead. It stops wherever something is due on the way,
+// so that five days of a queue take a few seconds.
+func (l *Lab) Jump(ctx context.Context, d time.Duration) error {
+	if d <= 0 || d > maxJump {
+		return fmt.Errorf("a jump is ahead, by %v at most", maxJump)
+	}
+	l.jumping.Lock()
+	defer l.jumping.Unlock()
+	l.say("", KindJump, "the clock is set ahead by "+d.String(), journey.Attr{Key: "by", Value: d.String()})
+	return l.clock.jump(ctx, d, l.settle)
+}
+
+// maxJump bounds one jump.
+const maxJump = 400 * 24 * time.Hour
+
+const (
+	settleQuiet = 2 * time.Millisecond   // without traffic: what a timer woke is done
+	settleMost  = 250 * time.Millisecond // at one stop of a jump
+)
+
+// settle waits until nothing goes through the network for a moment. This is
+// waiting for work that has no end to wait for: servers that a timer woke do
+// what they do.
+func (l *Lab) settle(ctx context.Context) error {
+	base := cmp.Or[clock.Clock](l.o.Clock, clock.System())
+	t := base.NewTimer(settleQuiet)
+	defer t.Stop()
+	seen := l.network.busy.Load()
+	for waited := time.Duration(0); waited < settleMost; waited += settleQuiet {
+		select {
+		case <-t.Chan():
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-l.ctx.Done():
+			return l.ctx.Err()
+		}
+		now := l.network.busy.Load()
+		if now == seen {
+			return nil
+		}
+		seen = now
+		t.Reset(settleQuiet)
+	}
+	return nil
 }

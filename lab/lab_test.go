@@ -10,9 +10,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-imap/v2/imapclient"
 )
 
 // screen keeps what the lab prints, and tells when a line comes.
@@ -98,9 +95,8 @@ func talk(t *testing.T, addr, greeting string, dialogue ...string) []string {
 	return replies
 }
 
-// The lines that the lab says to type, typed.
-func typed(from, to *Server) []string {
-	lines := dialogue(from, to)
+// typed are the lines that the lab says to type, with the replies.
+func typed(lines []string) []string {
 	inData := false
 	for i, line := range lines {
 		switch {
@@ -120,102 +116,80 @@ func typed(from, to *Server) []string {
 	return lines
 }
 
-func start(t *testing.T, dir string) (*Lab, *screen) {
+func start(t *testing.T, o Options) (*Lab, *screen) {
 	t.Helper()
 	out := newScreen()
-	l, err := Start(t.Context(), Options{Out: out, DataDir: dir, FreePorts: true})
+	o.Out, o.FreePorts, o.Seed = out, true, 1
+	l, err := Start(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	return l, out
 }
 
-// A letter typed into the first server is read at the second, over POP3 and
-// IMAP, and each step was shown.
+func (l *Lab) account(t *testing.T, address string) *Account {
+	t.Helper()
+	a, ok := l.World().Account(address)
+	if !ok {
+		t.Fatalf("no account %s", address)
+	}
+	return a
+}
+
+func (l *Lab) real(t *testing.T, host, service string) string {
+	t.Helper()
+	e, err := l.Endpoint(host, service)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e.Real
+}
+
+// arrives waits until an account has n letters in its INBOX and returns them.
+func arrives(t *testing.T, l *Lab, account string, n int) []Stored {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	list, err := l.Arrives(ctx, account, n)
+	if err != nil {
+		t.Fatalf("%v: %+v", err, list)
+	}
+	return list
+}
+
+// A letter typed into the first server is read at the second.
 func TestLetter(t *testing.T) {
 	dir := t.TempDir()
-	l, out := start(t, dir)
-	crepes, hamburger := l.Servers[0], l.Servers[1]
-	talk(t, crepes.Addr("smtp"), "220 crepes.fr", typed(crepes, hamburger)...)
-	out.wait(t, `crepes\.fr +delivered to bob@hamburger\.edu: .*\n`)
-
-	got := out.String()
-	for _, step := range []string{
-		`crepes\.fr +accepted a letter from alice@crepes\.fr \(\d+ octets\) to send it on, id \S+\n`,
-		`name server +MX of hamburger\.edu\? 10 mx\.hamburger\.edu\.`,
-		`name server +A of mx\.hamburger\.edu\? 127\.0\.0\.3`,
-		`hamburger\.edu +accepted a letter from alice@crepes\.fr \(\d+ octets\) into the mailbox, id \S+\n`,
-		`crepes\.fr +delivered to bob@hamburger\.edu: mx\.hamburger\.edu took it under TLS1\.3 and said 250 `,
-	} {
-		if !regexp.MustCompile(step).MatchString(got) {
-			t.Errorf("no line %s in:\n%s", step, got)
-		}
+	l, out := start(t, Options{Keep: dir})
+	alice, bob := l.account(t, "alice@crepes.fr"), l.account(t, "bob@hamburger.edu")
+	talk(t, l.real(t, "mx.crepes.fr", "smtp"), "220 mx.crepes.fr", typed(Toppings(alice, bob, "crepes.fr"))...)
+	letters := arrives(t, l, "bob@hamburger.edu", 1)
+	if s := letters[0]; s.From != "alice@crepes.fr" || s.Subject != "Searching for the meaning of life" {
+		t.Errorf("%+v", s)
 	}
-
-	check := func(letter string) {
+	out.wait(t, `mx\.crepes\.fr +delivered to bob@hamburger\.edu: .*\n`)
+	read := func(l *Lab) string {
 		t.Helper()
-		letter = strings.ReplaceAll(letter, "\r\n", "\n")
-		for _, part := range []string{
-			"Return-Path: <alice@crepes.fr>", "by hamburger.edu", "with ESMTPS", "by crepes.fr",
-			"Subject: Searching for the meaning of life\n\nDo you like ketchup?\nHow about pickles?\n",
-		} {
-			if !strings.Contains(letter, part) {
-				t.Errorf("no %q in the letter:\n%s", part, letter)
-			}
+		replies := talk(t, l.real(t, "mx.hamburger.edu", "pop3"), "+OK", "user bob\t+OK", "pass hungry\t+OK", "list\t+OK", "retr 1\t+OK", "quit\t+OK")
+		return strings.ReplaceAll(replies[4], "\n\t", " ")
+	}
+	for _, part := range []string{"Return-Path: <alice@crepes.fr>", "by mx.hamburger.edu", "with ESMTPS", "by mx.crepes.fr", "How about pickles?\n"} {
+		if letter := read(l); !strings.Contains(letter, part) {
+			t.Errorf("no %q in the letter:\n%s", part, letter)
 		}
 	}
-	check(readIMAP(t, hamburger))
-	replies := talk(t, hamburger.Addr("pop3"), "+OK",
-		"user bob\t+OK", "pass hungry\t+OK", "list\t+OK", "retr 1\t+OK", "quit\t+OK")
-	check(replies[4])
-
 	// Everything is there after a stop and a start.
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	l, _ = start(t, dir)
-	check(readIMAP(t, l.Servers[1]))
-	talk(t, l.Servers[1].Addr("pop3"), "+OK", "user bob\t+OK", "pass hungry\t+OK", "dele 1\t+OK", "quit\t+OK")
-}
-
-// readIMAP returns the only message in the user's INBOX.
-func readIMAP(t *testing.T, s *Server) string {
-	t.Helper()
-	c, err := imapclient.DialInsecure(s.Addr("imap"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if err := c.Login(s.User+"@"+s.Domain, s.Password).Wait(); err != nil {
-		t.Fatalf("LOGIN: %v", err)
-	}
-	box, err := c.Select("INBOX", nil).Wait()
-	if err != nil || box.NumMessages != 1 {
-		t.Fatalf("INBOX: %+v, %v", box, err)
-	}
-	section := &imap.FetchItemBodySection{Peek: true}
-	list, err := c.Fetch(imap.SeqSetNum(1), &imap.FetchOptions{BodySection: []*imap.FetchItemBodySection{section}}).Collect()
-	if err != nil || len(list) != 1 {
-		t.Fatalf("FETCH: %v, %v", list, err)
-	}
-	return string(list[0].FindBodySection(section))
-}
-
-// An unknown user is refused by the server that knows its users, and the
-// sender reads why.
-func TestBounce(t *testing.T) {
-	l, out := start(t, t.TempDir())
-	crepes, hamburger := l.Servers[0], l.Servers[1]
-	lost := *hamburger
-	lost.User = "carol"
-	talk(t, crepes.Addr("smtp"), "220 crepes.fr", typed(crepes, &lost)...)
-	out.wait(t, `crepes\.fr +report: .*alice@crepes\.fr`)
-	report := readIMAP(t, crepes)
-	for _, part := range []string{"carol@hamburger.edu", "multipart/report", "550 5.1.1"} {
-		if !strings.Contains(report, part) {
-			t.Errorf("no %q in the report:\n%s", part, report)
-		}
+	l, _ = start(t, Options{Keep: dir})
+	if letter := read(l); !strings.Contains(letter, "How about pickles?") {
+		t.Errorf("after a restart:\n%s", letter)
 	}
 }
 
@@ -233,11 +207,56 @@ func TestRun(t *testing.T) {
 	}
 	got := out.String()
 	for _, part := range []string{
-		`name server +dns +127\.0\.0\.1:\d+`, `crepes\.fr +smtp +127\.0\.0\.2:\d+`, `hamburger\.edu +smtp +127\.0\.0\.3:\d+`,
-		`telnet 127\.0\.0\.2 \d+\n  HELO crepes\.fr\n  MAIL FROM: <alice@crepes\.fr>\n`, `telnet 127\.0\.0\.3 \d+\n  user bob\n  pass hungry\n`,
+		`dns\.crepes\.fr +resolver +dns 127\.33\.0\.2:\d+`, `mx\.crepes\.fr +mail +smtp 127\.33\.0\.25:\d+`,
+		`telnet 127\.33\.0\.25 \d+\n  HELO crepes\.fr\n  MAIL FROM: <alice@crepes\.fr>\n`, `telnet 127\.34\.0\.25 \d+\n  user bob\n  pass hungry\n`,
 	} {
 		if !regexp.MustCompile(part).MatchString(got) {
 			t.Errorf("no %s in:\n%s", part, got)
 		}
+	}
+}
+
+// A server that is down gets its mail later; five days without it end in a
+// report.
+func TestDownAndJump(t *testing.T) {
+	l, _ := start(t, Options{})
+	ctx := t.Context()
+	for _, h := range []string{"mx.hamburger.edu", "mx.relay.test"} {
+		if _, err := l.SetFault(ctx, Fault{Kind: FaultDown, Host: h}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send := func(subject string) {
+		t.Helper()
+		if _, err := l.Send(ctx, Letter{From: "alice@crepes.fr", To: []string{"bob@hamburger.edu"}, Subject: subject, Text: "Hello"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send("never")
+	if err := l.Jump(ctx, 3*time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	q, err := l.Queues(ctx, "mx.crepes.fr")
+	if err != nil || len(q) != 1 || len(q[0].Items) != 1 || q[0].Items[0].Recipients[0].Attempts < 5 {
+		t.Fatalf("queue: %+v, %v", q, err)
+	}
+	began := time.Now()
+	if err := l.Jump(ctx, 6*24*time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("six days took %v", time.Since(began))
+	report := arrives(t, l, "alice@crepes.fr", 2) // after the warning, the report
+	if !strings.Contains(report[1].From, "MAILER-DAEMON") && !strings.Contains(report[1].Subject, "deliver") {
+		t.Errorf("%+v", report)
+	}
+	if err := l.ClearFaults(ctx, "", FaultDown); err != nil {
+		t.Fatal(err)
+	}
+	send("later")
+	if err := l.Jump(ctx, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if got := arrives(t, l, "bob@hamburger.edu", 1); got[0].Subject != "later" {
+		t.Errorf("%+v", got)
 	}
 }

@@ -114,7 +114,9 @@ func (c *checker) check() {
 	}
 }
 
-func loopback(a netip.Addr) bool { return a.Is4() && a.IsLoopback() && a != netip.MustParseAddr("127.0.0.1") }
+func loopback(a netip.Addr) bool {
+	return a.Is4() && a.IsLoopback() && a != netip.MustParseAddr("127.0.0.1")
+}
 
 // domain checks a name as the lab writes it: lower case, no final dot.
 func domain(name string) error {

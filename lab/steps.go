@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"postrider/dns/dnstest"
 	"postrider/internal/clock"
 )
 
@@ -41,11 +40,6 @@ func newSteps(out io.Writer, c clock.Clock) *steps {
 
 func (s *steps) line(at time.Time, who, what string) {
 	fmt.Fprintf(s.out, "%s  %-13s  %s\n", at.Format("15:04:05.000"), who, what)
-}
-
-// asked tells of a question to the name server.
-func (s *steps) asked(q dnstest.Query, answer string) {
-	s.line(s.clock.Now(), "name server", fmt.Sprintf("%s of %s? %s", q.Type, strings.TrimSuffix(q.Name, "."), answer))
 }
 
 // logger makes a server's log part of the steps.

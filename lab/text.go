@@ -5,74 +5,138 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 
 	"postrider/internal/node"
 )
 
-// zone is the lab's DNS: for each domain the host that takes its mail, and the
-// way back from the address to the name.
-func zone(servers []*Server) string {
-	var b strings.Builder
-	b.WriteString("$TTL 300\n")
-	for _, s := range servers {
-		d := s.Domain
-		fmt.Fprintf(&b, "%s. SOA mx.%s. hostmaster.%s. 1 1h 10m 5d 60\n", d, d, d)
-		fmt.Fprintf(&b, "%s. MX 10 mx.%s.\n", d, d)
-		fmt.Fprintf(&b, "%s. TXT \"v=spf1 mx -all\"\n", d)
-		fmt.Fprintf(&b, "%s. A %s\nmx.%s. A %s\n", d, s.IP, d, s.IP)
-		octets := strings.Split(s.IP, ".")
-		fmt.Fprintf(&b, "%s.%s.%s.%s.in-addr.arpa. PTR mx.%s.\n", octets[3], octets[2], octets[1], octets[0], d)
+// Introduce says what there is and what to do with it.
+func (l *Lab) Introduce(w io.Writer) {
+	hosts := l.Hosts()
+	program := cmp.Or(l.o.Program, "postrider")
+	fmt.Fprintf(w, "postrider %s, the lab: %d hosts, all on this machine.\n\n", node.Version(), len(hosts))
+	l.table(w, hosts)
+	people := l.people()
+	if len(people) < 2 {
+		return
 	}
-	return b.String()
-}
-
-// introduce says what there is and what to do with it.
-func (l *Lab) introduce(w io.Writer) {
-	fmt.Fprintf(w, "postrider %s, the lab: two mail servers and a name server, all on this machine.\n\n", node.Version())
-	t := tabwriter.NewWriter(w, 0, 8, 3, ' ', 0)
-	fmt.Fprintf(t, "  name server\tdns\t%s\tthe zones of both\n", l.DNS)
-	for _, s := range l.Servers {
-		name := s.Domain
-		for _, line := range s.node.Listening() {
-			fmt.Fprintf(t, "  %s\t%s\t%s\t%s\n", name, line.Service, line.Addr, line.About)
-			name = ""
-		}
-	}
-	t.Flush()
-	from, to := l.Servers[0], l.Servers[1]
-	fmt.Fprintf(w, "\nAsk where the mail of %s goes:\n\n", to.Domain)
-	fmt.Fprintf(w, "  %s dns query %s MX --server %s\n", cmp.Or(l.program, "postrider"), to.Domain, l.DNS)
-	fmt.Fprintf(w, "\nSend a letter from %s to %s by hand; what happens to it is shown below:\n\n", from.Domain, to.Domain)
-	fmt.Fprintf(w, "  %s\n", telnet(from.Addr("smtp")))
-	for _, line := range dialogue(from, to) {
+	from, to := people[0], people[1]
+	fmt.Fprintf(w, "\nAsk where the mail of %s goes:\n\n", to.domain)
+	fmt.Fprintf(w, "  %s dns query %s MX --server %s\n", program, to.domain, from.dns)
+	fmt.Fprintf(w, "  %s\n", dig(from.dns, to.domain+" MX"))
+	fmt.Fprintf(w, "\nSend a letter from %s to %s by hand; what happens to it is shown below:\n\n", from.domain, to.domain)
+	fmt.Fprintf(w, "  %s\n", l.telnet(from.smtp))
+	for _, line := range Toppings(from.Account, to.Account, from.domain) {
 		fmt.Fprintln(w, strings.TrimRight("  "+line, " "))
 	}
-	fmt.Fprintf(w, "\nRead it at %s:\n\n", to.Domain)
-	fmt.Fprintf(w, "  %s\n", telnet(to.Addr("pop3")))
-	for _, line := range []string{"user " + to.User, "pass " + to.Password, "list", "retr 1", "quit"} {
+	fmt.Fprintf(w, "\nRead it at %s:\n\n", to.domain)
+	fmt.Fprintf(w, "  %s\n", l.telnet(to.pop3))
+	for _, line := range []string{"user " + to.user, "pass " + to.Password, "list", "retr 1", "quit"} {
 		fmt.Fprintf(w, "  %s\n", line)
 	}
-	fmt.Fprintf(w, "\nor over IMAP:\n\n  curl --user %s:%s 'imap://%s/INBOX;MAILINDEX=1'\n", to.User, to.Password, to.Addr("imap"))
-	fmt.Fprintf(w, "\nThe same works the other way: %s@%s has the password %s, too.\n", from.User, from.Domain, from.Password)
+	fmt.Fprintf(w, "\nor over IMAP:\n\n  curl --user %s:%s 'imap://%s/INBOX;MAILINDEX=1'\n", to.user, to.Password, to.imap)
+	fmt.Fprintf(w, "\nPeople, and their passwords:")
+	for _, p := range l.World().Accounts {
+		fmt.Fprintf(w, " %s %s;", p.Address, p.Password)
+	}
+	fmt.Fprintf(w, "\nTheir servers have certificates of %s.\n", filepath.Join(l.dir, caFile))
 	if l.temporary {
 		fmt.Fprintln(w, "Control-C stops the lab and removes its data.")
 	} else {
-		fmt.Fprintf(w, "Control-C stops the lab; its data stays in %s.\n", l.DataDir)
+		fmt.Fprintf(w, "Control-C stops the lab; its data stays in %s.\n", l.dir)
 	}
 	fmt.Fprintln(w)
 }
 
-// dialogue is what to type into the first server.
-func dialogue(from, to *Server) []string {
+// table lists the hosts that people talk to; the root and the top are one line.
+func (l *Lab) table(w io.Writer, hosts []HostState) {
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	roots := 0
+	for _, h := range hosts {
+		if h.Kind == KindRoot || h.Kind == KindTLD {
+			if roots++; roots > 1 && h.Kind == KindRoot {
+				continue
+			}
+		}
+		if len(h.Endpoints) == 0 {
+			continue
+		}
+		var at []string
+		for _, e := range h.Endpoints {
+			at = append(at, e.Service+" "+e.Real)
+		}
+		name, about := h.Name, h.About
+		if h.Kind == KindRoot {
+			about = "and b to m: the root"
+		}
+		if !h.Up {
+			about = "not connected. " + about
+		}
+		if l.shared.IsValid() || l.offset != 0 {
+			fmt.Fprintf(t, "  %s\t%s\t%s\t%s\n", name, h.Kind, strings.Join(at, ", "), about)
+			continue
+		}
+		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\n", name, h.Kind, h.Address, ports(h.Endpoints), about)
+	}
+	t.Flush()
+}
+
+// ports lists services by their numbers.
+func ports(list []Endpoint) string {
+	var out []string
+	for _, e := range list {
+		_, port, _ := net.SplitHostPort(e.Real)
+		out = append(out, e.Service+" "+port)
+	}
+	return strings.Join(out, ", ")
+}
+
+// person is an account with where its servers are.
+type person struct {
+	*Account
+	user, domain          string
+	smtp, pop3, imap, dns string
+}
+
+// people lists the accounts at mail hosts.
+func (l *Lab) people() []person {
+	world := l.World()
+	var out []person
+	for i := range world.Accounts {
+		a := &world.Accounts[i]
+		h, ok := world.Host(a.Host)
+		if !ok || h.Kind != KindMail {
+			continue
+		}
+		p := person{Account: a}
+		at := func(host, service string) string {
+			e, err := l.Endpoint(host, service)
+			if err != nil {
+				return ""
+			}
+			return e.Real
+		}
+		p.user, p.domain, _ = strings.Cut(a.Address, "@")
+		p.smtp, p.pop3, p.imap = at(a.Host, "smtp"), at(a.Host, "pop3"), at(a.Host, "imap")
+		if s, ok := world.Site(h.Site); ok {
+			p.dns = at(s.Resolver, "dns")
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// Toppings is what to type into the first server: a letter of two lines.
+func Toppings(from, to *Account, helo string) []string {
 	return []string{
-		"HELO " + from.Domain,
-		fmt.Sprintf("MAIL FROM: <%s@%s>", from.User, from.Domain),
-		fmt.Sprintf("RCPT TO: <%s@%s>", to.User, to.Domain),
+		"HELO " + helo,
+		fmt.Sprintf("MAIL FROM: <%s>", from.Address),
+		fmt.Sprintf("RCPT TO: <%s>", to.Address),
 		"DATA",
-		fmt.Sprintf("From: %s@%s", from.User, from.Domain),
-		fmt.Sprintf("To: %s@%s", to.User, to.Domain),
+		"From: " + from.Address,
+		"To: " + to.Address,
 		"Subject: Searching for the meaning of life",
 		"",
 		"Do you like ketchup?",
@@ -82,10 +146,20 @@ func dialogue(from, to *Server) []string {
 	}
 }
 
-func telnet(addr string) string {
+// telnet is what to type for a connection to an address.
+func (l *Lab) telnet(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return "telnet " + addr
+		return cmp.Or(l.o.Telnet, "telnet") + " " + addr
 	}
-	return "telnet " + host + " " + port
+	return cmp.Or(l.o.Telnet, "telnet") + " " + host + " " + port
+}
+
+// dig is what to type to ask a name server.
+func dig(server, question string) string {
+	host, port, err := net.SplitHostPort(server)
+	if err != nil || port == "53" {
+		return "dig @" + host + " " + question
+	}
+	return "dig @" + host + " -p " + port + " " + question
 }

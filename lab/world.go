@@ -120,6 +120,8 @@ type Zone struct {
 	TTL       Duration `toml:"ttl" json:"ttl,omitempty"`     // of records that say none; 0 = 5m
 	// Dynamic lets anybody with the lab's key update the zone.
 	Dynamic bool `toml:"dynamic" json:"dynamic,omitempty"`
+	// Undelegated tells that the zone above does not know of this one yet.
+	Undelegated bool `toml:"undelegated" json:"undelegated,omitempty"`
 	// Records are lines of a master file (RFC 1035 section 5).
 	Records string `toml:"records" json:"records,omitempty"`
 }

@@ -6,7 +6,6 @@ import (
 	"github.com/alecthomas/kong"
 
 	"postrider/internal/node"
-	"postrider/lab"
 	"postrider/mta/route"
 )
 
@@ -24,18 +23,6 @@ func (versionFlag) BeforeReset(k *kong.Kong) error {
 	fmt.Fprintln(k.Stdout, "postrider", node.Version())
 	k.Exit(exitDone)
 	return nil
-}
-
-type labCmd struct {
-	Data string   `placeholder:"DIR" help:"Keep the servers' data here; default: a temporary folder."`
-	Args []string `arg:"" optional:"" hidden:""`
-}
-
-func (c *labCmd) Run(e *env) error {
-	if len(c.Args) > 0 {
-		return usageError{fmt.Errorf("lab %s: not built yet", c.Args[0])}
-	}
-	return lab.Run(e.ctx, lab.Options{Out: e.stdout, DataDir: c.Data, Program: self()})
 }
 
 type checkCmd struct {

@@ -189,7 +189,7 @@ func (n *Node) buildMTA() error {
 		return err
 	}
 	n.router = n.newRouter(resolver)
-	n.client = deliver.New(deliver.Options{Hostname: n.options.Hostname, Dial: n.options.Dial, Clock: n.options.Clock, Log: n.log,
+	n.client = deliver.New(deliver.Options{Hostname: n.options.Hostname, Dial: n.options.Dial, TLS: n.options.PeerTLS, Clock: n.options.Clock, Log: n.log,
 		Metrics: n.metrics.delivery()})
 	n.queue, err = queue.New(queue.Options{
 		Store:     n.Store,

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
 	"log/slog"
 	"net"
@@ -69,10 +70,12 @@ type Options struct {
 
 	PortOffset int // added to every listening port
 	// Dial opens connections to name servers and to peers; nil = package net.
-	Dial  func(ctx context.Context, network, addr string) (net.Conn, error)
-	Clock clock.Clock
-	Log   *slog.Logger
-	Out   io.Writer // for the table of listeners; nil = discard
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// PeerTLS has the roots that peers are verified by; nil = the system's.
+	PeerTLS *tls.Config
+	Clock   clock.Clock
+	Log     *slog.Logger
+	Out     io.Writer // for the table of listeners; nil = discard
 }
 
 // Listen has the addresses of each service: host:port, and for LMTP also the

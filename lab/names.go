@@ -1,0 +1,130 @@
+package lab
+
+import (
+	"net/netip"
+	"strings"
+	"time"
+
+	miekg "github.com/miekg/dns"
+)
+
+// hostmaster of every zone; there is nobody to write to.
+const defaultTTL = 5 * time.Minute
+
+// zoneRecords makes a zone: its SOA and NS records, addresses of the hosts that
+// have their names in it, delegations to the zones below with glue where that is
+// needed, pointers if it is for the way back, and the lines of the world file.
+func (w *World) zoneRecords(z *Zone) ([]miekg.RR, error) {
+	origin := miekg.CanonicalName(z.Name)
+	ttl := time.Duration(z.TTL)
+	if ttl == 0 {
+		ttl = defaultTTL
+	}
+	header := func(name string, t uint16) miekg.RR_Header {
+		return miekg.RR_Header{Name: name, Rrtype: t, Class: miekg.ClassINET, Ttl: uint32(ttl / time.Second)}
+	}
+	rrs := []miekg.RR{&miekg.SOA{Hdr: header(origin, miekg.TypeSOA), Ns: miekg.Fqdn(z.Primary), Mbox: "hostmaster." + strings.TrimPrefix(origin, "."),
+		Serial: 1, Refresh: 3600, Retry: 600, Expire: 432000, Minttl: uint32(min(ttl, time.Hour) / time.Second)}}
+	if origin == "." {
+		rrs[0].(*miekg.SOA).Mbox = "hostmaster.root-servers.net."
+	}
+	servers := func(owner string, z *Zone) {
+		for _, s := range append([]string{z.Primary}, z.Secondary...) {
+			rrs = append(rrs, &miekg.NS{Hdr: header(owner, miekg.TypeNS), Ns: miekg.Fqdn(s)})
+		}
+	}
+	address := func(h *Host) {
+		rrs = append(rrs, &miekg.A{Hdr: header(miekg.CanonicalName(h.Name), miekg.TypeA), A: h.Address.AsSlice()})
+	}
+	servers(origin, z)
+	for i := range w.Zones {
+		if below := &w.Zones[i]; below != z && w.parent(below.Name) == z.Name && !below.Undelegated {
+			servers(miekg.CanonicalName(below.Name), below)
+		}
+	}
+	for i := range w.Hosts {
+		h := &w.Hosts[i]
+		switch home := w.enclosing(h.Name); {
+		case origin == "in-addr.arpa.":
+			reverse, err := miekg.ReverseAddr(h.Address.String())
+			if err != nil {
+				return nil, err
+			}
+			rrs = append(rrs, &miekg.PTR{Hdr: header(reverse, miekg.TypePTR), Ptr: miekg.Fqdn(h.Name)})
+		case home == z.Name:
+			address(h)
+		case w.glue(z, h, home):
+			address(h)
+		}
+	}
+	p := miekg.NewZoneParser(strings.NewReader(z.Records), origin, "")
+	p.SetDefaultTTL(uint32(ttl / time.Second))
+	for rr, ok := p.Next(); ok; rr, ok = p.Next() {
+		rrs = append(rrs, rr)
+	}
+	return rrs, p.Err()
+}
+
+// glue tells whether a zone has to give the address of a name server that lives
+// in a zone below, or nobody could reach it (RFC 1034 section 4.2.1).
+func (w *World) glue(z *Zone, h *Host, home string) bool {
+	for i := range w.Zones {
+		below := &w.Zones[i]
+		if below.Undelegated || w.parent(below.Name) != z.Name {
+			continue
+		}
+		if !miekg.IsSubDomain(miekg.Fqdn(z.Name), miekg.Fqdn(home)) {
+			continue
+		}
+		for _, s := range append([]string{below.Primary}, below.Secondary...) {
+			if s == h.Name {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// enclosing is the zone of the world that a name is in; "" = none.
+func (w *World) enclosing(name string) string {
+	best, labels := "", -1
+	for i := range w.Zones {
+		z := w.Zones[i].Name
+		if n := miekg.CountLabel(miekg.Fqdn(z)); miekg.IsSubDomain(miekg.Fqdn(z), miekg.Fqdn(name)) && n > labels {
+			best, labels = z, n
+		}
+	}
+	return best
+}
+
+// parent is the zone above a zone; "" = none.
+func (w *World) parent(zone string) string {
+	if zone == "." {
+		return ""
+	}
+	_, above, _ := strings.Cut(zone, ".")
+	if above == "" {
+		return w.enclosing(".")
+	}
+	return w.enclosing(above)
+}
+
+// hints are the root servers, as a resolver knows them before it asked anybody.
+func (w *World) hints() []miekg.RR {
+	var rrs []miekg.RR
+	for i := range w.Zones {
+		if w.Zones[i].Name != "." {
+			continue
+		}
+		for _, s := range append([]string{w.Zones[i].Primary}, w.Zones[i].Secondary...) {
+			h, _ := w.Host(s)
+			rrs = append(rrs,
+				&miekg.NS{Hdr: miekg.RR_Header{Name: ".", Rrtype: miekg.TypeNS, Class: miekg.ClassINET, Ttl: 3600000}, Ns: miekg.Fqdn(s)},
+				&miekg.A{Hdr: miekg.RR_Header{Name: miekg.CanonicalName(s), Rrtype: miekg.TypeA, Class: miekg.ClassINET, Ttl: 3600000}, A: h.Address.AsSlice()})
+		}
+	}
+	return rrs
+}
+
+// dnsAddress is where a host answers questions.
+func dnsAddress(h *Host) netip.AddrPort { return netip.AddrPortFrom(h.Address, 53) }
