@@ -26,18 +26,6 @@ type hostile struct {
 	wg    sync.WaitGroup
 }
 
-// hostileTricks has what the recipients stand for.
-var hostileTricks = []struct{ local, about string }{
-	{"endless", "the reply has continuation lines without end"},
-	{"garbage", "the reply is no reply"},
-	{"longline", "the reply has a line of 64 KiB"},
-	{"early", "more replies than there were commands"},
-	{"drop", "the connection is closed without a reply"},
-	{"code", "the reply has code 999"},
-	{"later", "451, for ever"},
-	{"never", "550"},
-}
-
 // startHostileLocked runs it.
 func (m *machine) startHostileLocked() {
 	h := &hostile{host: m.host, conns: map[net.Conn]bool{}}

@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"net/netip"
 	"strings"
 	"time"
 
@@ -108,23 +107,3 @@ func (w *World) parent(zone string) string {
 	}
 	return w.enclosing(above)
 }
-
-// hints are the root servers, as a resolver knows them before it asked anybody.
-func (w *World) hints() []miekg.RR {
-	var rrs []miekg.RR
-	for i := range w.Zones {
-		if w.Zones[i].Name != "." {
-			continue
-		}
-		for _, s := range append([]string{w.Zones[i].Primary}, w.Zones[i].Secondary...) {
-			h, _ := w.Host(s)
-			rrs = append(rrs,
-				&miekg.NS{Hdr: miekg.RR_Header{Name: ".", Rrtype: miekg.TypeNS, Class: miekg.ClassINET, Ttl: 3600000}, Ns: miekg.Fqdn(s)},
-				&miekg.A{Hdr: miekg.RR_Header{Name: miekg.CanonicalName(s), Rrtype: miekg.TypeA, Class: miekg.ClassINET, Ttl: 3600000}, A: h.Address.AsSlice()})
-		}
-	}
-	return rrs
-}
-
-// dnsAddress is where a host answers questions.
-func dnsAddress(h *Host) netip.AddrPort { return netip.AddrPortFrom(h.Address, 53) }

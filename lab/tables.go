@@ -7,7 +7,6 @@ import (
 	"math"
 	"mime"
 	"net/mail"
-	"slices"
 	"strings"
 	"time"
 
@@ -262,12 +261,6 @@ func (l *Lab) FlushCache(ctx context.Context, host string) error {
 		return err
 	}
 	return m.flushCache()
-}
-
-func sortEntries(list []CacheEntry) {
-	slices.SortFunc(list, func(a, b CacheEntry) int {
-		return strings.Compare(a.Name+" "+a.Type, b.Name+" "+b.Type)
-	})
 }
 
 // Arrives waits until the INBOX of an account has n letters, or ctx ends, and
