@@ -211,7 +211,7 @@ func (f *filter) command(line []byte) {
 	case "STARTTLS":
 		if f.stripping() {
 			f.network.strike(FaultStripTLS, f.from, f.to)
-			_, _ = fmt.Fprint(f.guest.Conn, "502 5.5.1 Command not implemented\r\n")
+			_, _ = fmt.Fprint(f.guest.Conn, "502 5.5.1 Command not known\r\n")
 			return
 		}
 		f.state = filterOpaque
