@@ -68,19 +68,33 @@ type finding struct {
 
 // decide asks the query for the candidates in hand.
 func (f *finding) decide(open []span) []span {
-	f.room = slices.Grow(f.room[:0], len(f.c.index))[:len(f.c.index)]
+	n := len(f.c.index)
+	f.room = slices.Grow(f.room[:0], n)[:n]
 	f.q.match(&f.c, f.room)
-	if n := len(f.room); cap(f.found)-len(f.found) < n {
-		f.found = slices.Grow(f.found, max(n, len(f.found)))
+	if at := len(f.found); cap(f.found)-at < n {
+		f.found = slices.Grow(f.found, max(n, at))
+	}
+	// Each is written and counted only if it belongs there: whether it does is a
+	// guess that the processor would lose often.
+	at, found := len(f.found), f.found[:len(f.found)+n]
+	undecided := false
+	for i, t := range f.room {
+		found[at] = f.c.index[i]
+		if t == yes {
+			at++
+		}
+		undecided = undecided || t == maybe
+	}
+	f.found = found[:at]
+	if !undecided {
+		return open
 	}
 	for i, t := range f.room {
-		if t == no {
+		if t != maybe {
 			continue
 		}
 		index := f.c.index[i]
-		if t == yes {
-			f.found = append(f.found, index)
-		} else if n := len(open); n > 0 && open[n-1].hi == index {
+		if n := len(open); n > 0 && open[n-1].hi == index {
 			open[n-1].hi++
 		} else {
 			open = append(open, span{index, index + 1})

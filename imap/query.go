@@ -110,8 +110,13 @@ func (q hasFlag) match(c *candidates, out []truth) {
 		if q.positive {
 			want = q.bit
 		}
+		out := out[:len(c.columns.System)]
 		for i, f := range c.columns.System {
-			out[i] = is(f&q.bit == want)
+			answer := no
+			if f&q.bit == want {
+				answer = yes
+			}
+			out[i] = answer
 		}
 	case c.columns.Keys == nil:
 		fill(out, is(!q.positive))

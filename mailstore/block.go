@@ -449,16 +449,29 @@ func (u *unpacker) string(limit int) string {
 	return s
 }
 
+// run reads the next run of a column: by how much its value differs from that of
+// the one before, and its length, which is 1 to left; 0 where it is damaged.
+func (u *unpacker) run(left int) (delta int64, n int) {
+	if p := u.p[u.at:]; len(p) >= 2 && p[0] < 0x80 && p[1] < 0x80 && p[1] != 0 && int(p[1]) <= left {
+		u.at += 2
+		return int64(p[0]>>1) ^ -int64(p[0]&1), int(p[1])
+	}
+	delta = u.int()
+	if n = u.uint(left); n == 0 {
+		u.fail()
+	}
+	return delta, n
+}
+
 // runs reads a column of runs.
 func (u *unpacker) runs(run func(from, to int, v int64)) {
 	v := int64(0)
 	for at := 0; at < u.n; {
-		v += u.int()
-		n := u.uint(u.n - at)
+		delta, n := u.run(u.n - at)
 		if n == 0 {
-			u.fail()
 			return
 		}
+		v += delta
 		run(at, at+n, v)
 		at += n
 	}

@@ -177,16 +177,36 @@ func (c *Scanned) cut(from, to UID) {
 // fill reads a column of runs.
 func fill[T ~uint8 | ~int64](u *unpacker, column []T) []T {
 	column = slices.Grow(column[:0], u.n)[:u.n]
-	u.runs(func(from, to int, v int64) {
-		for i := from; i < to; i++ {
-			column[i] = T(v)
+	v := int64(0)
+	for rest := column; len(rest) > 0; {
+		delta, n := u.run(len(rest))
+		if n == 0 {
+			break
 		}
-	})
+		v += delta
+		i := 0
+		if len(rest) >= 4 { // flags change often: the length of a run is no branch
+			rest[0], rest[1], rest[2], rest[3] = T(v), T(v), T(v), T(v)
+			i = 4
+		}
+		for ; i < n; i++ {
+			rest[i] = T(v)
+		}
+		rest = rest[n:]
+	}
 	return column
 }
 
 // skip reads a column of runs that nobody asked for.
-func (u *unpacker) skip() { u.runs(func(int, int, int64) {}) }
+func (u *unpacker) skip() {
+	for left := u.n; left > 0; {
+		_, n := u.run(left)
+		if n == 0 {
+			break
+		}
+		left -= n
+	}
+}
 
 // head reads the columns of a block's Head.
 func (c *Scanned) head(b *BlockRow, want Columns) error {
