@@ -15,7 +15,9 @@
 // on. When too many wrong datagrams arrive, somebody is guessing, and the
 // question is asked again over TCP (section 9.3). Of an answer, only the records
 // that the question's name leads to, alias by alias, are used or kept; records
-// that nobody asked for are ignored. Nothing is validated by DNSSEC.
+// that nobody asked for are ignored. Nothing is validated by DNSSEC, unless
+// questions go to the iterative resolver of this process (package recursor),
+// which asks nobody's word: an answer that it finds bogus is no answer.
 //
 // # Errors
 //

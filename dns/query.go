@@ -65,6 +65,10 @@ type Answer struct {
 	Size       int             `json:"size"`    // octets
 	Took       time.Duration   `json:"took"`    // nanoseconds in JSON
 
+	// Security is "secure", "insecure", "bogus" or "indeterminate"; "" when a
+	// server was asked, whose word is the AD flag.
+	Security string `json:"security,omitempty"`
+
 	err error
 	msg *miekg.Msg
 }
@@ -99,7 +103,7 @@ func (r *Resolver) QueryAs(ctx context.Context, name string, typ Type, how Askin
 	var a *Answer
 	for _, c := range candidates {
 		q := question{c, typ}
-		m, err := r.stub.ask(ctx, q, how)
+		m, err := r.ask(ctx, q, how)
 		if err != nil {
 			return nil, &Error{Name: plain(c), Type: typ, Err: err}
 		}
@@ -173,6 +177,9 @@ func newAnswer(q question, m *message) *Answer {
 		Opcode: miekg.OpcodeToString[m.Opcode], msg: m.Msg,
 	}
 	a.header(m.Msg)
+	if m.network == "iterative" {
+		a.Security = m.security.String()
+	}
 	var err error
 	s := interpret(q, m)
 	switch {

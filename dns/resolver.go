@@ -16,7 +16,9 @@ import (
 
 	miekg "github.com/miekg/dns"
 
+	"postrider/dns/recursor"
 	"postrider/internal/clock"
+	"postrider/internal/journey"
 )
 
 // Options has what a Resolver needs; the zero value asks the system's servers
@@ -38,6 +40,11 @@ type Options struct {
 	// CacheSize is the number of answers kept; 0 = 20,000, below 0 = none.
 	CacheSize int
 
+	// Iterative answers in place of servers, which are not asked then. Its cache
+	// is used in place of one here. Whoever made it closes it.
+	Iterative *recursor.Resolver
+	Journey   *journey.Recorder // of the steps of Iterative; nil: none
+
 	Clock clock.Clock // nil: package time
 	Dial  func(ctx context.Context, network, addr string) (net.Conn, error)
 	Rand  io.Reader    // identifiers of queries; nil: crypto/rand
@@ -47,6 +54,7 @@ type Options struct {
 // Resolver looks names up. Its methods may be called concurrently.
 type Resolver struct {
 	stub   *stub
+	inside *iterative // asked in place of stub; nil: off
 	cache  *cache
 	hosts  *file[hosts] // nil: off
 	clock  clock.Clock
@@ -73,6 +81,12 @@ func NewResolver(o Options) (*Resolver, error) {
 	if o.CacheSize == 0 {
 		o.CacheSize = defaultCacheEntries
 	}
+	if o.Iterative != nil {
+		if o.Servers != nil {
+			return nil, errors.New("dns: servers are given to a resolver that asks none")
+		}
+		o.CacheSize = -1
+	}
 	conf, err := o.config()
 	if err != nil {
 		return nil, err
@@ -86,6 +100,9 @@ func NewResolver(o Options) (*Resolver, error) {
 		clock:   o.Clock,
 		flights: map[question]*flight{},
 		search:  func() ([]string, int) { c := conf(); return c.search, c.ndots },
+	}
+	if o.Iterative != nil {
+		r.inside = &iterative{o.Iterative, o.Clock, o.Journey}
 	}
 	if o.HostsFile != "" {
 		r.hosts = newFile(o.HostsFile, parseHosts, o.Clock, o.Log)
@@ -327,6 +344,14 @@ func (r *Resolver) step(ctx context.Context, q question) (step, error) {
 	}
 }
 
+// ask puts a question to whom the options name.
+func (r *Resolver) ask(ctx context.Context, q question, how Asking) (*message, error) {
+	if r.inside != nil {
+		return r.inside.ask(ctx, q, how)
+	}
+	return r.stub.ask(ctx, q, how)
+}
+
 // fly asks the servers on behalf of all who wait for f.
 func (r *Resolver) fly(ctx context.Context, q question, f *flight) (step, error) {
 	defer func() {
@@ -335,7 +360,7 @@ func (r *Resolver) fly(ctx context.Context, q question, f *flight) (step, error)
 		r.mu.Unlock()
 		close(f.done)
 	}()
-	m, err := r.stub.ask(ctx, q, Asking{})
+	m, err := r.ask(ctx, q, Asking{})
 	switch {
 	case err == nil:
 		f.step = interpret(q, m)

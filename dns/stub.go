@@ -12,6 +12,7 @@ import (
 	miekg "github.com/miekg/dns"
 
 	"postrider/dns/exchange"
+	"postrider/dns/recursor"
 	"postrider/internal/clock"
 )
 
@@ -38,9 +39,11 @@ type question struct {
 type message struct {
 	*miekg.Msg
 	server  string
-	network string // "udp" or "tcp"
+	network string // "udp", "tcp" or "iterative"
 	size    int
 	took    time.Duration
+
+	security recursor.Security // of an iterative answer
 }
 
 // stub asks recursive servers.

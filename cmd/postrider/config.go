@@ -128,8 +128,8 @@ func parseConfig(path string, text []byte) (*config, error) {
 		slices.SortStableFunc(e.problems, func(a, b problem) int { return a.line - b.line })
 		return nil, e
 	}
-	for _, p := range []*string{&c.node.DataDir, &c.node.TLSCert, &c.node.TLSKey, &c.node.TLSNext, &c.node.OAuth.CAFile} {
-		if *p != "" && !filepath.IsAbs(*p) {
+	for _, p := range []*string{&c.node.DataDir, &c.node.TLSCert, &c.node.TLSKey, &c.node.TLSNext, &c.node.OAuth.CAFile, &c.node.RootHints, &c.node.TrustAnchors} {
+		if *p != "" && *p != "off" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
 		}
 	}
@@ -197,7 +197,10 @@ func (c *config) keys() map[string]setter {
 		"imap.administrators":       list(&n.Administrators, parseAddress),
 		"imap.message_limit":        messageLimit(&n.MessageLimit),
 		"dns.resolver":              resolver(&n.Resolver),
-		"dns.root_hints":            notBuilt,
+		"dns.root_hints":            text(&n.RootHints, nil),
+		"dns.trust_anchors":         text(&n.TrustAnchors, nil),
+		"dns.private_networks":      list(&n.NameServerNetworks, parsePrefix),
+		"dns.cache":                 size(&n.DNSCache),
 		"dns.hosts":                 text(&n.HostsFile, nil),
 		"dns.zones":                 notBuilt,
 		"delivery.remote_port":      integer(&n.RemotePort, 1, 65535),
@@ -385,11 +388,8 @@ func hostname(p *string) setter {
 
 func resolver(p *string) setter {
 	return text(p, func(s string) error {
-		if s == "iterative" {
-			return errors.New(`"iterative" is not built yet: use "system" or a name server's "ADDR:PORT"`)
-		}
-		if _, err := netip.ParseAddrPort(s); err != nil && s != "system" {
-			return errors.New(`must be "system" or a name server's "ADDR:PORT"`)
+		if _, err := netip.ParseAddrPort(s); err != nil && s != "system" && s != "iterative" {
+			return errors.New(`must be "system", "iterative" or a name server's "ADDR:PORT"`)
 		}
 		return nil
 	})

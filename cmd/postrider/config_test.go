@@ -39,7 +39,7 @@ func TestSampleConfig(t *testing.T) {
 	}
 	for key := range c.keys() {
 		name := key[strings.LastIndexByte(key, '.')+1:]
-		built := !strings.HasPrefix(key, "dns.zones") && !strings.HasPrefix(key, "dns.root_hints") &&
+		built := !strings.HasPrefix(key, "dns.zones") &&
 			key != "listen.dns" && key != "listen.http" && key != "listen.https"
 		if built != strings.Contains("\n"+string(text), "\n"+name+" ") {
 			t.Errorf("config.toml and the key %s: built is %v", key, built)
@@ -78,14 +78,14 @@ retry = []
 dns = ["127.0.0.1:53"]
 http = []
 [dns]
-resolver = "iterative"
+resolver = "recursive"
 zones = ["x"]
-root_hints = "y"
+trust_anchors = 1
 `, []string{
 			"c.toml:3: listen.dns: not built yet",
-			"c.toml:6: dns.resolver: \"iterative\" is not built yet",
+			"c.toml:6: dns.resolver: must be \"system\", \"iterative\" or a name server's",
 			"c.toml:7: dns.zones: not built yet",
-			"c.toml:8: dns.root_hints: not built yet",
+			"c.toml:8: dns.trust_anchors: must be a string",
 		}},
 		{"values", `hostname = "a b"
 [listen]

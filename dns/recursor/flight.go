@@ -154,6 +154,7 @@ func (r *Resolver) work(f *flight, fk flightKey, renew bool) {
 	defer cancel(nil)
 	timer := r.o.Clock.AfterFunc(patience, func() { cancel(context.DeadlineExceeded) })
 	defer timer.Stop()
+	r.refresh()
 	t := &task{r: r, f: f, queries: maxQueries, fetches: maxFetches, renew: renew}
 	k := fk.key
 	for range maxAliases {

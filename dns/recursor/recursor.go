@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -68,13 +69,18 @@ type Resolver struct {
 	stop    context.CancelFunc
 	wg      sync.WaitGroup
 
+	generation atomic.Uint64
+
 	mu         sync.Mutex
 	closed     bool
 	flights    map[flightKey]*flight
 	calls      map[callKey]*call
 	primeAfter time.Time
 	noIPv6     time.Time // until then there is no way to IPv6 addresses
-	generation uint64
+
+	anchorsDue  time.Time // of RFC 5011
+	anchorsDone bool      // anchors do not change
+	refreshing  bool
 }
 
 // New returns a resolver. It sends nothing before it is asked.
@@ -273,21 +279,14 @@ func addressRecord(name string, a address, ttl uint32) miekg.RR {
 // many entries that were.
 func (r *Resolver) Flush(name string) int {
 	name = miekg.CanonicalName(name)
-	r.mu.Lock()
-	r.generation++
-	if name == "." {
-		r.primeAfter = time.Time{}
-	}
-	r.mu.Unlock()
+	r.generation.Add(1)
 	return r.cache.flush(func(n string) bool { return miekg.IsSubDomain(name, n) })
 }
 
 // Generation changes with each Flush; copies of older answers are not to be
 // given any more.
 func (r *Resolver) Generation() uint64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.generation
+	return r.generation.Load()
 }
 
 // families are the types of addresses that servers are asked at.

@@ -120,3 +120,24 @@ func (t *task) Refetch(ctx context.Context, name string, typ uint16) (*miekg.Msg
 	}
 	return p.message(), nil
 }
+
+// refresh follows the trust anchors that come and go (RFC 5011) when that is
+// due. It is called with each question: a resolver that nobody asks needs no
+// anchors.
+func (r *Resolver) refresh() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.o.Validator == nil || r.closed || r.refreshing || r.anchorsDone || r.o.Clock.Now().Before(r.anchorsDue) {
+		return
+	}
+	r.refreshing = true
+	r.wg.Go(func() {
+		next, err := r.o.Validator.Refresh(r.ctx, &task{r: r, queries: maxQueries, fetches: maxFetches, nested: 1})
+		if err != nil && r.ctx.Err() == nil {
+			r.log.Warn("the trust anchors of DNSSEC were not looked up", "error", err)
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.refreshing, r.anchorsDue, r.anchorsDone = false, next, next.IsZero()
+	})
+}

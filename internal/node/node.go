@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"postrider/dns"
+	"postrider/dns/recursor"
 	"postrider/imap"
 	"postrider/internal/clock"
 	"postrider/internal/directory"
@@ -61,11 +62,12 @@ type Node struct {
 	panics    atomic.Int64 // of commands
 	maxSize   atomic.Int64 // of an imported message; 0 = no limit
 
-	mu      sync.Mutex
-	running chan struct{} // closed at the end of Run; nil before Run
-	closed  bool
-	stop    chan struct{} // closed by Close
-	freeing sync.Once
+	mu       sync.Mutex
+	recursor *recursor.Resolver // see iterative; nil until it is wanted
+	running  chan struct{}      // closed at the end of Run; nil before Run
+	closed   bool
+	stop     chan struct{} // closed by Close
+	freeing  sync.Once
 }
 
 // New opens the data directory and builds a node. With listeners, which it then
@@ -155,7 +157,15 @@ func (n *Node) openStore(ctx context.Context) error {
 // newResolver asks server, or what the options name when it is "".
 func (n *Node) newResolver(server string) (*dns.Resolver, error) {
 	o := dns.Options{HostsFile: n.options.HostsFile, Dial: n.options.Dial, Clock: n.options.Clock, Log: n.log}
-	if server == "" && n.options.Resolver != "system" {
+	switch {
+	case server != "" || n.options.Resolver == "system":
+	case n.options.Resolver == "iterative":
+		r, err := n.iterative()
+		if err != nil {
+			return nil, err
+		}
+		o.Iterative = r
+	default:
 		server = n.options.Resolver
 	}
 	if server != "" {

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"time"
 
+	"postrider/dns/recursor"
 	"postrider/internal/clock"
 	"postrider/internal/directory"
 	"postrider/internal/oauth"
@@ -48,8 +49,20 @@ type Options struct {
 	// Administrators are the addresses of accounts that set quotas over IMAP.
 	Administrators []string
 
-	Resolver  string // "system" or "ADDR:PORT"
-	HostsFile string // "" = off
+	Resolver string // "system", "iterative" or "ADDR:PORT"
+	// Of an iterative resolver: files of the root's servers and of its trust
+	// anchors ("" = built in, of the public root; anchors "off" = nothing is
+	// validated), the private networks in which name servers may be asked, and
+	// the octets of its cache; 0 = as the recursor has it.
+	RootHints          string
+	TrustAnchors       string
+	NameServerNetworks []netip.Prefix
+	DNSCache           int64
+	// For the lab: where name servers listen (0 = 53), and that each asks the
+	// next one on behalf of who asks it.
+	NameServerPort   uint16
+	ChainedRecursion bool
+	HostsFile        string // "" = off
 
 	RemotePort      int
 	Smarthost       Smarthost
@@ -137,6 +150,7 @@ func DefaultOptions() Options {
 		OAuth:              oauth.Options{Claim: "email", Leeway: time.Minute},
 		BareNewline:        "reject",
 		Resolver:           "system",
+		DNSCache:           recursor.DefaultCacheBytes,
 		HostsFile:          "/etc/hosts",
 		RemotePort:         25,
 		Smarthost:          Smarthost{TLS: mta.TLSRequired},

@@ -116,6 +116,12 @@ func (n *Node) free() (err error) {
 		if n.client != nil {
 			n.client.Close()
 		}
+		n.mu.Lock()
+		r := n.recursor
+		n.mu.Unlock()
+		if r != nil {
+			r.Close()
+		}
 		if n.tokens != nil {
 			n.tokens.Close()
 		}
