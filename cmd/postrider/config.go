@@ -196,13 +196,6 @@ func (c *config) keys() map[string]setter {
 		"imap.literal_minus":        boolean(&n.LiteralMinus),
 		"imap.administrators":       list(&n.Administrators, parseAddress),
 		"imap.message_limit":        messageLimit(&n.MessageLimit),
-		"dns.resolver":              resolver(&n.Resolver),
-		"dns.root_hints":            text(&n.RootHints, nil),
-		"dns.trust_anchors":         text(&n.TrustAnchors, nil),
-		"dns.private_networks":      list(&n.NameServerNetworks, parsePrefix),
-		"dns.cache":                 size(&n.DNSCache),
-		"dns.hosts":                 text(&n.HostsFile, nil),
-		"dns.zones":                 notBuilt,
 		"delivery.remote_port":      integer(&n.RemotePort, 1, 65535),
 		"delivery.smarthost":        hostPort(&n.Smarthost.Host),
 		"delivery.user":             text(&n.Smarthost.User, nil),
@@ -239,6 +232,7 @@ func (c *config) keys() map[string]setter {
 		"storage.compress": boolean(&n.Compress),
 		"search.index":     boolean(&n.SearchIndex),
 	}
+	maps.Copy(keys, dnsKeys(n))
 	for name, addrs := range n.Listen.ByName() {
 		keys["listen."+name] = list(addrs, listenAddress(name))
 	}
@@ -246,6 +240,19 @@ func (c *config) keys() map[string]setter {
 		keys["listen."+name] = notBuilt
 	}
 	return keys
+}
+
+// dnsKeys are those of the table [dns].
+func dnsKeys(n *node.Options) map[string]setter {
+	return map[string]setter{
+		"dns.resolver":         resolver(&n.Resolver),
+		"dns.root_hints":       text(&n.RootHints, nil),
+		"dns.trust_anchors":    text(&n.TrustAnchors, nil),
+		"dns.private_networks": list(&n.NameServerNetworks, parsePrefix),
+		"dns.cache":            size(&n.DNSCache),
+		"dns.hosts":            text(&n.HostsFile, nil),
+		"dns.zones":            notBuilt,
+	}
 }
 
 func text(p *string, check func(string) error) setter {
