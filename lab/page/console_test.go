@@ -1,0 +1,170 @@
+package page
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// dial opens a console at the fake's mail server.
+func dial(t *testing.T, s *Server) string {
+	t.Helper()
+	var out struct{ ID string }
+	if err := json.Unmarshal([]byte(post(t, s, "/api/console", `{"host":"mx.hamburger.edu","port":25}`, 200)), &out); err != nil || out.ID == "" {
+		t.Fatal(out, err)
+	}
+	return out.ID
+}
+
+func (r *reader) line() line {
+	r.t.Helper()
+	for {
+		e := r.next()
+		if e.name == "end" {
+			return line{From: "end"}
+		}
+		var l line
+		if err := json.Unmarshal([]byte(e.data), &l); err != nil {
+			r.t.Fatal(err)
+		}
+		return l
+	}
+}
+
+// TestConsole: a dialogue with a host of the lab, each line explained; a
+// browser that comes back sees what it missed.
+func TestConsole(t *testing.T) {
+	s, f, base := serve(t)
+	id := dial(t, s)
+	r := listen(t, base, "/api/console/"+id)
+	if l := r.line(); l.From != "page" {
+		t.Errorf("%+v", l)
+	}
+	if l := r.line(); l.Text != "220 mx.hamburger.edu ESMTP" || l.RFC != "RFC 5321 section 3.1" {
+		t.Errorf("%+v", l)
+	}
+	post(t, s, "/api/console/"+id, `{"text":"MAIL FROM:<a@b>"}`, 200)
+	if l := r.line(); l.From != "you" || l.RFC != "RFC 5321 section 4.1.1.2" {
+		t.Errorf("%+v", l)
+	}
+	if l := r.line(); l.Text != "250 ok" || l.Say != smtpReplies["250 MAIL"].say {
+		t.Errorf("%+v", l)
+	}
+	post(t, s, "/api/console/"+id, `{"text":"QUIT"}`, 200)
+	for _, want := range []string{"QUIT", "221 bye", "The server closed the connection."} {
+		if l := r.line(); l.Text != want {
+			t.Errorf("%+v, want %s", l, want)
+		}
+	}
+	if l := r.line(); l.From != "end" {
+		t.Errorf("%+v", l)
+	}
+	if l := listen(t, base, "/api/console/"+id, "Last-Event-ID", "2").line(); l.Text != "MAIL FROM:<a@b>" {
+		t.Errorf("again: %+v", l)
+	}
+	if fmt.Sprint(f.dialled) != "[mx.hamburger.edu 25]" {
+		t.Error(f.dialled)
+	}
+}
+
+// TestConsoleRefuses: only the lab's hosts, only lines, only so many.
+func TestConsoleRefuses(t *testing.T) {
+	s, _ := open(t)
+	post(t, s, "/api/console", `{"host":"www.example.org","port":25}`, 422)
+	post(t, s, "/api/console", `{"host":"mx.hamburger.edu","port":0}`, 400)
+	post(t, s, "/api/console", `{"host":"mx.hamburger.edu","port":65536}`, 400)
+	id := dial(t, s)
+	post(t, s, "/api/console/"+id, `{"text":"two\r\nlines"}`, 400)
+	post(t, s, "/api/console/"+id, `{"text":"`+strings.Repeat("x", maxTyped+1)+`"}`, 400)
+	post(t, s, "/api/console/"+id, `{"text":"`+strings.Repeat("x", maxTyped)+`"}`, 200)
+	post(t, s, "/api/console/unknown", `{"text":"NOOP"}`, 404)
+	for range maxConsoles - 1 {
+		dial(t, s)
+	}
+	post(t, s, "/api/console", `{"host":"mx.hamburger.edu","port":25}`, 503)
+	if w := answer(s.Handler(), request("DELETE", "/api/console/"+id, "")); w.Code != 200 {
+		t.Error(w.Code)
+	}
+	dial(t, s)
+	if w := answer(s.Handler(), request("DELETE", "/api/console/"+id, "")); w.Code != http.StatusNotFound {
+		t.Error("hung up twice: ", w.Code)
+	}
+}
+
+// TestConsoleFlood: a host that never stops, in lines or without any, fills a
+// console and no more.
+func TestConsoleFlood(t *testing.T) {
+	s, _, base := serve(t)
+	id := dial(t, s)
+	post(t, s, "/api/console/"+id, `{"text":"FLOOD"}`, 200)
+	r := listen(t, base, "/api/console/"+id)
+	n := 0
+	for {
+		l := r.line()
+		if l.From == "end" {
+			break
+		}
+		if n++; len(l.Text) > maxConsoleLine {
+			t.Fatalf("a line of %d octets", len(l.Text))
+		}
+	}
+	if n > maxConsoleLines+1 {
+		t.Errorf("%d lines are kept", n)
+	}
+}
+
+// TestExplain: dialogues in testdata, each line with the section that the page
+// names for it.
+func TestExplain(t *testing.T) {
+	files, err := filepath.Glob("testdata/explain/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no dialogues", err)
+	}
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := &dialogue{service: strings.TrimSuffix(filepath.Base(name), ".txt")}
+		for i, l := range strings.Split(strings.TrimRight(string(text), "\n"), "\n") {
+			said, want, ok := strings.Cut(l, " | ")
+			if !ok {
+				t.Fatalf("%s:%d has no section", name, i+1)
+			}
+			var n note
+			switch who, line, _ := strings.Cut(said, ": "); who {
+			case "C":
+				n = d.typed(line)
+			case "S":
+				n = d.said(line)
+			}
+			if got := strings.TrimPrefix(n.rfc, "RFC "); got != want {
+				t.Errorf("%s:%d: %s\nfollows %s (%s), want %s", name, i+1, said, got, n.say, want)
+			}
+		}
+	}
+}
+
+// FuzzExplain: no line of a peer breaks the explanation, and each has a
+// sentence.
+func FuzzExplain(f *testing.F) {
+	f.Add("smtp", "250-SIZE 1\n354 go\n.\n", "DATA\n.\n..\nfrom: x\n\n")
+	f.Add("pop3", "+OK\n1 2\n.", "LIST\nRETR 1")
+	f.Add("imap", "* 1 FETCH\na OK\n+ go\n*\n", "a FETCH 1\nb\n")
+	f.Fuzz(func(t *testing.T, service, server, client string) {
+		d := &dialogue{service: service}
+		typed := strings.Split(client, "\n")
+		for i, l := range strings.Split(server, "\n") {
+			if d.said(l).say == "" {
+				t.Errorf("nothing about %q", l)
+			}
+			if i < len(typed) && d.typed(typed[i]).say == "" {
+				t.Errorf("nothing about %q", typed[i])
+			}
+		}
+	})
+}
