@@ -60,7 +60,7 @@ func (st *stepper) host(name string) string {
 func (st *stepper) step(e journey.Event) *Step {
 	k := string(e.Kind)
 	part, what, _ := strings.Cut(k, ".")
-	s := &Step{Time: e.Time, Kind: k, Label: e.Text, RFC: e.RFC, Wire: e.Wire, Message: e.Message, Session: e.Session}
+	s := &Step{Time: e.Time, Kind: k, Wire: e.Wire, Message: e.Message, Session: e.Session}
 	for _, a := range e.Attrs {
 		s.Fields = append(s.Fields, [2]string{a.Key, a.Value})
 	}
@@ -97,6 +97,9 @@ func (st *stepper) step(e journey.Event) *Step {
 		s.Label = e.Get("count") + " events were too many to show"
 	}
 	st.words(s, e, part, what)
+	// What the page does not say by itself, the event does.
+	fill(&s.Label, e.Text)
+	fill(&s.RFC, e.RFC)
 	return s
 }
 
@@ -176,13 +179,25 @@ var kindWords = map[journey.Kind]struct{ label, say, tone, rfc string }{
 // open.
 func (st *stepper) words(s *Step, e journey.Event, part, what string) {
 	if w, ok := kindWords[e.Kind]; ok {
-		fill(&s.Label, w.label)
+		switch {
+		case !slices.Contains([]string{"queue", "mailbox", "check", "route"}, part):
+			fill(&s.Label, w.label)
+		case e.Text == "":
+			s.Label = w.label
+		}
 		fill(&s.Say, w.say)
 		fill(&s.RFC, w.rfc)
 		fill(&s.Tone, w.tone)
 	}
+	if s.Via == "tls" && e.Get("tls") != "" {
+		s.Label = e.Get("tls")
+	}
+	if octets := e.Get("octets"); s.Letter && octets != "" {
+		s.Label += ", " + octets + " octets"
+	}
 	switch {
 	case e.Get("error") != "":
+		s.Label += ": " + e.Get("error")
 		s.Tone = "bad"
 	case e.Kind == journey.SessionLogin && strings.Contains(e.Get("verdict"), "fail"):
 		s.Tone = "bad"
