@@ -26,6 +26,7 @@ import (
 	"postrider/internal/wire"
 	"postrider/mailstore"
 	"postrider/mailstore/sqlite"
+	"postrider/mta"
 	"postrider/mta/deliver"
 	"postrider/mta/queue"
 	"postrider/mta/route"
@@ -68,6 +69,9 @@ type Node struct {
 	closed   bool
 	stop     chan struct{} // closed by Close
 	freeing  sync.Once
+
+	stopping     chan struct{} // closed before sessions are waited for
+	beginsToStop sync.Once
 }
 
 // New opens the data directory and builds a node. With listeners, which it then
@@ -83,7 +87,7 @@ func New(ctx context.Context, o Options, ls *Listeners) (*Node, error) {
 	if o.Out == nil {
 		o.Out = io.Discard
 	}
-	n := &Node{options: o, log: o.Log, ls: ls, started: o.Clock.Now(), stop: make(chan struct{})}
+	n := &Node{options: o, log: o.Log, ls: ls, started: o.Clock.Now(), stop: make(chan struct{}), stopping: make(chan struct{})}
 	n.maxSize.Store(o.Limits.MessageSize)
 	if err := n.build(ctx); err != nil {
 		return nil, errors.Join(err, n.Close())
@@ -190,6 +194,9 @@ func (n *Node) newRouter(resolver *dns.Resolver) *route.Router {
 	if n.ls != nil {
 		o.Ourselves = n.ls.ourselves()
 	}
+	if !n.options.Catch.IsZero() {
+		o.Catch = &route.Catch{Account: n.options.Catch, Clock: n.options.Clock, Quit: n.stopping}
+	}
 	return route.New(o)
 }
 
@@ -294,6 +301,9 @@ func (n *Node) newSMTP(mode smtpd.Mode, ours bool) *smtpd.Server {
 		Metrics:     n.metrics.smtpd,
 		Crowded:     n.gate.Crowded,
 	}
+	if !n.options.Catch.IsZero() {
+		o.EnvelopeTo, o.Directory = true, anySender{n.Directory}
+	}
 	switch {
 	case n.certs == nil:
 	case mode == smtpd.Submission:
@@ -367,3 +377,8 @@ func (n *Node) Listening() []ListenerInfo {
 	}
 	return out
 }
+
+// anySender lets whoever logs in send as anybody.
+type anySender struct{ *directory.Directory }
+
+func (anySender) Owns(context.Context, int64, mta.Address) (bool, error) { return true, nil }

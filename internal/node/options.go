@@ -41,7 +41,11 @@ type Options struct {
 	RelayDomains  []string
 	RequireAuth   bool
 	BareHelo      bool
-	BareNewline   string // reject, normalise
+	// Catch is the account that gets the mail for every address of every domain,
+	// by route.Catch, with all recipients in a field X-Envelope-To; whoever logs
+	// in may send as anybody. The zero address is for servers.
+	Catch       mta.Address
+	BareNewline string // reject, normalise
 
 	POP3         pop3.Policy
 	LiteralMinus bool // of IMAP: LITERAL- in place of LITERAL+

@@ -88,6 +88,7 @@ func (n *Node) Close() error {
 
 // endSessions lets sessions finish what is in hand.
 func (n *Node) endSessions() {
+	n.beginsToStop.Do(func() { close(n.stopping) })
 	ctx, cancel := context.WithTimeout(context.Background(), stopPatience)
 	defer cancel()
 	if err := n.server.Shutdown(ctx); err != nil {

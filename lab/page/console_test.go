@@ -22,17 +22,15 @@ func dial(t *testing.T, s *Server) string {
 
 func (r *reader) line() line {
 	r.t.Helper()
-	for {
-		e := r.next()
-		if e.name == "end" {
-			return line{From: "end"}
-		}
-		var l line
-		if err := json.Unmarshal([]byte(e.data), &l); err != nil {
-			r.t.Fatal(err)
-		}
-		return l
+	e := r.next()
+	if e.name == "end" {
+		return line{From: "end"}
 	}
+	var l line
+	if err := json.Unmarshal([]byte(e.data), &l); err != nil {
+		r.t.Fatal(err)
+	}
+	return l
 }
 
 // TestConsole: a dialogue with a host of the lab, each line explained; a

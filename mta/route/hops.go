@@ -26,6 +26,9 @@ const (
 // without an error. The error is a *mta.Reply: final when nothing that may
 // happen later would help.
 func (r *Router) Hops(ctx context.Context, domain string) ([]mta.Hop, error) {
+	if r.catcher != nil {
+		return nil, mta.Errorf(550, "5.7.1", "This server takes all mail and sends none on")
+	}
 	ctx, cancel := context.WithTimeout(ctx, maxLookup)
 	defer cancel()
 	if r.o.Smarthost != nil {

@@ -14,6 +14,9 @@ import (
 // refusal, which is a *mta.Reply. Any other error is temporary. The zero Client
 // is a stranger.
 func (r *Router) Recipient(ctx context.Context, c mta.Client, to mta.Address) ([]mta.Target, error) {
+	if r.catcher != nil {
+		return r.catcher.recipient(ctx, r.o.Directory, c, to)
+	}
 	targets, err := r.local(ctx, to)
 	if !errors.Is(err, directory.ErrNoDomain) {
 		return targets, err

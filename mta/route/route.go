@@ -47,6 +47,8 @@ type Options struct {
 	PrivateNetworks []netip.Prefix // non-public addresses that may be contacted
 	RemotePort      int            // where peers listen; 0 means 25
 	Smarthost       *Smarthost     // nil: deliver by MX
+	// Catch takes all mail there is into one account; nil: as usual.
+	Catch *Catch
 	// Ourselves tells whether this process listens there; nil: nowhere.
 	Ourselves func(netip.AddrPort) bool
 	// Shuffle orders n equal hosts at random; nil: math/rand.
@@ -58,6 +60,7 @@ type Router struct {
 	o            Options
 	relayDomains map[string]bool
 	smarthost    smarthost
+	catcher      *catcher // nil: off
 }
 
 // New returns a Router.
@@ -75,6 +78,9 @@ func New(o Options) *Router {
 	r := &Router{o: o, relayDomains: make(map[string]bool)}
 	for _, d := range o.RelayDomains {
 		r.relayDomains[d] = true
+	}
+	if o.Catch != nil {
+		r.catcher = newCatcher(o.Catch)
 	}
 	if o.Smarthost != nil {
 		r.smarthost = parseSmarthost(o.Smarthost)

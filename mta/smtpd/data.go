@@ -69,6 +69,9 @@ func (s *session) newMessage() *message {
 	if s.login != nil || s.srv.o.Ours {
 		m.fix, m.head.strict = s.submission(), s.login != nil
 	}
+	if s.srv.o.EnvelopeTo {
+		m.write(envelopeTo(s.txn.env.To))
+	}
 	m.write(s.received(s.txn))
 	s.txn.msg = m
 	return m

@@ -142,6 +142,7 @@ type Options struct {
 	// RequireAuth makes port 25 answer MAIL with 530 without login.
 	RequireAuth bool
 	BareHelo    bool   // accept HELO and EHLO without a name
+	EnvelopeTo  bool   // tell all recipients in a field of the message, for tests
 	BareNewline string // RejectBareNewline or NormaliseBareNewline; "" = reject
 
 	MaxSize           int64 // see Limits, also for the next two

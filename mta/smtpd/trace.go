@@ -69,3 +69,16 @@ func (s *session) protocol(t *transaction) string {
 	}
 	return name
 }
+
+// envelopeTo is a field with all recipients of the envelope, a line each: for
+// tests, where nobody's Bcc is a secret.
+func envelopeTo(to []mta.Recipient) []byte {
+	b := []byte("X-Envelope-To: ")
+	for i, r := range to {
+		if i > 0 {
+			b = append(b, ",\r\n\t"...)
+		}
+		b = append(b, r.Address.String()...)
+	}
+	return append(b, "\r\n"...)
+}
