@@ -59,7 +59,10 @@ func (s *Server) letter(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "A letter has 1 to %d recipients.", maxLetterRecipients)
 		return
 	}
-	s.act(w, r, func(ctx context.Context) (any, error) { return nil, s.lab.Send(ctx, l) })
+	s.act(w, r, func(ctx context.Context) (any, error) {
+		text, err := s.lab.Send(ctx, l)
+		return map[string]string{"text": text}, err
+	})
 }
 
 func (l *Letter) recipients() []string {
@@ -89,6 +92,21 @@ func (s *Server) fault(w http.ResponseWriter, r *http.Request) {
 	s.act(w, r, func(ctx context.Context) (any, error) {
 		defer s.Changed()
 		return nil, s.lab.Set(ctx, in.ID, in.On)
+	})
+}
+
+func (s *Server) breakIt(w http.ResponseWriter, r *http.Request) {
+	var in Break
+	if !read(w, r, &in) {
+		return
+	}
+	if !oneLine(in.Value) {
+		refuse(w, http.StatusBadRequest, "A value is one line.")
+		return
+	}
+	s.act(w, r, func(ctx context.Context) (any, error) {
+		defer s.Changed()
+		return nil, s.lab.Break(ctx, in)
 	})
 }
 

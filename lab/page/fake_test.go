@@ -123,14 +123,21 @@ func (f *fakeLab) Dial(_ context.Context, host string, port int) (net.Conn, erro
 	return here, nil
 }
 
-func (f *fakeLab) Send(_ context.Context, l Letter) error {
+func (f *fakeLab) Send(_ context.Context, l Letter) (string, error) {
 	if l.From == "" {
-		return errors.New("the letter needs a sender")
+		return "", errors.New("the letter needs a sender")
 	}
 	f.mu.Lock()
 	f.letters = append(f.letters, l)
 	f.mu.Unlock()
 	f.play()
+	return "taken", nil
+}
+
+func (f *fakeLab) Break(_ context.Context, b Break) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.faults = append(f.faults, Fault{ID: "f1", Host: b.Host, Label: b.Kind + " to " + b.Peer, On: true})
 	return nil
 }
 

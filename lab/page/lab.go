@@ -27,13 +27,16 @@ type Lab interface {
 	// Dial opens a connection to a port of one of the lab's hosts, and to
 	// nothing else.
 	Dial(ctx context.Context, host string, port int) (net.Conn, error)
-	// Send hands a letter to its sender's mail server, as a mail program would.
-	Send(ctx context.Context, l Letter) error
+	// Send hands a letter to its sender's mail server, as a mail program would,
+	// and returns what the server said.
+	Send(ctx context.Context, l Letter) (string, error)
 	// Collect lets an account's mail program fetch its new mail, by "pop3" or
 	// "imap".
 	Collect(ctx context.Context, account, protocol string) error
 	// Set turns a fault on or off.
 	Set(ctx context.Context, fault string, on bool) error
+	// Break puts a fault in force that has no switch.
+	Break(ctx context.Context, b Break) error
 	// Jump moves the lab's clock forward.
 	Jump(ctx context.Context, d time.Duration) error
 	// Register registers a new domain, and returns the steps it took.
@@ -49,7 +52,9 @@ type Scene struct {
 	Hosts    []Host    `json:"hosts"`
 	Accounts []Account `json:"accounts"`
 	Faults   []Fault   `json:"faults"`
-	Types    []Hint    `json:"types"` // of text to type into the console
+	Types    []Hint    `json:"types"`  // of text to type into the console
+	Places   []string  `json:"places"` // that faults may be at, beside hosts
+	Kinds    []Kind    `json:"kinds"`  // of faults
 }
 
 // Host is a place of the map.
@@ -84,6 +89,22 @@ type Fault struct {
 	Label string `json:"label"`
 	About string `json:"about"` // what it does, and how it shows
 	On    bool   `json:"on"`
+}
+
+// Kind is a sort of fault.
+type Kind struct {
+	Kind  string `json:"kind"`
+	About string `json:"about"`
+	Value string `json:"value"` // what its value is; "" = it takes none
+}
+
+// Break is a fault as the form describes it: at a host or place, or between it
+// and Peer. A Value of "" is the usual one.
+type Break struct {
+	Kind  string `json:"kind"`
+	Host  string `json:"host"`
+	Peer  string `json:"peer"`
+	Value string `json:"value"`
 }
 
 // Hint is a dialogue to type.

@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"path"
+	"strings"
 	"sync"
 	"time"
 
@@ -97,6 +98,9 @@ func (s *Server) follow(events iter.Seq[journey.Event]) {
 		if step := st.step(e); step != nil {
 			s.log.add(step)
 		}
+		if strings.HasPrefix(string(e.Kind), "lab.") {
+			s.Changed()
+		}
 	}
 }
 
@@ -176,6 +180,7 @@ func (s *Server) routes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /api/letter", s.letter)
 	mux.HandleFunc("POST /api/collect", s.collect)
 	mux.HandleFunc("POST /api/fault", s.fault)
+	mux.HandleFunc("POST /api/break", s.breakIt)
 	mux.HandleFunc("POST /api/jump", s.jump)
 	mux.HandleFunc("POST /api/register", s.register)
 	mux.HandleFunc("POST /api/ask", s.ask)

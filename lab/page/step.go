@@ -92,6 +92,8 @@ func (st *stepper) step(e journey.Event) *Step {
 		s.Via = "queue"
 	case "route":
 		s.Via = "dns"
+	case "lab":
+		s.Via = "other"
 	case "journey":
 		s.Via, s.From, s.To = "other", Outside, Outside
 		s.Label = e.Get("count") + " events were too many to show"

@@ -30,8 +30,15 @@ function onsubmit(id, handler) {
 }
 
 export function listen(refresh) {
-  onsubmit("letter", () => act("Handing the letter to the mail server …", "The mail server has the letter. Watch where it goes.", "/api/letter",
-    { from: find("from").value, to: addresses(find("to").value), cc: [], bcc: addresses(find("bcc").value), subject: find("subject").value, body: find("body").value }));
+  onsubmit("letter", async () => {
+    const got = await act("Handing the letter to the mail server …", "The mail server has the letter. Watch where it goes.", "/api/letter", letterOf());
+    if (got && got.text) tell(got.text + ". Watch where it goes.");
+  });
+  onsubmit("break", async () => {
+    await act("", "It is broken.", "/api/break", { kind: find("kind").value, host: find("at").value, peer: find("peer").value, value: find("value").value.trim() });
+    refresh();
+  });
+  find("kind").addEventListener("change", nameValue);
   onsubmit("collect", (by) => act("The mail program asks its server …", "The mail program has looked; see the steps.", "/api/collect",
     { account: find("reader").value, protocol: by ? by.value : "pop3" }));
   onsubmit("ask", async () => {
@@ -56,6 +63,15 @@ export function listen(refresh) {
   });
 }
 
+const letterOf = () => ({ from: find("from").value, to: addresses(find("to").value), cc: [], bcc: addresses(find("bcc").value), subject: find("subject").value, body: find("body").value });
+
+let shownKinds = [];
+function nameValue() {
+  const k = shownKinds.find((x) => x.kind === find("kind").value);
+  find("valuename").textContent = k && k.value ? `Value (${k.value})` : "Value";
+  find("value").disabled = !k || !k.value;
+}
+
 let shownFaults = [], shownHosts = [];
 
 /** fillForms brings the forms' lists up to date. */
@@ -69,9 +85,17 @@ export function fillForms(scene) {
     find("reader").value = find("to").value;
   }
   options(find("resolver"), scene.hosts.filter((h) => h.role === "resolver").map((h) => [h.id, h.name]));
+  shownKinds = scene.kinds || [];
+  options(find("kind"), shownKinds.map((k) => [k.kind, `${k.kind}: ${k.about}`]));
+  const spots = [...(scene.places || []).map((p) => [p, "all of " + p]), ...scene.hosts.map((h) => [h.id, h.name])];
+  options(find("at"), spots);
+  options(find("peer"), [["", "everybody"], ...spots]);
+  nameValue();
   const places = [...new Set((scene.faults || []).map((f) => f.host))];
   const names = new Map(scene.hosts.map((h) => [h.id, h.name]));
-  options(find("faulty"), [["", "all hosts"], ["on", "what is on"], ...places.map((p) => [p, names.get(p) || p])]);
+  const first = !find("faulty").value;
+  options(find("faulty"), [["on", "what is on"], ...places.map((p) => [p, names.get(p) || "all of " + p])]);
+  if (first && people.length) find("faulty").value = people[people.length > 1 ? 1 : 0].host;
   showFaults(scene.faults || [], scene.hosts);
 }
 
@@ -82,7 +106,7 @@ function showFaults(faults, hosts) {
   const names = new Map(hosts.map((h) => [h.id, h.name]));
   const groups = new Map();
   for (const f of faults) {
-    if (want === "on" ? !f.on : want && f.host !== want) continue;
+    if (want === "on" ? !f.on : f.host !== want && !f.on) continue;
     if (!groups.has(f.host)) groups.set(f.host, []);
     groups.get(f.host).push(f);
   }

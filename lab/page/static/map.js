@@ -36,11 +36,11 @@ export class HostMap {
     }
     let x = 0, y = 0, high = 0;
     for (const [name, hosts] of sites) {
-      const many = hosts.length > 6 && hosts.every((h) => h.role === "root" || h.role === "tld");
-      const cell = (many ? 2.2 : 4.5) * em, tall = (many ? 2.9 : 3.6) * em;
-      const across = Math.max(1, Math.min(hosts.length, many ? 13 : 4, Math.floor((width - em) / cell)));
+      const many = hosts.every((h) => h.role === "root" || h.role === "tld");
+      const cell = (many ? 2.5 : 3.2) * em, tall = 2.7 * em;
+      const across = Math.max(1, Math.min(hosts.length, many ? 14 : 4, Math.floor((width - em) / cell)));
       const w = Math.max(across * cell + em * 0.6, Math.min(width, name.length * 0.52 * em + em));
-      const h = Math.ceil(hosts.length / across) * tall + 1.5 * em;
+      const h = Math.ceil(hosts.length / across) * tall + 1.4 * em;
       if (x > 0 && x + w > width) {
         x = 0;
         y += high + em * 0.5;
@@ -63,14 +63,14 @@ export class HostMap {
       draw("text", { class: "sitename", x: b.x + b.em * 0.4, y: b.y + b.em * 1.05 }, name));
     hosts.forEach((h, i) => {
       const x = b.x + b.em * 0.3 + ((i % b.across) + 0.5) * b.cell;
-      const y = b.y + b.em * 1.5 + Math.floor(i / b.across) * b.tall + b.em * 1.05;
+      const y = b.y + b.em * 1.3 + Math.floor(i / b.across) * b.tall + b.em * 1.05;
       const g = draw("g", { class: "host" + (h.broken ? " broken" : ""), role: "button", tabindex: this.spots.size ? -1 : 0, "data-host": h.id,
         "aria-label": `${h.name}, ${roleNames[h.role] || h.role}, ${h.addr}${h.broken ? ", broken: " + h.broken : ""}` });
       const short = h.short || h.name.split(".")[0];
       g.append(draw("title", {}, `${h.name} ${h.addr}${h.broken ? "; " + h.broken : ""}`),
-        draw("circle", { cx: x, cy: y, r: b.em * (b.many ? 0.75 : 0.95) }),
+        draw("circle", { cx: x, cy: y, r: b.em * 0.72 }),
         draw("text", { class: "sign", x, y }, signs[h.role] || signs.other),
-        draw("text", { x, y: y + b.em * (b.many ? 1.6 : 1.9) }, short));
+        draw("text", { x, y: y + b.em * 1.5 }, short));
       if (h.broken) g.append(draw("text", { class: "mark", x: x + b.em * 0.95, y: y - b.em * 0.5 }, "⚠"));
       g.addEventListener("click", () => this.onpick(h));
       g.addEventListener("keydown", (e) => this.key(e, h));
