@@ -237,6 +237,9 @@ func (r *run) noDelegation(m *dns.Msg, up, z *zone) error {
 			last = err
 			continue
 		}
+		if c.wildcard != "" {
+			continue
+		}
 		age = min(age, c.lifetime)
 		proofs = append(proofs, set.rrs...)
 	}

@@ -97,12 +97,13 @@ func (s *rrset) signedBy(zone string) bool {
 	return dns.IsSubDomain(zone, s.name)
 }
 
-// expandable says that the set may have come from a wildcard. Those of the
-// protocol itself never do: a proof or a key that is spread over many names would
-// say things that its zone never said (RFC 4035 section 5.3.4, RFC 4592 section 4).
+// expandable says that the set may have come from a wildcard. Most of those of
+// the protocol itself never do: a key or a zone cut that is spread over many names
+// would say things that its zone never said (RFC 4592 section 4). NSEC records do,
+// as answers, but prove nothing then.
 func (s *rrset) expandable() bool {
 	switch s.typ {
-	case dns.TypeNSEC, dns.TypeNSEC3, dns.TypeNSEC3PARAM, dns.TypeDNSKEY, dns.TypeDS, dns.TypeSOA, dns.TypeNS, dns.TypeDNAME:
+	case dns.TypeNSEC3, dns.TypeNSEC3PARAM, dns.TypeDNSKEY, dns.TypeDS, dns.TypeSOA, dns.TypeNS, dns.TypeDNAME:
 		return false
 	}
 	return true

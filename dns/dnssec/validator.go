@@ -178,7 +178,7 @@ func (w *weighing) set(ctx context.Context, set *rrset) (checked, *zone) {
 	}
 	w.vouched(z)
 	w.lifetime = min(w.lifetime, c.lifetime)
-	if set.typ == dns.TypeNSEC || set.typ == dns.TypeNSEC3 {
+	if c.wildcard == "" && (set.typ == dns.TypeNSEC || set.typ == dns.TypeNSEC3) {
 		w.proofs[z.name] = append(w.proofs[z.name], set.rrs...)
 	}
 	return c, z
