@@ -24,6 +24,8 @@ const (
 	pieces   space = iota
 	cuts           // delegations
 	failures       // questions that nobody could answer
+	spans          // NSEC and NSEC3 records
+	soas           // what belongs to the spans of a zone
 )
 
 type slot struct {
@@ -42,18 +44,22 @@ type cache struct {
 	entries map[slot]*list.Element // of *entry
 	recent  list.List              // the most recently used in front
 	bytes   int
+	denials map[string]*denials // by zone
 }
 
+// entry is one thing that is kept: slot.space says which.
 type entry struct {
-	slot  slot
-	piece *piece // one of the two
-	cut   *cut
-	cost  int
-	hits  int // since it was put in
+	slot    slot
+	piece   *piece
+	cut     *cut
+	span    *span
+	denials *denials
+	cost    int
+	hits    int // since it was put in
 }
 
 func newCache(maxBytes int, c clock.Clock) *cache {
-	return &cache{clock: c, max: maxBytes, entries: map[slot]*list.Element{}}
+	return &cache{clock: c, max: maxBytes, entries: map[slot]*list.Element{}, denials: map[string]*denials{}}
 }
 
 // piece returns what is known about a question, over or not: the caller looks
@@ -184,11 +190,18 @@ func (c *cache) delegate(d *cut) {
 
 func (c *cache) insertLocked(e *entry) {
 	c.dropLocked(e.slot)
-	if e.cost > c.max/4 {
-		return // one answer does not push all others out
+	if e.cost > c.max/4 { // one answer does not push all others out
+		if e.denials != nil {
+			e.denials.removed = true
+			delete(c.denials, e.slot.name)
+		}
+		return
 	}
 	c.entries[e.slot] = c.recent.PushFront(e)
 	c.bytes += e.cost
+	if e.span != nil {
+		c.addSpanLocked(e.span)
+	}
 	for c.bytes > c.max {
 		c.removeLocked(c.recent.Back())
 	}
@@ -204,6 +217,13 @@ func (c *cache) removeLocked(el *list.Element) {
 	e := c.recent.Remove(el).(*entry)
 	delete(c.entries, e.slot)
 	c.bytes -= e.cost
+	switch {
+	case e.span != nil:
+		c.dropSpanLocked(e.span)
+	case e.denials != nil:
+		e.denials.removed = true
+		delete(c.denials, e.slot.name) // its spans, of no use now, go in their time
+	}
 }
 
 // since returns the entries, the most recently used first, at most n.

@@ -43,6 +43,9 @@ type Options struct {
 
 	// CacheBytes is how much the cache may hold; 0 = DefaultCacheBytes.
 	CacheBytes int
+	// NoAggressive asks about each name, also where validated proofs about its
+	// neighbours deny it (RFC 8198).
+	NoAggressive bool
 	// NoStale turns RFC 8767 off, NoPrefetch the renewal of popular answers
 	// ahead of their end.
 	NoStale, NoPrefetch bool
@@ -61,7 +64,6 @@ type Resolver struct {
 	hints   *Hints
 	rand    *lockedReader
 	cache   *cache
-	ranges  *ranges
 	servers *servers
 	slots   chan struct{} // one for each exchange under way
 	room    chan struct{} // one for each flight
@@ -111,7 +113,7 @@ func New(o Options) (*Resolver, error) {
 	}
 	r := &Resolver{
 		o: o, log: o.Log, hints: o.Hints, rand: &lockedReader{r: o.Rand},
-		cache: newCache(o.CacheBytes, o.Clock), servers: newServers(o.Clock), ranges: &ranges{},
+		cache: newCache(o.CacheBytes, o.Clock), servers: newServers(o.Clock),
 		slots: make(chan struct{}, maxExchanges), room: make(chan struct{}, maxFlights),
 		flights: map[flightKey]*flight{}, calls: map[callKey]*call{},
 	}
@@ -210,7 +212,10 @@ func (r *Resolver) fromCache(k key, a Ask, now time.Time) ([]*piece, bool) {
 	var list []*piece
 	for range maxAliases {
 		p := r.cache.piece(k)
-		if p == nil || p.left(now) <= 0 || r.o.Validator != nil && !p.checked && !a.CheckingDisabled {
+		if p == nil || p.left(now) <= 0 {
+			p = r.cache.prove(k)
+		}
+		if p == nil || r.o.Validator != nil && !p.checked && !a.CheckingDisabled {
 			return nil, false
 		}
 		r.observeCached(p, a, now)
@@ -232,8 +237,12 @@ func (r *Resolver) observeCached(p *piece, a Ask, now time.Time) {
 	if a.Observe == nil && r.o.Observe == nil {
 		return
 	}
+	kind := StepCached
+	if p.stored.Equal(now) && p.addr == (address{}) {
+		kind = StepProved
+	}
 	s := Step{
-		Time: now, Kind: StepCached, Question: p.key.question(), Depth: 1, Zone: p.zone, Server: p.server,
+		Time: now, Kind: kind, Question: p.key.question(), Depth: 1, Zone: p.zone, Server: p.server,
 		Reply: p.message(), TTL: p.left(now), Security: p.security,
 	}
 	for _, f := range []func(Step){a.Observe, r.o.Observe} {

@@ -50,6 +50,12 @@ func read(zone string, q key, m *miekg.Msg, chained bool) (*result, error) {
 	if !m.Authoritative && m.RecursionAvailable && !chained {
 		return nil, fmt.Errorf("%w: it only knows it from others", errLame)
 	}
+	// Some servers answer with the glue that they have of a zone below.
+	if p.kind != failed && !m.Authoritative && !chained {
+		if c, err := readCut(zone, q.name, m); err == nil && c != nil {
+			return &result{cut: c, ds: readDS(zone, c, m)}, nil
+		}
+	}
 	if p.kind != failed {
 		if p.kind == positive || p.kind == alias {
 			p.ns = proofs(zone, m.Ns, false)

@@ -70,7 +70,9 @@ func (t *task) judge(ctx context.Context, p *piece) (*piece, error) {
 		n.ttl = min(n.ttl, bogusTTL)
 	case v.Security == Secure:
 		n.ttl = min(n.ttl, v.Lifetime)
-		t.r.ranges.learn(v.Zone, v.Proofs, n.stored, n.ttl)
+		if !t.r.o.NoAggressive {
+			t.r.cache.learn(v.Zone, &n, v.Proofs)
+		}
 	}
 	t.r.cache.validated(p, &n)
 	return &n, nil

@@ -15,7 +15,7 @@ type Row struct {
 	Type string // "A", "NS"; "any" for a name that does not exist
 	// Rank says where it comes from and so what it may be used for (RFC 2181
 	// section 5.4.1): "answer" for clients; "referral" and "glue" only to know
-	// whom to ask.
+	// whom to ask; "proof" to deny neighbours; "failure".
 	Rank     string
 	Data     []string // what the records hold, or "does not exist", "no such record", or the reason of a failure
 	TTL      time.Duration
@@ -31,10 +31,15 @@ func (r *Resolver) Snapshot(n int) []Row {
 	now := r.o.Clock.Now()
 	var rows []Row
 	for _, e := range r.cache.since(n) {
-		if e.cut != nil {
+		switch {
+		case e.cut != nil:
 			rows = append(rows, e.cut.rows(now, e.hits)...)
-		} else if row, ok := e.piece.row(now, e.hits); ok {
-			rows = append(rows, row)
+		case e.span != nil:
+			rows = append(rows, e.span.row(now, e.hits))
+		case e.piece != nil:
+			if row, ok := e.piece.row(now, e.hits); ok {
+				rows = append(rows, row)
+			}
 		}
 	}
 	return rows[:min(n, len(rows))]
@@ -85,6 +90,14 @@ func (c *cut) rows(now time.Time, hits int) []Row {
 		}
 	}
 	return list
+}
+
+func (s *span) row(now time.Time, hits int) Row {
+	return Row{
+		Name: undotted(miekg.CanonicalName(s.rr.Header().Name)), Type: miekg.Type(s.rr.Header().Rrtype).String(), Rank: "proof",
+		Data: []string{strings.TrimPrefix(s.rr.String(), s.rr.Header().String())}, Left: s.expires.Sub(now),
+		Security: Secure.String(), Zone: undotted(s.zone), Hits: hits,
+	}
 }
 
 func familyType(a netip.Addr) string {

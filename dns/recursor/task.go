@@ -8,6 +8,8 @@ import (
 	"time"
 
 	miekg "github.com/miekg/dns"
+
+	"postrider/dns/exchange"
 )
 
 // The reasons why there is no answer.
@@ -43,6 +45,10 @@ func (t *task) lookup(ctx context.Context, k key) (*piece, error) {
 	now := t.r.o.Clock.Now()
 	if p := t.r.cache.piece(k); p != nil && p.left(now) > t.margin(p) {
 		t.step(Step{Kind: StepCached, Question: k.question(), Zone: p.zone, TTL: p.left(now), Reply: p.message(), Security: p.security})
+		return p, nil
+	}
+	if p := t.r.cache.prove(k); p != nil {
+		t.step(Step{Kind: StepProved, Question: k.question(), Zone: p.zone, TTL: p.left(now), Reply: p.message(), Security: p.security})
 		return p, nil
 	}
 	if len(t.stack)+t.nested > 0 {
@@ -95,7 +101,7 @@ func (t *task) walk(ctx context.Context, k key) (*piece, error) {
 		}
 		res, err := t.askZone(ctx, c, q)
 		switch {
-		case err != nil && q != k && ctx.Err() == nil && !errors.Is(err, errBudget):
+		case err != nil && q != k && ctx.Err() == nil && !errors.Is(err, errBudget) && !errors.Is(err, exchange.ErrTimeout):
 			m.giveUp() // RFC 9156 section 3: some servers only know full names
 		case err != nil:
 			return nil, err
@@ -265,13 +271,13 @@ func newSelection(t *task, c *cut) *selection {
 // outrank glue (RFC 2181 section 5.4.1), else those of the parent.
 func (s *selection) know(name string) bool {
 	now := s.t.r.o.Clock.Now()
-	var own, ended bool
+	own, ended := false, 0
 	for _, typ := range s.t.r.families() {
 		p := s.t.r.cache.piece(key{name, typ})
 		if p == nil || p.left(now) <= 0 || p.kind == alias {
 			continue
 		}
-		ended = true
+		ended++
 		for _, rr := range p.answer {
 			if a := addressOf(rr); a.IsValid() {
 				s.add(name, a)
@@ -286,7 +292,7 @@ func (s *selection) know(name string) bool {
 	for _, a := range s.c.glue[name] {
 		glue = s.add(name, a) || glue
 	}
-	return glue || ended
+	return glue || ended == len(s.t.r.families())
 }
 
 func (s *selection) add(name string, a address) bool {

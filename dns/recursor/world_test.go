@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	miekg "github.com/miekg/dns"
+
+	"postrider/dns/zone"
 )
 
 // world is a little Internet in memory: name servers by address.
@@ -40,7 +42,7 @@ func (a asking) String() string {
 // host is one name server with its zones. Twist, unless nil, changes what it
 // says or how: nil drops the answer.
 type host struct {
-	zones map[string][]miekg.RR
+	zones map[string]*zone.Zone
 	twist func(q asking, m *miekg.Msg) []*miekg.Msg
 }
 
@@ -54,22 +56,16 @@ func newWorld(t testing.TB) *world {
 func (w *world) serve(addr, origin, text string) *host {
 	w.t.Helper()
 	a := netip.MustParseAddr(addr)
-	p := miekg.NewZoneParser(strings.NewReader(text), origin, "")
-	p.SetDefaultTTL(300)
-	var rrs []miekg.RR
-	for rr, ok := p.Next(); ok; rr, ok = p.Next() {
-		rr.Header().Name = miekg.CanonicalName(rr.Header().Name)
-		rrs = append(rrs, rr)
-	}
-	if p.Err() != nil {
-		w.t.Fatal(p.Err())
+	z, err := zone.Read(strings.NewReader("$TTL 300\n"+text), zone.Options{Origin: origin})
+	if err != nil {
+		w.t.Fatal(err)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.hosts[a] == nil {
-		w.hosts[a] = &host{zones: map[string][]miekg.RR{}}
+		w.hosts[a] = &host{zones: map[string]*zone.Zone{}}
 	}
-	w.hosts[a].zones[origin] = rrs
+	w.hosts[a].zones[origin] = z
 	return w.hosts[a]
 }
 
@@ -176,57 +172,20 @@ func (w *world) handle(h *host, addr netip.Addr, network string, b []byte) [][]b
 	return out
 }
 
-// answer is RFC 1034 section 4.3.2 without wildcards.
+// answer is that of the deepest zone that the host has.
 func (h *host) answer(m *miekg.Msg, q asking) {
-	origin := ""
-	for o := range h.zones {
-		if miekg.IsSubDomain(o, q.name) && len(o) > len(origin) && !(q.typ == miekg.TypeDS && o == q.name && o != ".") {
-			origin = o
+	var z *zone.Zone
+	for origin, candidate := range h.zones {
+		if miekg.IsSubDomain(origin, q.name) && (z == nil || len(origin) > len(z.Origin())) &&
+			!(q.typ == miekg.TypeDS && origin == q.name && origin != ".") {
+			z = candidate
 		}
 	}
-	if origin == "" {
+	if z == nil {
 		m.Rcode = miekg.RcodeRefused
 		return
 	}
-	zone := h.zones[origin]
-	at := func(name string, typ uint16) (list []miekg.RR) {
-		for _, rr := range zone {
-			if rr.Header().Name == name && rr.Header().Rrtype == typ {
-				list = append(list, rr)
-			}
-		}
-		return list
-	}
-	for name := q.name; name != origin; name = parent(name) {
-		ns := at(name, miekg.TypeNS)
-		if len(ns) == 0 || name == q.name && q.typ == miekg.TypeDS {
-			continue
-		}
-		m.Ns = ns
-		for _, rr := range ns {
-			host := miekg.CanonicalName(rr.(*miekg.NS).Ns)
-			m.Extra = append(m.Extra, at(host, miekg.TypeA)...)
-			m.Extra = append(m.Extra, at(host, miekg.TypeAAAA)...)
-		}
-		return
-	}
-	m.Authoritative = true
-	if m.Answer = at(q.name, q.typ); len(m.Answer) > 0 {
-		if q.name == "." && q.typ == miekg.TypeNS {
-			for _, rr := range m.Answer {
-				m.Extra = append(m.Extra, at(rr.(*miekg.NS).Ns, miekg.TypeA)...)
-			}
-		}
-		return
-	}
-	if m.Answer = at(q.name, miekg.TypeCNAME); len(m.Answer) > 0 {
-		return
-	}
-	m.Ns = at(origin, miekg.TypeSOA)
-	for _, rr := range zone {
-		if miekg.IsSubDomain(q.name, rr.Header().Name) {
-			return
-		}
-	}
-	m.Rcode = miekg.RcodeNameError
+	r := z.Answer(miekg.Question{Name: q.name, Qtype: q.typ, Qclass: miekg.ClassINET}, zone.AnswerOptions{DNSSEC: true})
+	m.Rcode, m.Authoritative, m.Answer, m.Ns = r.Rcode, r.Authoritative, r.Answer, r.Ns
+	m.Extra = append(m.Extra, r.Extra...)
 }

@@ -1,0 +1,296 @@
+package recursor
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	miekg "github.com/miekg/dns"
+
+	"postrider/internal/clock"
+)
+
+func rr(t testing.TB, s string) miekg.RR {
+	t.Helper()
+	r, err := miekg.NewRR(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// poison is what a server of one zone would like us to believe of another.
+var poison = []string{
+	"www.bank.org. 86400 IN A 6.6.6.6",
+	"bank.org. 86400 IN NS ns.evil.com.",
+	"org. 86400 IN NS ns.evil.com.",
+	". 86400 IN NS ns.evil.com.",
+	"ns.org. 86400 IN A 6.6.6.6",
+	"a.root. 86400 IN A 6.6.6.6",
+}
+
+// A server that adds what nobody asked for, in every section, changes nothing
+// outside its zone.
+func TestPoison(t *testing.T) {
+	for _, section := range []string{"answer", "authority", "additional", "all"} {
+		for _, name := range []string{"www.evil.com.", "none.evil.com.", "cname.evil.com.", "sub.sub.evil.com."} {
+			t.Run(section+" "+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := ordinary(t)
+					for _, a := range []string{"192.5.6.30", "192.5.6.31"} {
+						w.serve(a, "com.", comZone+"evil NS ns.evil\nns.evil A 9.9.9.66\n")
+					}
+					w.serve("192.5.6.40", "org.", "@ SOA ns nobody 1 1h 10m 5d 60\n@ NS ns\nns A 192.5.6.40\nbank NS ns.bank\nns.bank A 9.9.9.3\n")
+					w.serve("9.9.9.3", "bank.org.", "@ SOA ns nobody 1 1h 10m 5d 60\n@ NS ns\nns A 9.9.9.3\nwww A 9.9.9.4\n")
+					w.serve("9.9.9.66", "evil.com.", "@ SOA ns nobody 1 1h 10m 5d 60\n@ NS ns\nns A 9.9.9.66\nwww A 9.9.9.67\ncname CNAME www.bank.org.\nsub NS ns.sub\nns.sub A 9.9.9.66\n")
+					w.twist("9.9.9.66", func(q asking, m *miekg.Msg) []*miekg.Msg {
+						m = m.Copy()
+						for _, s := range poison {
+							if section == "answer" || section == "all" {
+								m.Answer = append(m.Answer, rr(t, s))
+							}
+							if section == "authority" || section == "all" {
+								m.Ns = append(m.Ns, rr(t, s))
+							}
+							if section == "additional" || section == "all" {
+								m.Extra = append([]miekg.RR{rr(t, s)}, m.Extra...)
+							}
+						}
+						return []*miekg.Msg{m}
+					})
+					r := newTest(t, w, Options{})
+					a := ask(t, r, name, miekg.TypeA)
+					if strings.Contains(data(a), "6.6.6.6") {
+						t.Errorf("%s is %s", name, data(a))
+					}
+					for _, row := range r.Snapshot(1000) {
+						if strings.Contains(row.String(), "6.6.6.6") || strings.Contains(strings.Join(row.Data, " "), "ns.evil.com.") && row.Name != "evil.com" {
+							t.Errorf("the cache holds %v", row)
+						}
+					}
+					if a := ask(t, r, "www.bank.org.", miekg.TypeA); data(a) != "NOERROR; A 9.9.9.4" {
+						t.Errorf("www.bank.org is %s", data(a))
+					}
+				})
+			})
+		}
+	}
+}
+
+// Wrong datagrams before the right one are not the answer.
+func TestForged(t *testing.T) {
+	forge := func(edit func(m *miekg.Msg)) func(q asking, m *miekg.Msg) []*miekg.Msg {
+		return func(q asking, m *miekg.Msg) []*miekg.Msg {
+			if q.network == "tcp" {
+				return []*miekg.Msg{m}
+			}
+			bad := m.Copy()
+			bad.Answer = []miekg.RR{&miekg.A{Hdr: miekg.RR_Header{Name: q.query.Question[0].Name, Rrtype: miekg.TypeA, Class: 1, Ttl: 300}, A: []byte{6, 6, 6, 6}}}
+			bad.Rcode, bad.Ns = 0, nil
+			edit(bad)
+			return []*miekg.Msg{bad, bad, m}
+		}
+	}
+	for name, edit := range map[string]func(m *miekg.Msg){
+		"id":       func(m *miekg.Msg) { m.Id++ },
+		"question": func(m *miekg.Msg) { m.Question[0].Name = "other.com." },
+		"type":     func(m *miekg.Msg) { m.Question[0].Qtype = miekg.TypeTXT },
+		"class":    func(m *miekg.Msg) { m.Question[0].Qclass = miekg.ClassCHAOS },
+		"query":    func(m *miekg.Msg) { m.Response = false },
+		"case":     func(m *miekg.Msg) { m.Question[0].Name = swapCase(m.Question[0].Name) },
+		"cookie": func(m *miekg.Msg) {
+			m.IsEdns0().Option = []miekg.EDNS0{&miekg.EDNS0_COOKIE{Code: miekg.EDNS0COOKIE, Cookie: "00112233445566778899aabbccddeeff"}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := ordinary(t)
+				for a := range w.hosts {
+					w.twist(a.String(), forge(edit))
+				}
+				r := newTest(t, w, Options{})
+				if a := ask(t, r, "web.example.com.", miekg.TypeA); data(a) != "NOERROR; A 9.9.9.80" {
+					t.Errorf("got %v", data(a))
+				}
+			})
+		})
+	}
+}
+
+func swapCase(s string) string {
+	return strings.Map(func(c rune) rune {
+		switch {
+		case 'a' <= c && c <= 'z':
+			return c - 'a' + 'A'
+		case 'A' <= c && c <= 'Z':
+			return c - 'A' + 'a'
+		}
+		return c
+	}, s)
+}
+
+// Somebody who guesses at answers makes us ask over TCP.
+func TestFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := ordinary(t)
+		w.twist("9.9.9.1", func(q asking, m *miekg.Msg) []*miekg.Msg {
+			if q.network == "tcp" {
+				return []*miekg.Msg{m}
+			}
+			var list []*miekg.Msg
+			for i := range 200 {
+				bad := m.Copy()
+				bad.Id += uint16(i + 1)
+				list = append(list, bad)
+			}
+			return append(list, m)
+		})
+		w.twist("9.9.9.2", func(asking, *miekg.Msg) []*miekg.Msg { return nil })
+		r := newTest(t, w, Options{})
+		if a := ask(t, r, "web.example.com.", miekg.TypeA); data(a) != "NOERROR; A 9.9.9.80" {
+			t.Errorf("got %v, %v", data(a), a.Err)
+		}
+	})
+}
+
+// Loops of aliases, of delegations, of servers' names end soon.
+func TestLoops(t *testing.T) {
+	for name, zones := range map[string][2]string{
+		"alias of itself":     {"", "x CNAME x\n"},
+		"two aliases":         {"", "x CNAME y\ny CNAME x\n"},
+		"long chain":          {"", longChain(40)},
+		"names of each other": {"loop NS ns.pool\npool NS ns.loop\n", "x CNAME www.loop.com.\n"},
+		"name below itself":   {"loop NS ns.loop\n", "x CNAME www.loop.com.\n"},
+		"dname":               {"", "d DNAME d.d\nx CNAME a.d\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := ordinary(t)
+				for _, a := range []string{"192.5.6.30", "192.5.6.31"} {
+					w.serve(a, "com.", comZone+zones[0])
+				}
+				for _, a := range []string{"9.9.9.1", "9.9.9.2"} {
+					w.serve(a, "example.com.", exampleZone+zones[1])
+				}
+				r := newTest(t, w, Options{})
+				began := time.Now()
+				a := ask(t, r, "x.example.com.", miekg.TypeA)
+				if a.Rcode != miekg.RcodeServerFailure || a.Err == nil || len(a.ExtendedErrors) == 0 {
+					t.Errorf("got %+v", a)
+				}
+				if n, took := len(w.queries()), time.Since(began); n > 60 || took > time.Second {
+					t.Errorf("%d queries, %v", n, took)
+				}
+			})
+		})
+	}
+}
+
+func longChain(n int) string {
+	var b strings.Builder
+	b.WriteString("x CNAME c1\n")
+	for i := 1; i < n; i++ {
+		fmt.Fprintf(&b, "c%d CNAME c%d\n", i, i+1)
+	}
+	fmt.Fprintf(&b, "c%d A 9.9.9.9\n", n)
+	return b.String()
+}
+
+// NXNSAttack: a delegation to many servers that do not exist makes few
+// questions to the victim, however often it is tried.
+func TestNXNS(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := ordinary(t)
+		var evil strings.Builder
+		evil.WriteString("@ SOA ns nobody 1 1h 10m 5d 60\n@ NS ns\nns A 9.9.9.66\n")
+		for sub := range 20 {
+			for i := range 30 {
+				fmt.Fprintf(&evil, "sub%d NS x%d-%d.victim.com.\n", sub, sub, i)
+			}
+		}
+		for _, a := range []string{"192.5.6.30", "192.5.6.31"} {
+			w.serve(a, "com.", comZone+"evil NS ns.evil\nns.evil A 9.9.9.66\nvictim NS ns.victim\nns.victim A 9.9.9.77\n")
+		}
+		w.serve("9.9.9.66", "evil.com.", evil.String())
+		w.serve("9.9.9.77", "victim.com.", "@ SOA ns nobody 1 1h 10m 5d 60\n@ NS ns\nns A 9.9.9.77\n")
+		r := newTest(t, w, Options{})
+		began := clock.Processor()
+		for sub := range 20 {
+			a := ask(t, r, fmt.Sprintf("www.sub%d.evil.com.", sub), miekg.TypeA)
+			if a.Rcode != miekg.RcodeServerFailure {
+				t.Errorf("got %v", data(a))
+			}
+			victim, all := 0, w.queries()
+			for _, q := range all {
+				if q.addr == netip.MustParseAddr("9.9.9.77") {
+					victim++
+				}
+			}
+			if victim > 2*maxFetchesPerCut {
+				t.Fatalf("the victim got %d queries of %d", victim, len(all))
+			}
+		}
+		if took := clock.Processor() - began; took > 2*time.Second {
+			t.Errorf("took %v", took)
+		}
+	})
+}
+
+// Many who ask the same at once cause the queries of one.
+func TestMerged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := ordinary(t)
+		for _, a := range []string{"9.9.9.1", "9.9.9.2"} {
+			w.twist(a, func(_ asking, m *miekg.Msg) []*miekg.Msg {
+				time.Sleep(100 * time.Millisecond)
+				return []*miekg.Msg{m}
+			})
+		}
+		r := newTest(t, w, Options{})
+		var wg sync.WaitGroup
+		for i := range 300 {
+			name := []string{"web.example.com.", "mx.example.com.", "WEB.example.com."}[i%3]
+			wg.Go(func() {
+				if a := ask(t, r, name, miekg.TypeA); a.Err != nil || len(a.Answer) != 1 {
+					t.Errorf("got %v, %v", data(a), a.Err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := len(w.queries()); n > 12 {
+			t.Errorf("%d queries", n)
+		}
+	})
+}
+
+// A flood of random names stays within the cache's size, and what is asked for
+// meanwhile stays known.
+func TestCacheBound(t *testing.T) {
+	const size = 1 << 20
+	synctest.Test(t, func(t *testing.T) {
+		w := ordinary(t)
+		r := newTest(t, w, Options{CacheBytes: size})
+		for i := range 4000 {
+			name := fmt.Sprintf("random-%d-%s.example.com.", i, strings.Repeat("x", i%40))
+			if a := ask(t, r, name, miekg.TypeTXT); a.Rcode != miekg.RcodeNameError {
+				t.Fatalf("got %v, %v", data(a), a.Err)
+			}
+			if i%100 == 0 {
+				ask(t, r, "web.example.com.", miekg.TypeA)
+			}
+			r.cache.mu.Lock()
+			if r.cache.bytes > size || len(r.cache.entries) != r.cache.recent.Len() {
+				t.Fatalf("%d octets, %d and %d entries", r.cache.bytes, len(r.cache.entries), r.cache.recent.Len())
+			}
+			r.cache.mu.Unlock()
+		}
+		w.queries()
+		if a := ask(t, r, "web.example.com.", miekg.TypeA); !a.FromCache {
+			t.Errorf("got %+v", a)
+		}
+	})
+}
