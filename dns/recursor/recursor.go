@@ -289,6 +289,9 @@ func addressRecord(name string, a address, ttl uint32) miekg.RR {
 func (r *Resolver) Flush(name string) int {
 	name = miekg.CanonicalName(name)
 	r.generation.Add(1)
+	if r.o.Validator != nil {
+		r.o.Validator.Flush()
+	}
 	return r.cache.flush(func(n string) bool { return miekg.IsSubDomain(name, n) })
 }
 
