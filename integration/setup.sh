@@ -23,6 +23,10 @@ need mbsync isync
 need dig bind9-dnsutils
 need host bind9-host
 need named-checkzone bind9-utils
+need dnssec-verify bind9-utils
+need delv bind9-dnsutils
+need ldns-verify-zone ldnsutils
+need unbound-host unbound-host
 need strace strace
 need Xvfb xvfb
 need thunderbird thunderbird
