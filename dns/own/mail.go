@@ -221,7 +221,7 @@ func (c *checker) judgeExtra(s rrset, check string, seen []miekg.RR) (well bool)
 		}
 		switch rr := rr.(type) {
 		case *miekg.MX:
-			if miekg.CanonicalName(rr.Mx) == c.o.Ours.Host { // with another preference
+			if miekg.CanonicalName(rr.Mx) == c.o.Ours.Host || rr.Mx == "." { // with another preference; nullMX
 				well = false
 				continue
 			}

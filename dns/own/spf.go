@@ -130,7 +130,11 @@ func (c *checker) evaluate(ctx context.Context, name, policy string) (well bool)
 			c.add(Error, "spf", name, c.spfToPublish(name), "%q is broken: %v", policy, err)
 		default:
 			well = false
-			c.add(Error, "spf", name, c.spfToPublish(name), "%q says %s of this server's address %s: its mail looks forged", policy, result, a)
+			mend := c.spfToPublish(name)
+			if strings.Contains(mend, strconv.Quote(policy)) {
+				mend = "publish the MX and address records that it names"
+			}
+			c.add(Error, "spf", name, mend, "%q says %s of this server's address %s: its mail looks forged", policy, result, a)
 		}
 	}
 	return well
@@ -237,17 +241,18 @@ func parseTerm(word string) (t spfTerm, err error) {
 	}
 	colon := strings.HasPrefix(t.value, ":")
 	t.value = strings.TrimPrefix(t.value, ":")
+	nobody := t.value == "" || t.value[0] == '/' // no domain
 	switch t.name {
 	case "all":
 		if colon || t.value != "" {
 			return t, fmt.Errorf("%q: all takes no value", word)
 		}
 	case "include", "exists":
-		if t.value == "" || !colon {
+		if nobody || !colon {
 			return t, fmt.Errorf("%q needs a domain", word)
 		}
 	case "a", "mx", "ptr":
-		if colon && t.value == "" {
+		if colon && nobody {
 			return t, fmt.Errorf("%q: the domain is missing", word)
 		}
 		return t, checkLengths(word, t.value)
