@@ -19,7 +19,7 @@ import (
 type dnsCmd struct {
 	Query   dnsQueryCmd   `cmd:"" help:"Ask a name server and print its answer, or find the answer from the root down."`
 	Records dnsRecordsCmd `cmd:"" help:"Print the records to publish for a domain of this server, as a zone file."`
-	Check   notBuiltCmd   `cmd:"" hidden:"" passthrough:""`
+	Check   dnsCheckCmd   `cmd:"" help:"Look at a domain's DNS and mail servers from the outside, and say what to mend."`
 }
 
 // rootFlags are where the tree of names begins, for a trace and for DNSSEC.

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -15,6 +19,7 @@ import (
 	miekg "github.com/miekg/dns"
 
 	"postrider/dns/dnssec"
+	"postrider/dns/own"
 	"postrider/dns/recursor"
 	"postrider/dns/zone"
 )
@@ -67,11 +72,12 @@ plain.edu. 3600 NS ns.hamburger.edu.
 plain.edu. 3600 A 127.66.0.30
 `
 
-// newWorld builds it and starts its servers.
-func newWorld(t *testing.T) *world {
+// newWorld builds it, with more records in hamburger.edu, and starts its servers;
+// on a port that is free everywhere if port is "0".
+func newWorld(t *testing.T, port, more string) *world {
 	t.Helper()
-	w := &world{dir: t.TempDir()}
-	hamburger := w.sign(t, "hamburger.edu.", worldHamburger)
+	w := &world{dir: t.TempDir(), port: port}
+	hamburger := w.sign(t, "hamburger.edu.", worldHamburger+more)
 	edu := w.sign(t, "edu.", worldEdu+w.read(t, "dsset-hamburger.edu."))
 	root := w.sign(t, ".", worldRoot+w.read(t, "dsset-edu."))
 	w.hints, w.anchors = filepath.Join(w.dir, "hints"), filepath.Join(w.dir, "dsset-.")
@@ -80,7 +86,6 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.port = "0"
 	w.serve(t, rootAt, authority(root))
 	w.serve(t, eduAt, authority(edu))
 	w.serve(t, hamburgerAt, authority(spoil(t, hamburger), plain))
@@ -264,7 +269,7 @@ func matches(t *testing.T, what, got, want string) {
 }
 
 func TestDNSQuery(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, "0", "")
 	p := newProgram(t)
 	tree := []string{"--root-hints", w.hints, "--trust-anchors", w.anchors, "--dns-port", w.port}
 	for _, tt := range []struct {
@@ -322,7 +327,7 @@ broken.hamburger.edu.	\d+	IN	A	127.66.0.66
 }
 
 func TestDNSTrace(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, "0", "")
 	p := newProgram(t)
 	tree := []string{"--root-hints", w.hints, "--trust-anchors", w.anchors, "--dns-port", w.port}
 	code, out, errs := p.run("", append([]string{"dns", "query", "hamburger.edu", "MX", "--trace"}, tree...)...)
@@ -355,4 +360,81 @@ hamburger\.edu\.	3600	IN	MX	10 mx\.hamburger\.edu\.`)
 	if got.Security != "secure" || len(got.Steps) < 4 || got.Answer.Rcode != "NOERROR" || len(got.Answer.Answer) == 0 {
 		t.Errorf("%s", out)
 	}
+}
+
+// TestDNSCheck: a running server, its records in a signed zone, and what is said
+// when they are there, and when they are not.
+func TestDNSCheck(t *testing.T) {
+	free := newWorld(t, "0", "") // its port is free at the other addresses, too
+	p := newProgram(t)
+	text := fmt.Sprintf("hostname = \"mx.hamburger.edu\"\ndata_dir = \"data\"\n[listen]\nsmtp = [\"127.66.0.25:%s\"]\nimaps = [\"127.66.0.25:0\"]\n[delivery]\nremote_port = %s\n[dns]\nhosts = \"\"\n", free.port, free.port)
+	if err := os.WriteFile(filepath.Join(p.dir, "config.toml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.want(exitDone, "", "", "", "init", "--domain", "hamburger.edu")
+	p.serve()
+	code, records, errs := p.run("", "dns", "records", "hamburger.edu", "--address", "127.66.0.25")
+	if code != exitDone || !strings.Contains(records, "TLSA 3 1 1") || !strings.Contains(records, "_imaps._tcp.hamburger.edu.  IN SRV  0 1 ") {
+		t.Fatalf("exit %d, %s\n%s", code, errs, records)
+	}
+	check := func(w *world, more ...string) []string {
+		return append([]string{"dns", "check", "hamburger.edu", "--address", "127.66.0.25", "--server", w.resolver,
+			"--root-hints", w.hints, "--trust-anchors", w.anchors, "--dns-port", w.port}, more...)
+	}
+	code, out, errs := p.run("", check(newWorld(t, "0", records))...)
+	if code != exitDone || errs != "" {
+		t.Errorf("exit %d, %s", code, errs)
+	}
+	matches(t, "the check", out, `
+note +zone +hamburger\.edu\.: one name server
+ok +delegation +hamburger\.edu\.: 1 addresses
+ok +delegation +hamburger\.edu\.: the zone above, edu\., names the same servers
+ok +dnssec +hamburger\.edu\.: the zone is signed
+note +mx +mx\.hamburger\.edu\.: 127\.66\.0\.25 is a loopback address: this server is for trial
+ok +mx +hamburger\.edu\.: mail goes to 10 mx\.hamburger\.edu
+ok +tlsa +_25\._tcp\.mx\.hamburger\.edu\.: is 3 1 1
+ok +spf +hamburger\.edu\.: "v=spf1 mx -all"
+note +ptr +127\.66\.0\.25: has no name
+ok +smtp +mx\.hamburger\.edu: answers at 127\.66\.0\.25:\d+ and offers TLS`)
+
+	code, out, _ = p.run("", check(free)...) // its zone has the MX and A records alone
+	if code != exitFailed {
+		t.Errorf("exit %d with records missing", code)
+	}
+	matches(t, "the check", out, `
+warning +srv +_imaps\._tcp\.hamburger\.edu\.: is missing: .* -- publish: _imaps\._tcp\.hamburger\.edu\. 3600 IN SRV 0 1 \d+ mx\.hamburger\.edu\.
+warning +tlsa .*is missing.* -- publish: _25\._tcp\.mx\.hamburger\.edu\. 3600 IN TLSA 3 1 1
+warning +spf +hamburger\.edu\.: has no SPF record.* -- publish: hamburger\.edu\. 3600 IN TXT "v=spf1 mx -all"`)
+	code, out, _ = p.run("", check(free, "--json")...)
+	var list []own.Finding
+	if err := json.Unmarshal([]byte(out), &list); err != nil || code != exitFailed || own.Well(list) || len(list) < 10 {
+		t.Errorf("exit %d, %v: %s", code, err, out)
+	}
+	code, out, _ = p.run("", "dns", "check", "edu", "--server", free.resolver, "--dns-port", free.port, "--trust-anchors", free.anchors)
+	if code != exitFailed || !strings.Contains(out, "is not a domain of this server") || !strings.Contains(out, "mail cannot reach it") {
+		t.Errorf("another domain: exit %d\n%s", code, out)
+	}
+	p.want(exitFailed, "", "label 1", "", "dns", "check", strings.Repeat("x", 64)+".edu")
+}
+
+// serve runs the server until the test ends.
+func (p *program) serve() {
+	p.t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	out, in := io.Pipe()
+	var errs bytes.Buffer
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(ctx, []string{"--config", filepath.Join(p.dir, "config.toml"), "serve"}, strings.NewReader(""), in, &errs)
+		in.Close()
+	}()
+	for lines := bufio.NewScanner(out); lines.Scan() && lines.Text() != "ready"; {
+	}
+	go io.Copy(io.Discard, out) // ends with the server
+	p.t.Cleanup(func() {
+		stop()
+		if code := <-ended; code != exitDone {
+			p.t.Errorf("serve: exit %d\n%s", code, errs.String())
+		}
+	})
 }

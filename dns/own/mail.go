@@ -310,14 +310,17 @@ func (c *checker) checkPTR(ctx context.Context) {
 		}
 	}
 	for _, a := range addrs {
+		severity := Error
 		if mta.NotPublic(a) != "" && c.o.Ours.LoopbackOnly {
-			continue
+			severity = Note // a trial: nobody gives such addresses names
 		}
-		c.checkReverse(ctx, a, host)
+		c.checkReverse(ctx, a, host, severity)
 	}
 }
 
-func (c *checker) checkReverse(ctx context.Context, a netip.Addr, host string) {
+// checkReverse looks at the name of one address; severity is that of a wrong
+// one.
+func (c *checker) checkReverse(ctx context.Context, a netip.Addr, host string, severity Severity) {
 	reverse, err := miekg.ReverseAddr(a.String())
 	if err != nil {
 		return // no address of the Internet
@@ -325,8 +328,7 @@ func (c *checker) checkReverse(ctx context.Context, a netip.Addr, host string) {
 	mend := fmt.Sprintf("ask where the address comes from for: %s IN PTR %s", reverse, host)
 	rrs, _, err := c.lookup(ctx, reverse, miekg.TypePTR)
 	if err != nil {
-		severity := Error
-		if unknown(err) {
+		if unknown(err) && severity == Error {
 			severity = Warning
 		}
 		c.add(severity, "ptr", a.String(), mend, "has no name: %v; many servers refuse mail from such an address", err)
@@ -339,7 +341,7 @@ func (c *checker) checkReverse(ctx context.Context, a netip.Addr, host string) {
 		}
 	}
 	if !slices.Contains(names, host) {
-		c.add(Error, "ptr", a.String(), mend, "has the name %s, and this server says %s", join(names), bare(host))
+		c.add(severity, "ptr", a.String(), mend, "has the name %s, and this server says %s", join(names), bare(host))
 		return
 	}
 	addrs, _, err := c.addressesOf(ctx, host)

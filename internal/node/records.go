@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -30,23 +31,39 @@ type RecordsArgs struct {
 func (a *Admin) DNSRecords(args RecordsArgs, reply *[]own.Record) (err error) {
 	ctx, end := a.command(&err)
 	defer end()
-	name, err := mta.NormalizeDomain(args.Domain)
-	if err != nil {
-		return err
-	}
-	domains, err := a.n.Directory.Domains(ctx)
-	if err != nil {
-		return err
-	}
-	if !slices.Contains(domains, name) {
-		return fmt.Errorf("%s is not a domain of this server: postrider domain add %s", name, name)
-	}
-	d, err := a.n.ownDomain(name, args.Addresses)
+	d, err := a.n.domainRecords(ctx, args)
 	if err != nil {
 		return err
 	}
 	*reply = append([]own.Record{}, d.Records()...)
 	return nil
+}
+
+// DNSDomain describes this server as one of a domain, for `dns check`.
+func (a *Admin) DNSDomain(args RecordsArgs, reply *own.Domain) (err error) {
+	ctx, end := a.command(&err)
+	defer end()
+	d, err := a.n.domainRecords(ctx, args)
+	if err != nil {
+		return err
+	}
+	*reply = *d
+	return nil
+}
+
+func (n *Node) domainRecords(ctx context.Context, args RecordsArgs) (*own.Domain, error) {
+	name, err := mta.NormalizeDomain(args.Domain)
+	if err != nil {
+		return nil, err
+	}
+	domains, err := n.Directory.Domains(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(domains, name) {
+		return nil, fmt.Errorf("%s is not a domain of this server: postrider domain add %s", name, name)
+	}
+	return n.ownDomain(name, args.Addresses)
 }
 
 // ownDomain describes this server as one of a domain: its listeners, or those
