@@ -29,6 +29,11 @@ func (s *bitset) add(i int) {
 	}
 }
 
+func (s *bitset) clear() {
+	clear(s.words)
+	s.n = 0
+}
+
 // and keeps what is also in other, a set of the same limit.
 func (s *bitset) and(other *bitset) {
 	s.n = 0
@@ -52,6 +57,29 @@ func (s *bitset) or(part *bitset, base int) {
 	}
 }
 
+// orBitmap adds the numbers of a bitmap, each with base added to it; they are below
+// the limit of s.
+func (s *bitset) orBitmap(b []byte, base int) {
+	at, shift := base>>6, base&63
+	for len(b) > 0 {
+		var w uint64
+		if len(b) >= 8 {
+			w, b = binary.LittleEndian.Uint64(b), b[8:]
+		} else {
+			var last [8]byte
+			copy(last[:], b)
+			w, b = binary.LittleEndian.Uint64(last[:]), nil
+		}
+		if low := w << shift; low != 0 {
+			s.orWord(at, low)
+		}
+		if high := w >> (64 - shift); high != 0 {
+			s.orWord(at+1, high)
+		}
+		at++
+	}
+}
+
 // orWord adds the numbers of one word.
 func (s *bitset) orWord(i int, w uint64) {
 	s.n += bits.OnesCount64(w &^ s.words[i])
@@ -64,13 +92,8 @@ func (s *bitset) orWord(i int, w uint64) {
 
 // appendList encodes docs, which are sorted, for a segment of size documents.
 func appendList(dst []byte, docs []uint32, size int) []byte {
-	bitmap := len(docs) > (size+7)/8
-	head := uint64(len(docs)) << 1
-	if bitmap {
-		head |= 1
-	}
-	dst = binary.AppendUvarint(dst, head)
-	if bitmap {
+	if asBitmap(len(docs), size) {
+		dst = binary.AppendUvarint(dst, uint64(len(docs))<<1|1)
 		at := len(dst)
 		dst = append(dst, make([]byte, (size+7)/8)...)
 		for _, d := range docs {
@@ -78,6 +101,7 @@ func appendList(dst []byte, docs []uint32, size int) []byte {
 		}
 		return dst
 	}
+	dst = binary.AppendUvarint(dst, uint64(len(docs))<<1)
 	next := uint32(0)
 	for _, d := range docs {
 		dst = binary.AppendUvarint(dst, uint64(d-next))
@@ -86,18 +110,26 @@ func appendList(dst []byte, docs []uint32, size int) []byte {
 	return dst
 }
 
-// readList calls fn for each document of an encoded list, in order, until fn
-// returns false.
-func readList(b []byte, size int, fn func(doc uint32) bool) error {
+// asBitmap tells whether n of size documents are written as a bitmap.
+func asBitmap(n, size int) bool { return n > (size+7)/8 }
+
+// openList reads the head of an encoded list, and tells what follows: count
+// numbers, or a bitmap, of which the length and the bits at its end are right.
+func openList(b []byte, size int) (count int, bitmap bool, rest []byte, err error) {
 	head, n := binary.Uvarint(b)
-	count := head >> 1
-	if n <= 0 || count > uint64(size) {
-		return errDamaged
+	if n <= 0 || head>>1 > uint64(size) {
+		return 0, false, nil, errDamaged
 	}
 	b = b[n:]
-	if head&1 != 0 {
-		return readBitmap(b, size, fn)
+	bitmap = head&1 != 0
+	if bitmap && (len(b) != (size+7)/8 || size%8 != 0 && b[len(b)-1]>>(size%8) != 0) {
+		return 0, false, nil, errDamaged
 	}
+	return int(head >> 1), bitmap, b, nil
+}
+
+// readNumbers calls fn for each document of a list that is no bitmap, in order.
+func readNumbers(b []byte, count, size int, fn func(doc uint32)) error {
 	next := uint64(0)
 	for ; count > 0; count-- {
 		if len(b) > 0 && b[0] < 0x80 {
@@ -114,54 +146,121 @@ func readList(b []byte, size int, fn func(doc uint32) bool) error {
 		if next >= uint64(size) {
 			return errDamaged
 		}
-		if !fn(uint32(next)) {
-			return nil
-		}
+		fn(uint32(next))
 		next++
 	}
 	return nil
 }
 
-// addList adds the documents of an encoded list to a set of that size.
+// addList adds the documents of an encoded list for a segment of size documents
+// to a set of that size.
 func addList(b []byte, size int, set *bitset) error {
-	head, n := binary.Uvarint(b)
-	if n <= 0 || head&1 == 0 {
-		return readList(b, size, func(doc uint32) bool {
-			set.add(int(doc))
-			return true
-		})
+	count, bitmap, b, err := openList(b, size)
+	if err != nil {
+		return err
 	}
-	b = b[n:]
-	if head>>1 > uint64(size) || len(b) != (size+7)/8 || size%8 != 0 && b[len(b)-1]>>(size%8) != 0 {
-		return errDamaged
+	if bitmap {
+		set.orBitmap(b, 0)
+		return nil
 	}
-	i := 0
-	for ; len(b) >= 8; b = b[8:] {
-		set.orWord(i, binary.LittleEndian.Uint64(b))
-		i++
+	return readNumbers(b, count, size, func(doc uint32) { set.add(int(doc)) })
+}
+
+// joined is the list of one term in several segments that are merged. What is in few
+// documents is joined as numbers, what is in many by bits.
+type joined struct {
+	size  int // documents of the merged segment
+	parts []part
+	count int // documents in the parts
+	docs  []uint32
+	set   *bitset // empty between terms
+	live  *bitset // of the merged segment; nil = all
+}
+
+// part is a list, opened, of size documents that begin at base.
+type part struct {
+	list              []byte
+	bitmap            bool
+	count, size, base int
+}
+
+func newJoined(size int, live *bitset) *joined {
+	return &joined{size: size, set: newBitset(size), live: live}
+}
+
+// add adds a list, which must not change before append, of a segment of size
+// documents that begins at base; lists come in the order of their segments.
+func (j *joined) add(list []byte, size, base int) error {
+	p := part{size: size, base: base}
+	var err error
+	if p.count, p.bitmap, p.list, err = openList(list, size); err != nil {
+		return err
 	}
-	if len(b) > 0 {
-		var last [8]byte
-		copy(last[:], b)
-		set.orWord(i, binary.LittleEndian.Uint64(last[:]))
+	j.parts = append(j.parts, p)
+	j.count += p.count
+	return nil
+}
+
+// append encodes what was added, and begins the next term; empty tells that
+// nothing of it is live.
+func (j *joined) append(dst []byte) (list []byte, empty bool, err error) {
+	defer func() { j.parts, j.count = j.parts[:0], 0 }()
+	// A word of the set costs about as much as two numbers.
+	if j.live == nil && j.count < j.size/32 {
+		j.docs = j.docs[:0]
+		for i := range j.parts {
+			if err := j.parts[i].numbers(func(doc uint32) { j.docs = append(j.docs, doc) }); err != nil {
+				return dst, false, err
+			}
+		}
+		return appendList(dst, j.docs, j.size), len(j.docs) == 0, nil
+	}
+	defer j.set.clear()
+	for i := range j.parts {
+		p := &j.parts[i]
+		if p.bitmap {
+			j.set.orBitmap(p.list, p.base)
+		} else if err := p.numbers(func(doc uint32) { j.set.add(int(doc)) }); err != nil {
+			return dst, false, err
+		}
+	}
+	if j.live != nil {
+		j.set.and(j.live)
+	}
+	return j.set.appendList(dst, j.size), j.set.n == 0, nil
+}
+
+// numbers calls fn for each document of the merged segment, in order.
+func (p *part) numbers(fn func(doc uint32)) error {
+	if !p.bitmap {
+		return readNumbers(p.list, p.count, p.size, func(doc uint32) { fn(uint32(p.base) + doc) })
+	}
+	for i, c := range p.list {
+		for ; c != 0; c &= c - 1 {
+			fn(uint32(p.base + i<<3 + bits.TrailingZeros8(c)))
+		}
 	}
 	return nil
 }
 
-func readBitmap(b []byte, size int, fn func(doc uint32) bool) error {
-	if len(b) != (size+7)/8 {
-		return errDamaged
+// appendList is the function of that name for a set.
+func (s *bitset) appendList(dst []byte, size int) []byte {
+	if asBitmap(s.n, size) {
+		dst = binary.AppendUvarint(dst, uint64(s.n)<<1|1)
+		end := len(dst) + (size+7)/8
+		for _, w := range s.words {
+			dst = binary.LittleEndian.AppendUint64(dst, w)
+		}
+		return dst[:end]
 	}
-	for i, c := range b {
-		for ; c != 0; c &= c - 1 {
-			d := i<<3 + bits.TrailingZeros8(c)
-			if d >= size {
-				return errDamaged
-			}
-			if !fn(uint32(d)) {
-				return nil
-			}
+	dst = binary.AppendUvarint(dst, uint64(s.n)<<1)
+	next := 0
+	for i, w := range s.words {
+		for ; w != 0; w &= w - 1 {
+			d := i<<6 + bits.TrailingZeros64(w)
+			dst = binary.AppendUvarint(dst, uint64(d-next))
+			next = d + 1
 		}
 	}
-	return nil
+	return dst
 }

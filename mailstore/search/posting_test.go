@@ -1,6 +1,7 @@
 package search
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"testing"
@@ -8,54 +9,116 @@ import (
 	"pgregory.net/rapid"
 )
 
+// members are the numbers of a set.
+func members(s *bitset) (list []uint32) {
+	for i := range uint32(64 * len(s.words)) {
+		if s.has(int(i)) {
+			list = append(list, i)
+		}
+	}
+	return list
+}
+
+func drawDocs(t *rapid.T, size int) []uint32 {
+	docs := rapid.SliceOfNDistinct(rapid.Uint32Range(0, uint32(size-1)), 0, size, rapid.ID).Draw(t, "docs")
+	slices.Sort(docs)
+	return docs
+}
+
 // TestLists: a list that was written is read as it was, in both forms, and sets
 // made of lists are those made one by one.
 func TestLists(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		size := rapid.IntRange(1, 700).Draw(t, "size")
-		docs := rapid.SliceOfNDistinct(rapid.Uint32Range(0, uint32(size-1)), 0, size, rapid.ID).Draw(t, "docs")
-		slices.Sort(docs)
+		docs := drawDocs(t, size)
 		b := appendList(nil, docs, size)
-		var got []uint32
-		if err := readList(b, size, func(d uint32) bool {
-			got = append(got, d)
-			return true
-		}); err != nil || !slices.Equal(got, docs) {
-			t.Fatalf("%v read as %v, %v", docs, got, err)
-		}
 		base := rapid.IntRange(0, 200).Draw(t, "base")
 		part, whole, want := newBitset(size), newBitset(base+size), newBitset(base+size)
 		if err := addList(b, size, part); err != nil {
 			t.Fatal(err)
 		}
+		if got := members(part); !slices.Equal(got, docs) || part.n != len(docs) {
+			t.Fatalf("%v read as %v (%d)", docs, got, part.n)
+		}
+		if again := part.appendList(nil, size); !slices.Equal(again, b) {
+			t.Fatalf("%v is %x as numbers, %x as a set", docs, b, again)
+		}
 		whole.or(part, base)
 		for _, d := range docs {
 			want.add(base + int(d))
 		}
-		if !slices.Equal(whole.words, want.words) || whole.n != len(docs) || part.n != len(docs) {
+		if !slices.Equal(whole.words, want.words) || whole.n != len(docs) {
 			t.Fatalf("%v at %d makes %v (%d)", docs, base, whole.words, whole.n)
 		}
 	})
 }
 
-// FuzzList: whatever the bytes, all that is read is in range and in order.
+// TestJoined: lists of neighbours, joined, are the list of what they hold together
+// and is live; one after the other, since the room is used again.
+func TestJoined(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		sizes := rapid.SliceOfN(rapid.IntRange(1, 150), 1, 5).Draw(t, "sizes")
+		total := 0
+		for _, n := range sizes {
+			total += n
+		}
+		var live *bitset
+		if rapid.Bool().Draw(t, "some are dead") {
+			live = newBitset(total)
+			for _, d := range drawDocs(t, total) {
+				live.add(int(d))
+			}
+		}
+		j := newJoined(total, live)
+		for range rapid.IntRange(1, 4).Draw(t, "terms") {
+			var want []uint32
+			base := 0
+			for _, n := range sizes {
+				docs := drawDocs(t, n)
+				if err := j.add(appendList(nil, docs, n), n, base); err != nil {
+					t.Fatal(err)
+				}
+				for _, d := range docs {
+					if live == nil || live.has(base+int(d)) {
+						want = append(want, uint32(base)+d)
+					}
+				}
+				base += n
+			}
+			got, empty, err := j.append(nil)
+			if err != nil || !slices.Equal(got, appendList(nil, want, total)) || empty != (len(want) == 0) {
+				t.Fatalf("%v of %v joined as %x, empty %v, %v", want, sizes, got, empty, err)
+			}
+		}
+	})
+}
+
+// FuzzList: whatever the bytes, what is read is in range, and is read in the same
+// way when segments are merged.
 func FuzzList(f *testing.F) {
 	f.Add(appendList(nil, []uint32{1, 5, 9}, 300), 300)
 	f.Add(appendList(nil, []uint32{0, 1, 2, 3}, 5), 5)
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}, 9)
 	f.Fuzz(func(t *testing.T, b []byte, size int) {
 		size = min(max(size, 1), 1<<16)
-		last := -1
-		err := readList(b, size, func(d uint32) bool {
-			if int(d) <= last || int(d) >= size {
-				t.Errorf("%d after %d, of %d", d, last, size)
-			}
-			last = int(d)
-			return true
-		})
 		set := newBitset(size)
-		if e := addList(b, size, set); (e == nil) != (err == nil) {
-			t.Errorf("readList says %v, addList %v", err, e)
+		err := addList(b, size, set)
+		for _, d := range members(set) {
+			if int(d) >= size {
+				t.Errorf("%d of %d", d, size)
+			}
+		}
+		j := newJoined(size, nil)
+		e := j.add(b, size, 0)
+		list, _, late := j.append(nil)
+		if e = cmp.Or(e, late); (e == nil) != (err == nil) {
+			t.Errorf("addList says %v, join %v", err, e)
+		}
+		if err == nil {
+			again := newBitset(size)
+			if err := addList(list, size, again); err != nil || !slices.Equal(again.words, set.words) {
+				t.Errorf("%x joined is %x: %v", b, list, err)
+			}
 		}
 	})
 }

@@ -47,6 +47,11 @@ func (w *segmentWriter) begin(k columnKind) {
 // put adds the next term with its documents, both in order.
 func (w *segmentWriter) put(term []byte, docs []uint32) error {
 	w.list = appendList(w.list[:0], docs, w.docs)
+	return w.putList(term)
+}
+
+// putList adds the next term with w.list, the list of its documents.
+func (w *segmentWriter) putList(term []byte) error {
 	w.terms.put(term, len(w.list))
 	for b := w.list; len(b) > 0; {
 		n := min(len(b), listChunk-len(w.chunk))
@@ -166,9 +171,9 @@ func (l *listReader) load(no int64) error {
 type source struct {
 	*column
 	lists *listReader
-	docs  int    // of its segment
-	base  uint32 // its first document in the merged segment
-	at    int    // the term in hand
+	docs  int // of its segment
+	base  int // its first document in the merged segment
+	at    int // the term in hand
 }
 
 // merge writes one segment with the documents of several, which are neighbours
@@ -184,7 +189,7 @@ func merge(w *segmentWriter, from []segment, live *bitset) error {
 				return err
 			}
 			if c != nil && c.len() > 0 {
-				sources = append(sources, &source{column: c, lists: newListReader(w.db, id), docs: s.docs(), base: uint32(s.lo - from[0].lo)})
+				sources = append(sources, &source{column: c, lists: newListReader(w.db, id), docs: s.docs(), base: int(s.lo - from[0].lo)})
 			}
 		}
 		w.begin(k)
@@ -199,7 +204,7 @@ func merge(w *segmentWriter, from []segment, live *bitset) error {
 }
 
 func mergeColumns(w *segmentWriter, sources []*source, live *bitset) error {
-	var docs []uint32
+	join := newJoined(w.docs, live)
 	for len(sources) > 0 {
 		least := sources[0].term(sources[0].at)
 		for _, s := range sources[1:] {
@@ -207,18 +212,12 @@ func mergeColumns(w *segmentWriter, sources []*source, live *bitset) error {
 				least = t
 			}
 		}
-		docs = docs[:0]
 		left := sources[:0]
 		for _, s := range sources {
 			if bytes.Equal(s.term(s.at), least) {
 				list, err := s.lists.read(s.list(s.at))
 				if err == nil {
-					err = readList(list, s.docs, func(d uint32) bool {
-						if d += s.base; live == nil || live.has(int(d)) {
-							docs = append(docs, d)
-						}
-						return true
-					})
+					err = join.add(list, s.docs, s.base)
 				}
 				if err != nil {
 					return err
@@ -229,10 +228,13 @@ func mergeColumns(w *segmentWriter, sources []*source, live *bitset) error {
 				left = append(left, s)
 			}
 		}
-		if len(docs) > 0 {
-			if err := w.put(least, docs); err != nil {
-				return err
-			}
+		list, empty, err := join.append(w.list[:0])
+		w.list = list
+		if err == nil && !empty {
+			err = w.putList(least)
+		}
+		if err != nil {
+			return err
 		}
 		sources = left
 	}

@@ -214,14 +214,14 @@ func (c *check) column(id int64, docs int) error {
 	if err != nil || terms == nil {
 		return err
 	}
-	lists := newListReader(c.db, id)
+	lists, set := newListReader(c.db, id), newBitset(docs)
 	for i := range terms.len() {
 		if i%1024 == 0 && c.ctx.Err() != nil {
 			return c.ctx.Err()
 		}
 		list, err := lists.read(terms.list(i))
 		if err == nil {
-			err = readList(list, docs, func(uint32) bool { return true })
+			err = addList(list, docs, set)
 		}
 		if err != nil {
 			return err
