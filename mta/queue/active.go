@@ -53,14 +53,15 @@ const (
 
 // entry is one recipient in memory.
 type entry struct {
-	msg   *parcel
-	row   mailstore.QueueRecipient
-	to    mta.Address
-	dest  *destination
-	state state
-	held  bool // put on hold while flying
-	again bool // there may be room now: it is due once more when this try fails
-	slot  int  // in timers
+	msg    *parcel
+	row    mailstore.QueueRecipient
+	to     mta.Address
+	dest   *destination
+	state  state
+	held   bool // put on hold while flying
+	again  bool // there may be room now: it is due once more when this try fails
+	pulled bool // its row got another time while flying: it may be that of the store
+	slot   int  // in timers
 }
 
 // batch is recipients of one message at one destination.

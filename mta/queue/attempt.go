@@ -495,15 +495,14 @@ func (q *Queue) conclude(ctx context.Context, vs []verdict) {
 			q.leave(e)
 			continue
 		}
-		if v.row.Held || e.held || e.again || q.barred[e.row.Item] > 0 {
-			// An operator is at it: what the store has counts.
+		if v.row.Held || e.held || e.again || e.pulled || q.barred[e.row.Item] > 0 {
+			// Somebody else is at it: what the store has counts.
 			q.leave(e)
 			q.reread()
 			continue
 		}
-		// While the loader reads it must not miss what moves to a later time.
 		at := justBefore(&v.row)
-		if q.departed == nil && (q.edge.before(at) || !q.ample()) {
+		if q.edge.before(at) || !q.ample() {
 			q.leave(e)
 			q.left(at, now)
 			continue

@@ -66,6 +66,10 @@ type disk struct {
 	// departed has the recipients that left memory while the loader reads: what
 	// it sees of them is old. Nil while it does not read.
 	departed map[key]bool
+	// moved has the rows that were left in the store while the loader reads. It may
+	// have been past them before, and will move the edge: only then it is known
+	// what they mean.
+	moved []position
 	// hungry: the loader waits for room.
 	hungry bool
 	// again: read everything from the start.
@@ -87,7 +91,10 @@ type pass struct {
 // left notes that a row was left in the store which memory should have: the edge
 // goes back before one that is not due yet.
 func (a *active) left(p position, now time.Time) {
+	a.early = true
 	switch {
+	case a.departed != nil:
+		a.moved = append(a.moved, p)
 	case a.edge.before(p): // it will be found when its time comes
 		if p.next.Before(a.resume) {
 			a.resume = p.next
@@ -97,7 +104,6 @@ func (a *active) left(p position, now time.Time) {
 	case !a.holes || p.before(a.hole):
 		a.holes, a.hole = true, p
 	}
-	a.early = true
 }
 
 // reread makes the loader begin anew: rows were changed that may be anywhere.
@@ -110,8 +116,26 @@ type reading struct {
 	until time.Time
 }
 
-// nextReading tells what to read now, if anything.
+// nextReading tells what to read now, if anything, and begins it.
 func (a *active) nextReading(now time.Time) *reading {
+	r := a.wanted(now)
+	if r != nil {
+		a.departed = make(map[key]bool)
+	}
+	return r
+}
+
+// endReading ends it, when its rows are in memory or it failed.
+func (a *active) endReading(now time.Time) {
+	moved := a.moved
+	a.departed, a.moved = nil, nil
+	for _, p := range moved {
+		a.left(p, now)
+	}
+}
+
+// wanted is what is to be read now; nil for nothing.
+func (a *active) wanted(now time.Time) *reading {
 	if a.free() <= a.o.Active/16 {
 		a.hungry = true
 		return nil
@@ -133,11 +157,8 @@ func (a *active) nextReading(now time.Time) *reading {
 	return &reading{pass: a.pass, from: a.pass.at, until: now}
 }
 
-// read does one read of the loader. Only Run calls it.
+// read does one read of the loader, which nextReading has begun. Only Run calls it.
 func (q *Queue) read(ctx context.Context, r *reading) error {
-	q.mu.Lock()
-	q.departed = make(map[key]bool)
-	q.mu.Unlock()
 	var rows []mailstore.QueueRecipient
 	fetched := make(map[mailstore.QueueID]*parcel)
 	err := q.o.Store.View(ctx, func(v *mailstore.View) error {
@@ -159,7 +180,7 @@ func (q *Queue) read(ctx context.Context, r *reading) error {
 	now := q.now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	defer func() { q.departed = nil }()
+	defer q.endReading(now)
 	if err != nil {
 		return err
 	}
@@ -220,9 +241,7 @@ func (q *Queue) takeRowLocked(r *mailstore.QueueRecipient, fetched map[mailstore
 		return
 	}
 	if p == nil {
-		if at := justBefore(r); !q.holes || at.before(q.hole) {
-			q.holes, q.hole = true, at
-		}
+		q.left(justBefore(r), now)
 	} else if !p.missed {
 		p.missed, p.first = true, justBefore(r)
 	}

@@ -138,12 +138,15 @@ func (q *Queue) writePull(ctx context.Context, p *pull, rows []mailstore.QueueRe
 	q.reread()
 	for i := range rows {
 		e := q.entries[keyOf(&rows[i])]
-		if e == nil || e.state != waiting {
-			continue
+		switch {
+		case e == nil:
+		case e.state == flying: // its outcome was written before, or is not yet
+			e.pulled = true
+		case e.state == waiting:
+			q.untime(e)
+			e.row.Next = p.target(q, &rows[i], now)
+			q.place(e, now)
 		}
-		q.untime(e)
-		e.row.Next = p.target(q, &rows[i], now)
-		q.place(e, now)
 	}
 	return nil
 }
