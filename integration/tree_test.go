@@ -97,6 +97,7 @@ var layers = []struct {
 	{pkg: "internal/journey"},
 	{pkg: "mta"},
 	{pkg: "internal/wire/...", may: []string{"internal/wire/..."}},
+	{pkg: "dns/server", may: []string{"dns/...", "internal/wire"}, never: []string{"dns"}},
 	{pkg: "dns/...", may: []string{"dns/..."}},
 	{pkg: "mailstore/...", may: []string{"mailstore/...", "internal/wire"}},
 	{pkg: "internal/oauth"},

@@ -32,6 +32,7 @@ type config struct {
 	logLevel  slog.Level
 	logFormat string
 	level     slog.LevelVar
+	tsigKeys  []tsigKey
 }
 
 // problem is one thing wrong in a configuration file.
@@ -102,6 +103,7 @@ func parseConfig(path string, text []byte) (*config, error) {
 	keys := c.keys()
 	values := map[string]any{}
 	flatten("", tree, values)
+	c.dnsTables(values, keys)
 	for _, key := range slices.Sorted(maps.Keys(values)) {
 		set, ok := keys[key]
 		if !ok {
@@ -121,6 +123,7 @@ func parseConfig(path string, text []byte) (*config, error) {
 	if (c.node.TLSCert == "") != (c.node.TLSKey == "") {
 		fail("tls", "cert and key go together")
 	}
+	c.checkDNS(fail)
 	if key, text := c.node.OAuth.Check(); text != "" {
 		fail("auth.oauth."+key, "%s", text)
 	}
@@ -128,7 +131,14 @@ func parseConfig(path string, text []byte) (*config, error) {
 		slices.SortStableFunc(e.problems, func(a, b problem) int { return a.line - b.line })
 		return nil, e
 	}
-	for _, p := range []*string{&c.node.DataDir, &c.node.TLSCert, &c.node.TLSKey, &c.node.TLSNext, &c.node.OAuth.CAFile, &c.node.RootHints, &c.node.TrustAnchors} {
+	paths := []*string{&c.node.DataDir, &c.node.TLSCert, &c.node.TLSKey, &c.node.TLSNext, &c.node.OAuth.CAFile, &c.node.RootHints, &c.node.TrustAnchors}
+	for i := range c.node.DNS.Files {
+		paths = append(paths, &c.node.DNS.Files[i])
+	}
+	for i := range c.node.DNS.Zones {
+		paths = append(paths, &c.node.DNS.Zones[i].File)
+	}
+	for _, p := range paths {
 		if *p != "" && *p != "off" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
 		}
@@ -236,7 +246,7 @@ func (c *config) keys() map[string]setter {
 	for name, addrs := range n.Listen.ByName() {
 		keys["listen."+name] = list(addrs, listenAddress(name))
 	}
-	for _, name := range []string{"dns", "http", "https"} {
+	for _, name := range []string{"http", "https"} {
 		keys["listen."+name] = notBuilt
 	}
 	return keys
@@ -251,7 +261,14 @@ func dnsKeys(n *node.Options) map[string]setter {
 		"dns.private_networks": list(&n.NameServerNetworks, parsePrefix),
 		"dns.cache":            size(&n.DNSCache),
 		"dns.hosts":            text(&n.HostsFile, nil),
-		"dns.zones":            notBuilt,
+
+		"dns.zones":             list(&n.DNS.Files, nonEmpty),
+		"dns.recursion":         list(&n.DNS.Recursion, parsePrefix),
+		"dns.rate_limit":        integer(&n.DNS.RateLimit, 0, 1_000_000),
+		"dns.minimal_responses": boolean(&n.DNS.Minimal),
+		"dns.rotate":            boolean(&n.DNS.Rotate),
+		"dns.local_zones":       boolean(&n.DNS.LocalZones),
+		"dns.udp_size":          integer(&n.DNS.UDPSize, 512, 4096),
 	}
 }
 
@@ -552,8 +569,19 @@ func flatten(prefix string, tree map[string]any, out map[string]any) {
 			flatten(prefix+k+".", sub, out)
 			continue
 		}
+		if list, ok := v.([]any); ok && len(list) > 0 && slices.IndexFunc(list, notTable) < 0 {
+			for i, sub := range list {
+				flatten(fmt.Sprintf("%s%s[%d].", prefix, k, i), sub.(map[string]any), out)
+			}
+			continue
+		}
 		out[prefix+k] = v
 	}
+}
+
+func notTable(v any) bool {
+	_, ok := v.(map[string]any)
+	return !ok
 }
 
 // keyLines finds the line of each key and table of a well-formed document.
@@ -562,6 +590,7 @@ func keyLines(doc []byte) map[string]int {
 	var p unstable.Parser
 	p.Reset(doc)
 	table := ""
+	tables := map[string]int{} // how many of an array there were
 	for p.NextExpression() {
 		e := p.Expression()
 		var parts []string
@@ -576,9 +605,13 @@ func keyLines(doc []byte) map[string]int {
 			continue
 		}
 		key := strings.Join(parts, ".")
-		if e.Kind == unstable.KeyValue {
+		switch e.Kind {
+		case unstable.KeyValue:
 			key = table + key
-		} else {
+		case unstable.ArrayTable:
+			key, tables[key] = fmt.Sprintf("%s[%d]", key, tables[key]), tables[key]+1
+			table = key + "."
+		default:
 			table = key + "."
 		}
 		if lines[key] == 0 {

@@ -124,7 +124,7 @@ func (e *env) reload(ctx context.Context, hup <-chan os.Signal, n *node.Node, ru
 			log.Error("reload incomplete", "err", err)
 			continue
 		}
-		log.Info("reloaded certificates, limits and log level")
+		log.Info("reloaded certificates, limits, DNS zones and log level")
 		if running.restartFor(next) {
 			log.Warn("the configuration has other changes, too: they wait for the next start")
 		}
@@ -134,7 +134,7 @@ func (e *env) reload(ctx context.Context, hup <-chan os.Signal, n *node.Node, ru
 // restartFor tells whether next differs in what a reload does not apply.
 func (c *config) restartFor(next *config) bool {
 	o := next.node
-	o.Limits, o.Log, o.PortOffset, o.Upgrade = c.node.Limits, c.node.Log, c.node.PortOffset, c.node.Upgrade
+	o.Limits, o.DNS, o.Log, o.PortOffset, o.Upgrade = c.node.Limits, c.node.DNS, c.node.Log, c.node.PortOffset, c.node.Upgrade
 	return next.logFormat != c.logFormat || !reflect.DeepEqual(o, c.node)
 }
 

@@ -23,6 +23,8 @@ var services = []struct{ name, about string }{
 	{"pop3s", "download and delete, TLS"},
 	{"imap", "reading, STARTTLS"},
 	{"imaps", "reading, TLS"},
+	{"dns", "names of our zones; all names, for listed networks"},
+	{"dns_tls", "the same, over TLS"},
 	{"metrics", "Prometheus figures at /metrics, /healthz"},
 }
 
@@ -30,6 +32,7 @@ var services = []struct{ name, about string }{
 type bound struct {
 	service string
 	net.Listener
+	packets net.PacketConn // of dns, on the same port; else nil
 }
 
 // Listeners are the bound sockets of a node that does not serve yet. They are
@@ -49,12 +52,12 @@ func Bind(o Options) (*Listeners, error) {
 	fourOnly := fourOnly(&o.Listen)
 	for _, s := range services {
 		for _, addr := range *byName[s.name] {
-			l, err := ls.listen(addr, o.PortOffset, fourOnly)
+			b, err := ls.bind(s.name, addr, o.PortOffset, fourOnly)
 			if err != nil {
 				ls.Close()
 				return nil, fmt.Errorf("listen.%s: %w", s.name, err)
 			}
-			ls.all = append(ls.all, bound{s.name, l})
+			ls.all = append(ls.all, b)
 		}
 	}
 	return ls, nil
@@ -82,7 +85,44 @@ func fourOnly(l *Listen) map[string]bool {
 func (ls *Listeners) Close() {
 	for _, b := range ls.all {
 		b.Close()
+		if b.packets != nil {
+			b.packets.Close()
+		}
 	}
+}
+
+// bindTries: a free port that the system chose for TCP may be taken for UDP.
+const bindTries = 10
+
+// bind opens what a service listens on at an address.
+func (ls *Listeners) bind(service, addr string, offset int, fourOnly map[string]bool) (bound, error) {
+	for try := 1; ; try++ {
+		l, err := ls.listen(addr, offset, fourOnly)
+		if err != nil || service != "dns" {
+			return bound{service: service, Listener: l}, err
+		}
+		packets, err := listenPackets(addr, l.Addr().String(), fourOnly)
+		if err == nil {
+			return bound{service, l, packets}, nil
+		}
+		l.Close()
+		if _, port, _ := net.SplitHostPort(addr); port != "0" || try == bindTries {
+			return bound{}, err
+		}
+	}
+}
+
+// listenPackets opens the UDP socket beside the TCP listener at.
+func listenPackets(addr, at string, fourOnly map[string]bool) (net.PacketConn, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	packets, err := net.ListenPacket("udp"+strings.TrimPrefix(network(host, fourOnly[port]), "tcp"), at)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s over UDP: %w", at, err)
+	}
+	return packets, nil
 }
 
 // Addr is the address of the first listener of a service; "" without one.

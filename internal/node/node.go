@@ -19,6 +19,7 @@ import (
 
 	"postrider/dns"
 	"postrider/dns/recursor"
+	dnsserver "postrider/dns/server"
 	"postrider/imap"
 	"postrider/internal/clock"
 	"postrider/internal/directory"
@@ -56,6 +57,7 @@ type Node struct {
 	server    *wire.Server
 	smtp      []*smtpd.Server
 	imap      *imap.Server
+	dns       *dnsserver.Server        // nil offline
 	protocols map[string]wire.Protocol // by service; "submit" is for the submission socket
 	control   *control
 	transfers *control
@@ -114,6 +116,9 @@ func (n *Node) build(ctx context.Context) error {
 		return err
 	}
 	n.buildServers()
+	if err := n.buildDNS(); err != nil {
+		return err
+	}
 	n.control = newControl(n)
 	n.transfers = newTransfers(n)
 	if n.ls == nil {
@@ -328,8 +333,8 @@ func smtpLimits(l Limits) smtpd.Limits {
 	return smtpd.Limits{MaxSize: l.MessageSize, MaxRecipients: l.Recipients, MessagesPerMinute: l.MessagesPerMinute}
 }
 
-// Reload applies the limits of o and looks at the certificate files now. The
-// rest of o is not looked at.
+// Reload applies the limits and the DNS service of o, and looks at the zone and
+// certificate files now. The rest of o is not looked at.
 func (n *Node) Reload(o Options) error {
 	n.gate.SetLimits(gateOptions(o.Limits))
 	for _, s := range n.smtp {
@@ -347,7 +352,7 @@ func (n *Node) Reload(o Options) error {
 		return nil
 	}
 	n.imap.SetMaxSize(o.Limits.MessageSize)
-	return n.certs.Reload()
+	return errors.Join(n.reloadDNS(o.DNS), n.certs.Reload())
 }
 
 // Hostname is the node's name.

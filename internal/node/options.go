@@ -67,6 +67,7 @@ type Options struct {
 	NameServerPort   uint16
 	ChainedRecursion bool
 	HostsFile        string // "" = off
+	DNS              DNS    // the service
 
 	RemotePort      int
 	Smarthost       Smarthost
@@ -98,14 +99,14 @@ type Options struct {
 // Listen has the addresses of each service: host:port, and for LMTP also the
 // path of a UNIX socket.
 type Listen struct {
-	SMTP, Submission, Submissions, LMTP, POP3, POP3S, IMAP, IMAPS, Metrics []string
+	SMTP, Submission, Submissions, LMTP, POP3, POP3S, IMAP, IMAPS, DNS, DNSTLS, Metrics []string
 }
 
 // ByName maps the services' names in the configuration to their addresses.
 func (l *Listen) ByName() map[string]*[]string {
 	return map[string]*[]string{
 		"smtp": &l.SMTP, "submission": &l.Submission, "submissions": &l.Submissions, "lmtp": &l.LMTP,
-		"pop3": &l.POP3, "pop3s": &l.POP3S, "imap": &l.IMAP, "imaps": &l.IMAPS, "metrics": &l.Metrics,
+		"pop3": &l.POP3, "pop3s": &l.POP3S, "imap": &l.IMAP, "imaps": &l.IMAPS, "dns": &l.DNS, "dns_tls": &l.DNSTLS, "metrics": &l.Metrics,
 	}
 }
 
@@ -156,6 +157,7 @@ func DefaultOptions() Options {
 		Resolver:           "system",
 		DNSCache:           recursor.DefaultCacheBytes,
 		HostsFile:          "/etc/hosts",
+		DNS:                defaultDNS(),
 		RemotePort:         25,
 		Smarthost:          Smarthost{TLS: mta.TLSRequired},
 		PrivateNetworks:    []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},

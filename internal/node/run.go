@@ -35,6 +35,11 @@ func (n *Node) Run(ctx context.Context, ready func()) error {
 			n.metrics.serve(b.Listener)
 			continue
 		}
+		if b.packets != nil {
+			if err := n.dns.ServePacket(b.packets); err != nil {
+				return errors.Join(err, n.free())
+			}
+		}
 		n.server.Serve(b.Listener, n.protocols[b.service])
 	}
 	if ready != nil {
@@ -107,6 +112,9 @@ func (n *Node) free() (err error) {
 		}
 		if n.server != nil {
 			n.endSessions() // after Run there are none
+		}
+		if n.dns != nil {
+			n.dns.Close()
 		}
 		if n.ls != nil {
 			n.ls.Close()
