@@ -26,6 +26,23 @@ type batcher interface {
 	WriteBatch(ms []ipv4.Message, flags int) (int, error)
 }
 
+// oneByOne is a batcher of a socket that is not the system's.
+type oneByOne struct{ net.PacketConn }
+
+func (o oneByOne) ReadBatch(ms []ipv4.Message, _ int) (n int, err error) {
+	ms[0].N, ms[0].Addr, err = o.ReadFrom(ms[0].Buffers[0])
+	if err != nil {
+		return 0, err
+	}
+	ms[0].NN = 0
+	return 1, nil
+}
+
+func (o oneByOne) WriteBatch(ms []ipv4.Message, _ int) (int, error) {
+	_, err := o.WriteTo(ms[0].Buffers[0], ms[0].Addr)
+	return 1, err
+}
+
 // packets is a socket of the service.
 type packets struct {
 	conn  net.PacketConn
@@ -37,7 +54,8 @@ type packets struct {
 }
 
 // ServePacket answers the queries that come to a UDP socket, until Close. It
-// returns at once and owns the socket.
+// returns at once and owns the socket. One that is no *net.UDPConn is read and
+// written a datagram at a time, and must be bound to one address.
 func (s *Server) ServePacket(c net.PacketConn) error {
 	p, err := newPackets(c)
 	if err != nil {
@@ -62,13 +80,15 @@ func newPackets(c net.PacketConn) (*packets, error) {
 	if !ok {
 		return nil, errors.New("dns: not a UDP socket")
 	}
-	p := &packets{conn: c, wild: addr.IP.IsUnspecified(), six: addr.IP.To4() == nil}
-	if u, ok := c.(*net.UDPConn); ok {
-		// As much as the system lets us: bursts wait here while we answer. An
-		// error leaves the size as it was.
-		_ = u.SetReadBuffer(4 << 20)
-		_ = u.SetWriteBuffer(1 << 20)
+	u, ok := c.(*net.UDPConn)
+	if !ok {
+		return &packets{conn: c, batch: oneByOne{c}}, nil
 	}
+	p := &packets{conn: c, wild: addr.IP.IsUnspecified(), six: addr.IP.To4() == nil}
+	// As much as the system lets us: bursts wait here while we answer. An error
+	// leaves the size as it was.
+	_ = u.SetReadBuffer(4 << 20)
+	_ = u.SetWriteBuffer(1 << 20)
 	var err error
 	if p.six {
 		six := ipv6.NewPacketConn(c)

@@ -66,7 +66,14 @@ func Bind(o Options) (*Listeners, error) {
 // Add takes a listener that was opened elsewhere, for a service by its name in
 // the configuration. It is for those who build a node themselves; nothing checks
 // that the service exists.
-func (ls *Listeners) Add(service string, l net.Listener) { ls.all = append(ls.all, bound{service, l}) }
+func (ls *Listeners) Add(service string, l net.Listener) {
+	ls.all = append(ls.all, bound{service: service, Listener: l})
+}
+
+// AddDNS takes the two sockets of the name server.
+func (ls *Listeners) AddDNS(l net.Listener, packets net.PacketConn) {
+	ls.all = append(ls.all, bound{"dns", l, packets})
+}
 
 // fourOnly has the ports on which 0.0.0.0 is configured.
 func fourOnly(l *Listen) map[string]bool {
