@@ -61,6 +61,8 @@ type Lab struct {
 	running   sync.WaitGroup
 	jumping   sync.Mutex // one jump at a time
 
+	registering sync.Mutex // one domain at a time
+
 	mu       sync.Mutex
 	world    World // its slices are replaced, never changed
 	machines []*machine
@@ -131,7 +133,7 @@ func (l *Lab) start() (err error) {
 	}
 	for i := range l.world.Hosts {
 		h := &l.world.Hosts[i]
-		m := &machine{lab: l, host: h}
+		m := &machine{lab: l, host: h, mail: h.Mail}
 		l.machines = append(l.machines, m)
 		l.byName[h.Name] = m
 		if h.Offline {

@@ -16,16 +16,17 @@ import (
 
 // machine is a host that runs.
 type machine struct {
-	lab      *Lab
-	host     *Host
-	doors    []*door
-	names    *socket // of dns; nil: serves none
-	resolver interface{ Close() }
+	lab   *Lab
+	host  *Host
+	doors []*door
+	names *socket // of dns; nil: it has none
 
 	mu     sync.Mutex
 	ended  bool
+	mail   Mail // the configuration; host has that of the start
 	node   *node.Node
 	old    *oldServer
+	server *nameServer  // nil: it is none
 	served func() error // ends what serves; nil: nothing runs
 }
 
@@ -92,8 +93,8 @@ func (m *machine) close() {
 	for _, d := range m.doors {
 		d.Close()
 	}
-	if m.resolver != nil {
-		m.resolver.Close()
+	if m.server != nil {
+		m.server.close()
 	}
 }
 
@@ -178,8 +179,8 @@ func (m *machine) options() node.Options {
 	o := node.DefaultOptions()
 	o.Hostname = h.Name
 	o.DataDir = m.dir()
-	o.RelayNetworks, o.RelayDomains = h.Mail.RelayNetworks, h.Mail.RelayDomains
-	o.RequireAuth, o.BareHelo = h.Mail.RequireAuth, h.Mail.BareHelo
+	o.RelayNetworks, o.RelayDomains = m.mail.RelayNetworks, m.mail.RelayDomains
+	o.RequireAuth, o.BareHelo = m.mail.RequireAuth, m.mail.BareHelo
 	o.PrivateNetworks = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	o.HostsFile = ""
 	o.Resolver = l.resolver(h)
@@ -194,22 +195,22 @@ func (m *machine) options() node.Options {
 	if l.o.Listen != "" {
 		o.Plaintext = directory.PlaintextAlways // a class has no certificates to trust
 	}
-	if h.Mail.MaxSize > 0 {
-		o.Limits.MessageSize = h.Mail.MaxSize
+	if m.mail.MaxSize > 0 {
+		o.Limits.MessageSize = m.mail.MaxSize
 	}
-	if len(h.Mail.Retry) > 0 {
+	if len(m.mail.Retry) > 0 {
 		o.Retry = nil
-		for _, d := range h.Mail.Retry {
+		for _, d := range m.mail.Retry {
 			o.Retry = append(o.Retry, time.Duration(d))
 		}
 	}
-	if h.Mail.Expire > 0 {
-		o.Expire = time.Duration(h.Mail.Expire)
+	if m.mail.Expire > 0 {
+		o.Expire = time.Duration(m.mail.Expire)
 	}
-	if h.Mail.Smarthost != "" {
-		o.Smarthost.Host = net.JoinHostPort(h.Mail.Smarthost, "25")
-		if a, ok := l.World().Account(h.Mail.SmarthostUser); ok {
-			o.Smarthost.Host = net.JoinHostPort(h.Mail.Smarthost, "587")
+	if m.mail.Smarthost != "" {
+		o.Smarthost.Host = net.JoinHostPort(m.mail.Smarthost, "25")
+		if a, ok := l.World().Account(m.mail.SmarthostUser); ok {
+			o.Smarthost.Host = net.JoinHostPort(m.mail.Smarthost, "587")
 			o.Smarthost.User, o.Smarthost.Password = a.Address, a.Password
 		}
 	}
@@ -242,7 +243,7 @@ func (m *machine) populate(n *node.Node) error {
 		}
 		return err
 	}
-	for _, d := range m.host.Mail.Domains {
+	for _, d := range m.mail.Domains {
 		if err := there(n.Directory.AddDomain(ctx, d)); err != nil {
 			return err
 		}
@@ -261,7 +262,7 @@ func (m *machine) populate(n *node.Node) error {
 			}
 		}
 	}
-	for from, to := range m.host.Mail.Forwards {
+	for from, to := range m.mail.Forwards {
 		if err := there(n.Directory.AddAlias(ctx, from, []string{to})); err != nil {
 			return err
 		}

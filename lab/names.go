@@ -1,13 +1,14 @@
 package lab
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
 	miekg "github.com/miekg/dns"
 )
 
-// hostmaster of every zone; there is nobody to write to.
+// defaultTTL is the TTL of records that say none.
 const defaultTTL = 5 * time.Minute
 
 // zoneRecords makes a zone: its SOA and NS records, addresses of the hosts that
@@ -106,4 +107,20 @@ func (w *World) parent(zone string) string {
 		return w.enclosing(".")
 	}
 	return w.enclosing(above)
+}
+
+// hints are the root servers, as a resolver knows them before it asked anybody.
+func (w *World) hints() string {
+	var b strings.Builder
+	for i := range w.Zones {
+		if w.Zones[i].Name != "." {
+			continue
+		}
+		for _, s := range append([]string{w.Zones[i].Primary}, w.Zones[i].Secondary...) {
+			if h, ok := w.Host(s); ok {
+				fmt.Fprintf(&b, ". 3600000 NS %s\n%s 3600000 A %s\n", miekg.Fqdn(s), miekg.Fqdn(s), h.Address)
+			}
+		}
+	}
+	return b.String()
 }

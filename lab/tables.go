@@ -221,15 +221,20 @@ type CacheTable struct {
 	Entries []CacheEntry `json:"entries"`
 }
 
-// CacheEntry is a set of records that a resolver remembers, or that there are
-// none.
+// CacheEntry is a row of a resolver's cache.
 type CacheEntry struct {
-	Name     string   `json:"name"`
-	Type     string   `json:"type"`
-	Records  []string `json:"records,omitempty"`  // their data
-	Negative string   `json:"negative,omitempty"` // NXDOMAIN or NODATA
-	TTL      Duration `json:"ttl"`                // what is left of it
+	Name string `json:"name"` // without the final dot; "." for the root
+	Type string `json:"type"` // "any" for a name that does not exist
+	// Rank says what it may be used for: "answer" for clients; "referral" and
+	// "glue" only to know whom to ask (RFC 2181 section 5.4.1).
+	Rank     string   `json:"rank"`
+	Data     []string `json:"data"` // what the records hold, or "does not exist", "no such record"
+	TTL      Duration `json:"ttl"`
+	Left     Duration `json:"left"`
 	Security string   `json:"security,omitempty"` // secure, insecure, bogus, indeterminate
+	Zone     string   `json:"zone"`               // whose servers said so
+	Server   string   `json:"server"`             // which of them did
+	Hits     int      `json:"hits"`
 }
 
 // Caches lists what the resolvers remember; host "" = all of them.

@@ -88,6 +88,10 @@ type Host struct {
 	// instead of asking one after the other itself.
 	Chained bool `toml:"chained" json:"chained,omitempty"`
 
+	// RateLimit bounds the answers of one kind that a name server gives to one
+	// network in a second (RRL); 0 = no bound.
+	RateLimit int `toml:"rate_limit" json:"rate_limit,omitempty"`
+
 	Mail Mail `toml:"mail" json:"mail"`
 }
 

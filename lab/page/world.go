@@ -162,11 +162,7 @@ func (w *world) Tables(ctx context.Context) ([]Table, error) {
 	for _, c := range caches {
 		t := Table{Kind: "cache", Host: c.Host, Title: "Cache of " + c.Host, Columns: []string{"name", "type", "data", "seconds left", "DNSSEC"}}
 		for _, e := range c.Entries {
-			data := strings.Join(e.Records, "; ")
-			if e.Negative != "" {
-				data = e.Negative
-			}
-			t.Rows = append(t.Rows, []string{e.Name, e.Type, data, fmt.Sprintf("%.0f", time.Duration(e.TTL).Seconds()), e.Security})
+			t.Rows = append(t.Rows, []string{e.Name, e.Type, strings.Join(e.Data, "; "), fmt.Sprintf("%.0f", time.Duration(e.Left).Seconds()), e.Security})
 		}
 		out = append(out, t)
 	}

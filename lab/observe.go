@@ -1,0 +1,8 @@
+package lab
+
+import "postrider/dns/recursor"
+
+// observer tells the journey what a resolver does.
+func (l *Lab) observer(h *Host) func(recursor.Step) {
+	return nil
+}
