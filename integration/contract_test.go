@@ -55,7 +55,7 @@ func TestExitCodes(t *testing.T) {
 		{"dns records hamburger.edu", 0, ""},
 		{"dns records nobody.example", 1, "postrider domain add nobody.example"},
 		{"dns records hamburger.edu --address mail", 2, "IP address"},
-		{"lab run x", 2, "not built yet"},
+		{"lab run x", 2, "no built-in scenario"},
 	} {
 		_, stderr, code := s.run("", strings.Fields(c.args)...)
 		if code != c.code {

@@ -29,8 +29,12 @@ type Options struct {
 	// Listen is an address of this machine on a local network, for a class:
 	// every service gets a port of its own there. "" = loopback alone.
 	Listen string
-	// Students is how many disposable accounts with Listen each mail domain gets.
+	// Students is how many disposable accounts there are for a class, shared out
+	// between the first two mail domains.
 	Students int
+	// Control opens the control socket, for the commands that speak to a running
+	// lab.
+	Control bool
 	// FreePorts takes any free ports rather than the usual ones.
 	FreePorts bool
 	// Instant makes latency cost no time: the lab's clock is set ahead instead.
@@ -106,6 +110,13 @@ func Start(ctx context.Context, o Options) (*Lab, error) {
 		rand.Read(b[:])
 		o.Seed = binary.LittleEndian.Uint64(b[:])
 	}
+	if o.Students > 0 {
+		w, err := o.World.withStudents(o.Students)
+		if err != nil {
+			return nil, err
+		}
+		o.World = w
+	}
 	c := NewClock(o.Clock)
 	l := &Lab{o: o, clock: c, network: newNetwork(o.World, c, o.Seed), world: *o.World, byName: map[string]*machine{}, dir: o.Keep}
 	l.network.instant = o.Instant
@@ -149,6 +160,11 @@ func (l *Lab) start() (err error) {
 		return err
 	}
 	l.startMail()
+	if l.o.Control {
+		if err := l.control(); err != nil {
+			fmt.Fprintf(l.o.Out, "postrider lab register, fault, clear and jump do not reach this lab: %v\n", err)
+		}
+	}
 	return nil
 }
 

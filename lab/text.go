@@ -37,10 +37,19 @@ func (l *Lab) Introduce(w io.Writer) {
 		fmt.Fprintf(w, "  %s\n", line)
 	}
 	fmt.Fprintf(w, "\nor over IMAP:\n\n  curl --user %s:%s 'imap://%s/INBOX;MAILINDEX=1'\n", to.user, to.Password, to.imap)
-	fmt.Fprintf(w, "\nPeople, and their passwords:")
-	for _, p := range l.World().Accounts {
-		fmt.Fprintf(w, " %s %s;", p.Address, p.Password)
+	fmt.Fprint(w, "\nPeople, and their passwords:\n\n")
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	accounts := l.World().Accounts
+	for i, p := range accounts {
+		end := "\t"
+		if i%2 == 1 || i == len(accounts)-1 {
+			end = "\n"
+		}
+		fmt.Fprintf(t, "  %s\t%s%s", p.Address, p.Password, end)
 	}
+	t.Flush()
+	fmt.Fprintf(w, "\nBeside it, in another window:\n\n  %s lab register networkutopia.com\n  %s lab fault down mx.hamburger.edu\n  %s lab clear\n  %s lab jump 5d\n  %s lab hosts\n",
+		program, program, program, program, program)
 	fmt.Fprintf(w, "\nTheir servers have certificates of %s.\n", filepath.Join(l.dir, caFile))
 	if l.temporary {
 		fmt.Fprintln(w, "Control-C stops the lab and removes its data.")
@@ -55,13 +64,13 @@ func (l *Lab) table(w io.Writer, hosts []HostState) {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	roots := 0
 	for _, h := range hosts {
-		if h.Kind == KindRoot || h.Kind == KindTLD {
-			if roots++; roots > 1 && h.Kind == KindRoot {
+		switch {
+		case len(h.Endpoints) == 0, h.Kind == KindTLD, h.Kind == KindName:
+			continue // lab hosts has them
+		case h.Kind == KindRoot:
+			if roots++; roots > 1 {
 				continue
 			}
-		}
-		if len(h.Endpoints) == 0 {
-			continue
 		}
 		var at []string
 		for _, e := range h.Endpoints {
@@ -69,7 +78,7 @@ func (l *Lab) table(w io.Writer, hosts []HostState) {
 		}
 		name, about := h.Name, h.About
 		if h.Kind == KindRoot {
-			about = "and b to m: the root"
+			about = "and b to m: the root; com, edu, org, fr, ca, nz and test have theirs"
 		}
 		if !h.Up {
 			about = "not connected. " + about

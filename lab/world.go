@@ -1,9 +1,13 @@
 package lab
 
 import (
+	"crypto/rand"
 	_ "embed"
+	"fmt"
 	"net/netip"
 	"os"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -186,6 +190,33 @@ func LoadWorld(path string) (*World, error) {
 		return nil, err
 	}
 	return ParseWorld(path, text)
+}
+
+// withStudents is the world with disposable accounts, student1 to studentN, whose
+// passwords nobody has used before.
+func (w *World) withStudents(n int) (*World, error) {
+	var domains []string
+	for _, a := range w.Accounts {
+		if h, ok := w.Host(a.Host); ok && h.Kind == KindMail && len(domains) < 2 {
+			domains = append(domains, h.Mail.Domains[0])
+		}
+	}
+	if len(domains) == 0 || n > maxAccounts-len(w.Accounts) {
+		return nil, fmt.Errorf("there is no room for %d students in this world", n)
+	}
+	more := *w
+	more.Accounts = slices.Clone(w.Accounts)
+	for i := range n {
+		d := domains[i%len(domains)]
+		a := Account{Address: fmt.Sprintf("student%d@%s", i+1, d), Password: strings.ToLower(rand.Text()[:10]), Name: fmt.Sprintf("Student %d", i+1)}
+		for _, h := range w.Hosts {
+			if slices.Contains(h.Mail.Domains, d) {
+				a.Host = h.Name
+			}
+		}
+		more.Accounts = append(more.Accounts, a)
+	}
+	return &more, nil
 }
 
 // Host finds a host by its name.
