@@ -11,7 +11,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	miekg "github.com/miekg/dns"
@@ -260,8 +259,6 @@ type packetDoor struct {
 	*net.UDPConn
 	network *network
 	host    *Host
-	mu      sync.Mutex // of out
-	out     [64 << 10]byte
 }
 
 // ReadFrom waits for a datagram that gets through.

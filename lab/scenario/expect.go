@@ -124,7 +124,7 @@ func (p *player) expectMailbox(ctx context.Context, f []string) error {
 // letter ADDRESS N has TEXT | lacks TEXT | matches REGEXP | header NAME VALUE | no NAME | count NAME NUMBER | size NUMBER | flags FLAGS
 func (p *player) expectLetter(ctx context.Context, f []string) error {
 	if len(f) < 3 {
-		return errors.New("the form is: letter ADDRESS N has|lacks|matches|header|no|count|size|flags ...")
+		return errors.New("the form is: letter ADDRESS N has|lacks|matches|header|no|count|size|flags WHAT")
 	}
 	n, err := strconv.Atoi(f[1])
 	if err != nil || n < 1 {
@@ -431,7 +431,7 @@ func (p *player) let(_ context.Context, c Command) error {
 	}
 	switch {
 	case f[1] != "=":
-		return errors.New("the form is: let NAME = ...")
+		return errors.New("the form is: let NAME = WHAT")
 	case f[2] == "time":
 		p.values[f[0]] = p.lab.Clock().Now().Sub(p.timer).Seconds()
 	case f[2] == "ttl" && p.reply != nil && p.reply.msg != nil && len(p.reply.msg.Answer) > 0:
