@@ -10,8 +10,9 @@ import (
 )
 
 type flightKey struct {
-	key key
-	cd  bool
+	key  key
+	cd   bool
+	from string // the zone of Ask.Referral; "" for the root
 }
 
 // flight is a question that is being worked on, for all who asked it.
@@ -24,6 +25,12 @@ type flight struct {
 	steps     []Step
 	observers map[int]func(Step)
 	next      int
+}
+
+// work says how a flight differs from the usual.
+type work struct {
+	begin *cut // in place of the root; nil: the root
+	renew bool // what is near its end counts as over
 }
 
 // note hands a step to those who watch.
@@ -61,7 +68,7 @@ func (f *flight) watch(o func(Step)) (leave func()) {
 // fly waits for the answer to a question: from the work that is under way, or
 // from work that it starts. When that takes long or fails, what was known
 // before is given (RFC 8767 section 5).
-func (r *Resolver) fly(ctx context.Context, k key, a Ask) Answer {
+func (r *Resolver) fly(ctx context.Context, k key, a Ask, start *cut) Answer {
 	stale := r.staleFor(k, a)
 	if p := r.cache.failure(k); p != nil {
 		if stale != nil {
@@ -72,7 +79,11 @@ func (r *Resolver) fly(ctx context.Context, k key, a Ask) Answer {
 		ans.FromCache = true
 		return ans
 	}
-	f, err := r.start(ctx, flightKey{k, a.CheckingDisabled})
+	fk := flightKey{key: k, cd: a.CheckingDisabled}
+	if start != nil {
+		fk.from = start.zone
+	}
+	f, err := r.start(ctx, fk, &work{begin: start})
 	if err != nil {
 		return failureOf(err)
 	}
@@ -102,7 +113,7 @@ func (r *Resolver) fly(ctx context.Context, k key, a Ask) Answer {
 
 // start joins the flight for a question, or starts one. It waits while too
 // many are under way.
-func (r *Resolver) start(ctx context.Context, fk flightKey) (*flight, error) {
+func (r *Resolver) start(ctx context.Context, fk flightKey, w *work) (*flight, error) {
 	if f := r.join(fk); f != nil {
 		return f, nil
 	}
@@ -113,7 +124,7 @@ func (r *Resolver) start(ctx context.Context, fk flightKey) (*flight, error) {
 	case <-r.ctx.Done():
 		return nil, errClosed
 	}
-	return r.launch(fk, false)
+	return r.launch(fk, w)
 }
 
 func (r *Resolver) join(fk flightKey) *flight {
@@ -123,7 +134,7 @@ func (r *Resolver) join(fk flightKey) *flight {
 }
 
 // launch starts the work; the caller has taken room for it.
-func (r *Resolver) launch(fk flightKey, renew bool) (*flight, error) {
+func (r *Resolver) launch(fk flightKey, w *work) (*flight, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if f, ok := r.flights[fk]; ok || r.closed {
@@ -143,19 +154,19 @@ func (r *Resolver) launch(fk flightKey, renew bool) (*flight, error) {
 			close(f.done)
 			<-r.room
 		}()
-		r.work(f, fk, renew)
+		r.work(f, fk, w)
 	})
 	return f, nil
 }
 
 // work finds the pieces of an answer, alias by alias.
-func (r *Resolver) work(f *flight, fk flightKey, renew bool) {
+func (r *Resolver) work(f *flight, fk flightKey, w *work) {
 	ctx, cancel := context.WithCancelCause(r.ctx)
 	defer cancel(nil)
 	timer := r.o.Clock.AfterFunc(patience, func() { cancel(context.DeadlineExceeded) })
 	defer timer.Stop()
 	r.refresh()
-	t := &task{r: r, f: f, queries: maxQueries, fetches: maxFetches, renew: renew}
+	t := &task{r: r, f: f, queries: maxQueries, fetches: maxFetches, renew: w.renew, begin: w.begin}
 	k := fk.key
 	for range maxAliases {
 		p, err := t.lookup(ctx, k)
@@ -177,7 +188,7 @@ func (r *Resolver) work(f *flight, fk flightKey, renew bool) {
 			return
 		}
 		f.pieces = append(f.pieces, p)
-		if !p.follows(k) {
+		if !p.follows(k) || w.begin != nil && !miekg.IsSubDomain(w.begin.zone, p.target) {
 			return
 		}
 		k.name = p.target
@@ -283,7 +294,7 @@ func (r *Resolver) serveStale(list []*piece, a Ask) Answer {
 // prefetch renews an answer that is near its end and asked for often, so that
 // nobody waits for it.
 func (r *Resolver) prefetch(k key, a Ask, list []*piece, now time.Time, ans *Answer) {
-	if r.o.NoPrefetch || len(list) == 0 || a.NoRecursion {
+	if r.o.NoPrefetch || len(list) == 0 || a.NoRecursion || len(a.Referral) > 0 {
 		return
 	}
 	for _, p := range list {
@@ -297,7 +308,8 @@ func (r *Resolver) prefetch(k key, a Ask, list []*piece, now time.Time, ans *Ans
 		if p.left(now) > margin || !r.cache.popular(p) {
 			continue
 		}
-		if r.join(flightKey{k, a.CheckingDisabled}) != nil {
+		fk := flightKey{key: k, cd: a.CheckingDisabled}
+		if r.join(fk) != nil {
 			return
 		}
 		select {
@@ -305,7 +317,7 @@ func (r *Resolver) prefetch(k key, a Ask, list []*piece, now time.Time, ans *Ans
 		default:
 			return // there is more urgent work
 		}
-		if _, err := r.launch(flightKey{k, a.CheckingDisabled}, true); err != nil {
+		if _, err := r.launch(fk, &work{renew: true}); err != nil {
 			r.log.Debug("an answer is not renewed", "name", k.name, "error", err)
 		}
 		return

@@ -138,6 +138,11 @@ type Ask struct {
 	// NoRecursion answers from the cache alone: with the answer, else with the
 	// closest delegation that is known.
 	NoRecursion bool
+	// Referral, of a chained resolver, is where to begin in place of the root:
+	// NS records of a zone and addresses of its servers, as a name server has
+	// them for a zone below its own. An alias that leads out of that zone ends
+	// the answer; whoever asked follows it.
+	Referral []miekg.RR
 	// Observe is called for each step, those before the caller joined
 	// included, until Resolve returns. It must not block.
 	Observe func(Step)
@@ -194,7 +199,15 @@ func (r *Resolver) Resolve(ctx context.Context, q miekg.Question, a Ask) Answer 
 	if a.NoRecursion {
 		return r.closestKnown(k.name)
 	}
-	return r.fly(ctx, k, a)
+	var start *cut
+	if r.o.Chained && len(a.Referral) > 0 {
+		c, err := readCut(".", k.name, &miekg.Msg{Ns: a.Referral, Extra: a.Referral})
+		if err != nil || c == nil {
+			return refusal(miekg.RcodeServerFailure, "the referral does not lead to the name")
+		}
+		start = c
+	}
+	return r.fly(ctx, k, a, start)
 }
 
 // askable tells whether a type can be asked for: not transfers, nor what is no

@@ -30,6 +30,7 @@ type task struct {
 	stack   []key
 	nested  int       // what is being validated
 	renew   bool      // what is near its end counts as over
+	begin   *cut      // in place of the root; nil: the root
 	avoid   []address // servers whose answers did not validate
 }
 
@@ -130,6 +131,9 @@ func (t *task) closest(ctx context.Context, k key) (*cut, error) {
 	name := k.name
 	if k.typ == dsType && name != "." {
 		name = parent(name)
+	}
+	if t.begin != nil && miekg.IsSubDomain(t.begin.zone, name) {
+		return t.begin, nil
 	}
 	for !t.r.o.Chained && name != "." {
 		if c := t.r.cache.delegation(name); c != nil {
