@@ -46,6 +46,8 @@ type host struct {
 	twist func(q asking, m *miekg.Msg) []*miekg.Msg
 }
 
+func mustAddr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
 func newWorld(t testing.TB) *world {
 	w := &world{t: t, hosts: map[netip.Addr]*host{}}
 	t.Cleanup(w.wg.Wait)
