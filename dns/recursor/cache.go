@@ -75,6 +75,9 @@ func (c *cache) piece(k key) *piece {
 			continue
 		}
 		e := el.Value.(*entry)
+		if s.typ == cnameType && k.typ != cnameType && e.piece.kind != alias {
+			continue // that it is no alias says nothing about other types
+		}
 		left := e.piece.left(now)
 		if left > 0 {
 			c.recent.MoveToFront(el)

@@ -482,3 +482,45 @@ func TestSteps(t *testing.T) {
 		}
 	})
 }
+
+// What is known of one type of a name says nothing about another.
+func TestTypesApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newTest(t, ordinary(t), Options{})
+		for _, typ := range []uint16{miekg.TypeCNAME, miekg.TypeTXT, miekg.TypeDS} {
+			if a := ask(t, r, "web.example.com.", typ); data(a) != "NOERROR" || a.Err != nil {
+				t.Errorf("got %+v", a)
+			}
+		}
+		if a := ask(t, r, "web.example.com.", miekg.TypeA); data(a) != "NOERROR; A 9.9.9.80" {
+			t.Errorf("got %+v", a)
+		}
+	})
+}
+
+// The alias that a DNAME record makes is made here, and goes with the record
+// also where it is what was asked for (RFC 6672 section 3.1).
+func TestDNAME(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := ordinary(t)
+		for _, a := range []string{"9.9.9.1", "9.9.9.2"} {
+			w.serve(a, "example.com.", exampleZone+"d DNAME example.com.\nroot DNAME .\n")
+		}
+		r := newTest(t, w, Options{})
+		for typ, want := range map[uint16]string{
+			miekg.TypeA:     "NOERROR; DNAME example.com.; CNAME web.example.com.; A 9.9.9.80",
+			miekg.TypeCNAME: "NOERROR; DNAME example.com.; CNAME web.example.com.",
+		} {
+			if a := ask(t, r, "web.d.example.com.", typ); data(a) != want {
+				t.Errorf("got %s, %v", data(a), a.Err)
+			}
+		}
+		if a := ask(t, r, "web.example.com.root.example.com.", miekg.TypeA); data(a) != "NOERROR; DNAME .; CNAME web.example.com.; A 9.9.9.80" {
+			t.Errorf("got %s, %v", data(a), a.Err)
+		}
+		long := strings.Repeat(strings.Repeat("x", 59)+".", 3)
+		if a := ask(t, r, long+"d.example.com.", miekg.TypeA); a.Rcode != miekg.RcodeNameError {
+			t.Errorf("got %s, %v", data(a), a.Err)
+		}
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	miekg "github.com/miekg/dns"
@@ -57,7 +58,7 @@ func read(zone string, q key, m *miekg.Msg, chained bool) (*result, error) {
 		}
 	}
 	if p.kind != failed {
-		if p.kind == positive || p.kind == alias {
+		if expanded(p.answer) {
 			p.ns = proofs(zone, m.Ns, false)
 		}
 		p.ttl = min(p.ttl, maxTTL)
@@ -81,6 +82,18 @@ func read(zone string, q key, m *miekg.Msg, chained bool) (*result, error) {
 	}
 	p.ns = proofs(zone, m.Ns, true)
 	return &result{piece: p}, nil
+}
+
+// expanded tells that records were made from a wildcard, by the labels that
+// were signed (RFC 4035 section 5.3.4): then the proof goes with them that no
+// closer name exists.
+func expanded(rrs []miekg.RR) bool {
+	for _, rr := range rrs {
+		if sig, ok := rr.(*miekg.RRSIG); ok && int(sig.Labels) < miekg.CountLabel(strings.TrimPrefix(sig.Hdr.Name, "*.")) {
+			return true
+		}
+	}
+	return false
 }
 
 // readAnswer fills in the records of the question from the answer section:
@@ -110,8 +123,10 @@ func readAnswer(zone string, p *piece, m *miekg.Msg) error {
 			dname = dname.add(rr, covered)
 		}
 	}
+	// Below a DNAME record nothing is but what it makes.
+	made := p.key.typ == miekg.TypeCNAME || p.key.typ == miekg.TypeANY
 	switch {
-	case own.data > 0:
+	case own.data > 0 && (dname == nil || !made):
 		p.kind, p.answer, p.ttl = positive, own.rrs, own.ttl
 		if c, ok := own.rrs[0].(*miekg.CNAME); ok && p.key.typ == miekg.TypeCNAME {
 			p.kind, p.target = alias, miekg.CanonicalName(c.Target)

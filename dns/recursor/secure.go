@@ -53,8 +53,12 @@ func (t *task) secured(ctx context.Context, p *piece) (*piece, error) {
 
 // judge has the validator look at a piece.
 func (t *task) judge(ctx context.Context, p *piece) (*piece, error) {
+	q := p.key
+	if p.kind == alias {
+		q.typ = cnameType // the piece says no more; what else was in the answer is asked for again
+	}
 	t.nested++
-	v := t.r.o.Validator.Validate(ctx, p.key.question(), p.message(), t)
+	v := t.r.o.Validator.Validate(ctx, q.question(), p.message(), t)
 	t.nested--
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
