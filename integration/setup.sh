@@ -35,8 +35,10 @@ need offlineimap offlineimap3
 need node nodejs
 need npm npm
 need git git
-# The server itself is in /usr/sbin, which is not in everybody's path.
+need ip iproute2
+# The servers themselves are in places that are not in everybody's path.
 [ -x /usr/lib/dovecot/imap ] || missing="$missing dovecot-imapd"
+[ -x /usr/sbin/unbound ] || missing="$missing unbound"
 # swaks speaks TLS with this module.
 if command -v swaks >/dev/null 2>&1; then
 	perl -MNet::SSLeay -e 1 2>/dev/null || missing="$missing libnet-ssleay-perl"
@@ -88,6 +90,13 @@ case "$missing" in
 *dovecot*)
 	if [ -d /run/systemd/system ]; then
 		run systemctl disable --now dovecot.service dovecot.socket || true
+	fi
+	;;
+esac
+case "$missing" in
+*" unbound"*)
+	if [ -d /run/systemd/system ]; then
+		run systemctl disable --now unbound.service || true
 	fi
 	;;
 esac
