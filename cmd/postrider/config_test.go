@@ -84,50 +84,6 @@ trust_anchors = 1
 			"c.toml:6: dns.resolver: must be \"system\", \"iterative\" or a name server's",
 			"c.toml:7: dns.trust_anchors: must be a string",
 		}},
-		{"name server", `hostname = "a.b"
-[dns]
-zones = [""]
-recursion = ["all"]
-rate_limit = -1
-udp_size = 100
-[[dns.key]]
-name = "k"
-secret = "c2VjcmV0IHNlY3JldA=="
-[[dns.key]]
-name = "weak"
-secret = "YQ=="
-[[dns.key]]
-name = "K."
-algorithm = "hmac-md5"
-secret = "c2VjcmV0IHNlY3JldA=="
-[[dns.zone]]
-name = "example.org"
-fil = "x"
-[[dns.zone]]
-name = "example.net"
-file = "net"
-notify = ["192.0.2.1 key other"]
-primaries = ["example.org"]
-[[dns.zone]]
-name = "Example.NET."
-file = "net"
-allow_transfer = ["192.0.2.0/33"]
-allow_update = ["key none"]
-`, []string{
-			"c.toml:3: dns.zones: \"\": must name a file",
-			"c.toml:4: dns.recursion: \"all\": must be a network",
-			"c.toml:5: dns.rate_limit: must be a whole number",
-			"c.toml:6: dns.udp_size: must be a whole number from 512 to 4096",
-			"c.toml:10: dns.key[1]: the secret must have 10 to 512 octets",
-			"c.toml:13: dns.key[2]: the algorithm must be",
-			"c.toml:17: dns.zone[0]: needs file, for a primary zone, or primaries",
-			"c.toml:19: dns.zone[0].fil: unknown key",
-			"c.toml:23: dns.zone[1].notify: there is no [[dns.key]] with the name \"other\"",
-			"c.toml:24: dns.zone[1].primaries: \"example.org\": must be an address",
-			"c.toml:26: dns.zone[2].name: there is another zone of this name",
-			"c.toml:28: dns.zone[2].allow_transfer: \"192.0.2.0/33\": must be a network",
-			"c.toml:29: dns.zone[2].allow_update: there is no [[dns.key]]",
-		}},
 		{"values", `hostname = "a b"
 [listen]
 smtp = ["127.0.0.1"]
@@ -172,6 +128,54 @@ level = "loud"
 	} {
 		t.Run(test.name, test.try)
 	}
+}
+
+// TestNameServerProblems: the tables of arrays are named by their number.
+func TestNameServerProblems(t *testing.T) {
+	configProblems{"name server", `hostname = "a.b"
+[dns]
+zones = [""]
+recursion = ["all"]
+rate_limit = -1
+udp_size = 100
+[[dns.key]]
+name = "k"
+secret = "c2VjcmV0IHNlY3JldA=="
+[[dns.key]]
+name = "weak"
+secret = "YQ=="
+[[dns.key]]
+name = "K."
+algorithm = "hmac-md5"
+secret = "c2VjcmV0IHNlY3JldA=="
+[[dns.zone]]
+name = "example.org"
+fil = "x"
+[[dns.zone]]
+name = "example.net"
+file = "net"
+notify = ["192.0.2.1 key other"]
+primaries = ["example.org"]
+[[dns.zone]]
+name = "Example.NET."
+file = "net"
+allow_transfer = ["192.0.2.0/33"]
+allow_update = ["key none"]
+`, []string{
+		"c.toml:3: dns.zones: \"\": must name a file",
+		"c.toml:4: dns.recursion: \"all\": must be a network",
+		"c.toml:5: dns.rate_limit: must be a whole number",
+		"c.toml:6: dns.udp_size: must be a whole number from 512 to 4096",
+		"c.toml:10: dns.key[1]: the secret must have 10 to 512 octets",
+		"c.toml:13: dns.key[2]: the algorithm must be",
+		"c.toml:17: dns.zone[0]: needs file, for a primary zone, or primaries",
+		"c.toml:19: dns.zone[0].fil: unknown key",
+		"c.toml:23: dns.zone[1].notify: there is no [[dns.key]] with the name \"other\"",
+		"c.toml:24: dns.zone[1].primaries: \"example.org\": must be an address",
+		"c.toml:26: dns.zone[2].name: there is another zone of this name",
+		"c.toml:28: dns.zone[2].allow_transfer: \"192.0.2.0/33\": must be a network",
+		"c.toml:29: dns.zone[2].allow_update: there is no [[dns.key]]",
+	}}.try(t)
 }
 
 // try wants just these problems of a configuration.
