@@ -127,6 +127,9 @@ func (s *Server) Configure(o Settings) error {
 				z.stop()
 			}
 		}
+		for _, z := range old.zones {
+			z.freeze(false)
+		}
 		return errors.Join(errs...)
 	}
 	if next.limiter != nil && old.limiter != nil && next.limiter.PerSecond == old.limiter.PerSecond {

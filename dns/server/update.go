@@ -6,6 +6,8 @@ import (
 	"errors"
 
 	miekg "github.com/miekg/dns"
+
+	"postrider/dns/zone"
 )
 
 // update does a dynamic update (RFC 2136), or passes it on to the primary. What
@@ -54,6 +56,12 @@ func (z *served) update(m *miekg.Msg) (rcode int, err error) {
 	next, diff, rcode := have.Update(m)
 	if rcode != miekg.RcodeSuccess || next == have {
 		return rcode, nil
+	}
+	if z.signer != nil {
+		if next, err = z.sign(next, have, false); err != nil {
+			return rcode, err
+		}
+		diff = zone.Between(have, next)
 	}
 	return rcode, z.appendLocked(next, diff)
 }

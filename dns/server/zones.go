@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"postrider/dns/dnssec"
 	"postrider/dns/zone"
 )
 
@@ -25,13 +26,28 @@ type ZoneConfig struct {
 	// AllowTransfer has those who may have the whole zone, AllowUpdate those
 	// whose updates are done, or passed on to the primary by a secondary.
 	AllowTransfer, AllowUpdate ACL
+	// Sign, if it is not nil, signs a primary zone, with keys that are made and
+	// replaced after this policy.
+	Sign *dnssec.Policy
 }
 
 func (c *ZoneConfig) secondary() bool { return len(c.Primaries) > 0 }
 
-// dynamic tells that the zone's contents change otherwise than by its file.
+// updated tells that clients may change the zone.
+func (c *ZoneConfig) updated() bool {
+	return len(c.AllowUpdate.Networks)+len(c.AllowUpdate.Keys) > 0
+}
+
+// dynamic tells that the zone's contents change otherwise than by its file, so
+// that they have files of their own.
 func (c *ZoneConfig) dynamic() bool {
-	return c.secondary() || c.File == "" || len(c.AllowUpdate.Networks)+len(c.AllowUpdate.Keys) > 0
+	return c.secondary() || c.File == "" || c.Sign != nil || c.updated()
+}
+
+// sameKind tells that a zone can go on under another configuration.
+func (c *ZoneConfig) sameKind(o *ZoneConfig) bool {
+	return c.dynamic() == o.dynamic() && c.secondary() == o.secondary() && (c.Sign == nil) == (o.Sign == nil) &&
+		(c.Sign == nil || *c.Sign == *o.Sign)
 }
 
 // served is a zone on its way through its versions.
@@ -40,6 +56,7 @@ type served struct {
 	name   string
 	config atomic.Pointer[ZoneConfig]
 	files  *files
+	signer *signer // nil: not signed here
 
 	current atomic.Pointer[zone.Zone] // nil: not loaded yet
 	expired atomic.Bool
@@ -51,22 +68,30 @@ type served struct {
 	changed chan struct{}
 
 	changing sync.Mutex // one change at a time, from its decision to its visibility
+	frozen   bool       // another takes over the files: no change any more
 
-	mu             sync.Mutex
-	checked        time.Time                     // of a secondary: when a primary last confirmed the version
-	last           error                         // of the last refresh
-	telling        map[string]context.CancelFunc // notifications under way
-	tells, follows bool                          // which goroutines run
+	mu                    sync.Mutex
+	checked               time.Time                     // of a secondary: when a primary last confirmed the version
+	last                  error                         // of the last refresh
+	telling               map[string]context.CancelFunc // notifications under way
+	tells, follows, signs bool                          // which goroutines run
 }
 
 // open makes a zone of its configuration; old is the one of that name that is
 // served now, or nil. One of the same kind goes on: commit gives it the new
 // configuration.
 func (s *Server) open(c *ZoneConfig, old *served) (*served, error) {
-	if old != nil && old.conf().dynamic() == c.dynamic() && old.conf().secondary() == c.secondary() {
+	if old != nil && old.conf().sameKind(c) {
 		return old, old.reload(c)
 	}
-	z := &served{s: s, name: c.Name, poke: make(chan struct{}, 1), changed: make(chan struct{}, 1),
+	if old != nil {
+		old.freeze(true)
+	}
+	keys, err := s.openSigner(c)
+	if err != nil {
+		return nil, err
+	}
+	z := &served{s: s, name: c.Name, signer: keys, poke: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 		telling: map[string]context.CancelFunc{}}
 	z.config.Store(c)
 	files, err := openFiles(s.dir, c)
@@ -101,11 +126,25 @@ func (z *served) reload(c *ZoneConfig) error {
 	z.changing.Lock()
 	defer z.changing.Unlock()
 	have := z.current.Load()
-	switch {
-	case have == nil:
-		return z.replaceLocked(next)
-	case c.dynamic() && !newer(next.Serial(), have.Serial()):
+	if have != nil && c.updated() && !newer(next.Serial(), have.Serial()) {
 		return nil
+	}
+	return z.changeLocked(next)
+}
+
+// changeLocked makes a version from outside the present one, signed if the zone
+// is.
+func (z *served) changeLocked(next *zone.Zone) error {
+	have := z.current.Load()
+	if z.signer != nil && have != nil && unsignedEqual(have, next) {
+		return nil
+	}
+	next, err := z.sign(next, have, false)
+	if err != nil {
+		return err
+	}
+	if have == nil {
+		return z.replaceLocked(next)
 	}
 	diff := zone.Between(have, next)
 	if diff.Empty() {
@@ -121,6 +160,9 @@ func (z *served) reload(c *ZoneConfig) error {
 
 // replaceLocked makes a whole new version the present one.
 func (z *served) replaceLocked(next *zone.Zone) error {
+	if z.frozen {
+		return errFrozen
+	}
 	if err := z.files.replace(next); err != nil {
 		return err
 	}
@@ -130,6 +172,9 @@ func (z *served) replaceLocked(next *zone.Zone) error {
 
 // appendLocked makes a version that differs by diffs the present one.
 func (z *served) appendLocked(next *zone.Zone, diffs ...zone.Diff) error {
+	if z.frozen {
+		return errFrozen
+	}
 	if err := z.files.append(next, diffs...); err != nil {
 		return err
 	}
@@ -160,6 +205,9 @@ func (z *served) commit(c *ZoneConfig) {
 	case c.secondary() && !z.follows:
 		z.follows = true
 		z.wg.Go(z.follow)
+	case z.signer != nil && !z.signs:
+		z.signs = true
+		z.wg.Go(z.keepSigned)
 	case c.secondary():
 		z.hurry() // its primaries may be others now
 	}
@@ -170,6 +218,15 @@ func (z *served) stop() {
 	z.cancel()
 	z.wg.Wait()
 	z.files.close()
+}
+
+var errFrozen = errors.New("the zone is being configured anew")
+
+// freeze stops changes, or lets them go on.
+func (z *served) freeze(on bool) {
+	z.changing.Lock()
+	defer z.changing.Unlock()
+	z.frozen = on
 }
 
 func (z *served) conf() *ZoneConfig { return z.config.Load() }
@@ -189,8 +246,9 @@ var (
 	ErrOlder = errors.New("the serial has to grow")
 )
 
-// Publish makes a version of a primary zone without a file, whose serial must be
-// newer than the present one's, durable and visible.
+// Publish makes a version of a primary zone without a file durable and visible.
+// Its serial must be newer than the present one's; a zone that is signed here
+// gets a serial of its own.
 func (s *Server) Publish(next *zone.Zone) error {
 	z := s.setup.Load().zones[next.Origin()]
 	if z == nil || z.conf().secondary() || z.conf().File != "" {
@@ -199,17 +257,10 @@ func (s *Server) Publish(next *zone.Zone) error {
 	z.changing.Lock()
 	defer z.changing.Unlock()
 	have := z.current.Load()
-	if have == nil {
-		return z.replaceLocked(next)
-	}
-	diff := zone.Between(have, next)
-	if diff.Empty() {
-		return nil
-	}
-	if !newer(next.Serial(), have.Serial()) {
+	if have != nil && z.signer == nil && !newer(next.Serial(), have.Serial()) && !zone.Between(have, next).Empty() {
 		return fmt.Errorf("publish %s: %w", shown(next.Origin()), ErrOlder)
 	}
-	return z.appendLocked(next, diff)
+	return z.changeLocked(next)
 }
 
 // Zone returns the version of a zone that is served now; an error wraps

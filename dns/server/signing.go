@@ -1,0 +1,159 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	miekg "github.com/miekg/dns"
+
+	"postrider/dns/dnssec"
+	"postrider/dns/recursor"
+	"postrider/dns/zone"
+)
+
+const (
+	// signEvery is how often at least the keys are looked at, and the parent is
+	// asked which of them it names.
+	signEvery = 6 * time.Hour
+	// signRetry is the wait after a failure, and the least wait at all.
+	signRetry = time.Minute
+)
+
+// signer holds the keys of a zone that we sign ourselves.
+type signer struct {
+	ring *dnssec.Ring
+
+	mu  sync.Mutex
+	due time.Time // the next signature ends soon
+}
+
+// openSigner returns nil for a zone that is not signed here. Keys are in the
+// folder keys below dir.
+func (s *Server) openSigner(c *ZoneConfig) (*signer, error) {
+	switch {
+	case c.Sign == nil:
+		return nil, nil
+	case c.secondary():
+		return nil, fmt.Errorf("a secondary zone is signed by its primary")
+	case s.dir == "":
+		return nil, fmt.Errorf("there is no folder for the keys")
+	}
+	ring, err := dnssec.OpenRing(filepath.Join(s.dir, "keys"), c.Name, *c.Sign, dnssec.RingOptions{Clock: s.clock})
+	if err != nil {
+		return nil, err
+	}
+	return &signer{ring: ring}, nil
+}
+
+// sign makes the signed version of one that was changed; old is what is served
+// now, or nil. Of a zone that is not signed here it is the version itself.
+func (z *served) sign(next, old *zone.Zone, scan bool) (*zone.Zone, error) {
+	if z.signer == nil {
+		return next, nil
+	}
+	how, step, err := z.signer.ring.Step()
+	if err != nil {
+		return nil, err
+	}
+	signed, due, err := next.Sign(zone.SignOptions{Signing: how, Old: old, Scan: scan})
+	if err != nil {
+		return nil, err
+	}
+	if due.IsZero() || !step.IsZero() && step.Before(due) {
+		due = step
+	}
+	z.signer.mu.Lock()
+	defer z.signer.mu.Unlock()
+	if scan || old == nil || z.signer.due.IsZero() || !due.IsZero() && due.Before(z.signer.due) {
+		z.signer.due = due
+	}
+	return signed, nil
+}
+
+// keepSigned signs again what is about to end, and lets keys follow each other,
+// until the zone stops.
+func (z *served) keepSigned() {
+	for failed := false; ; {
+		z.signer.mu.Lock()
+		due := z.signer.due
+		z.signer.mu.Unlock()
+		wait := signEvery
+		if !due.IsZero() {
+			wait = min(wait, max(due.Sub(z.s.clock.Now()), signRetry))
+		}
+		if failed {
+			wait = signRetry
+		}
+		if !z.wait(wait) {
+			return
+		}
+		err := z.signAgain()
+		if failed = err != nil; failed && z.ctx.Err() == nil {
+			z.s.log.Error("zone not signed again", "zone", shown(z.name), "err", err)
+		}
+	}
+}
+
+func (z *served) signAgain() error {
+	if err := z.askParent(); err != nil {
+		return err
+	}
+	z.changing.Lock()
+	defer z.changing.Unlock()
+	have := z.current.Load()
+	if have == nil {
+		return nil
+	}
+	next, err := z.sign(have, have, true)
+	if err != nil {
+		return err
+	}
+	diff := zone.Between(have, next)
+	if diff.Empty() {
+		return nil
+	}
+	return z.appendLocked(next, diff)
+}
+
+// askParent tells the ring which DS records the world sees. What cannot be
+// known is not told.
+func (z *served) askParent() error {
+	if z.s.recursor == nil || z.name == "." {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(z.ctx, workTime)
+	defer cancel()
+	r := z.s.recursor.Resolve(ctx, miekg.Question{Name: z.name, Qtype: miekg.TypeDS, Qclass: miekg.ClassINET}, recursor.Ask{})
+	if r.Rcode != miekg.RcodeSuccess || r.Err != nil || r.Stale {
+		return nil
+	}
+	seen := []*miekg.DS{}
+	for _, rr := range r.Answer {
+		if ds, ok := rr.(*miekg.DS); ok && miekg.CanonicalName(ds.Hdr.Name) == z.name {
+			seen = append(seen, ds)
+		}
+	}
+	return z.signer.ring.ParentDS(seen)
+}
+
+// unsignedEqual tells that a version without signatures says what the signed one
+// does, but for the serial.
+func unsignedEqual(signed, plain *zone.Zone) bool {
+	soa := miekg.Copy(plain.SOA()).(*miekg.SOA)
+	soa.Serial = signed.Serial()
+	if soa.Hdr.Ttl != signed.SOA().Hdr.Ttl || !miekg.IsDuplicate(soa, signed.SOA()) {
+		return false
+	}
+	d := zone.Between(signed, plain)
+	for _, rr := range append(d.Deleted, d.Added...) {
+		switch rr.Header().Rrtype {
+		case miekg.TypeRRSIG, miekg.TypeNSEC, miekg.TypeNSEC3, miekg.TypeNSEC3PARAM, miekg.TypeDNSKEY, miekg.TypeCDS, miekg.TypeCDNSKEY:
+		default:
+			return false
+		}
+	}
+	return true
+}
