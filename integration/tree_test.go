@@ -95,6 +95,7 @@ var layers = []struct {
 }{
 	{pkg: "internal/clock"},
 	{pkg: "internal/journey"},
+	{pkg: "internal/provenance"},
 	{pkg: "mta"},
 	{pkg: "internal/wire/...", may: []string{"internal/wire/..."}},
 	{pkg: "dns/server", may: []string{"dns/...", "internal/wire"}, never: []string{"dns"}},

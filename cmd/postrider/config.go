@@ -236,11 +236,21 @@ func (c *config) keys() map[string]setter {
 			}
 			return nil
 		}),
-		"log.format":       oneOf(&c.logFormat, "text", "json"),
-		"storage.engine":   oneOf(new(string), "sqlite"),
-		"storage.undelete": orOff(&n.Undelete),
-		"storage.compress": boolean(&n.Compress),
-		"search.index":     boolean(&n.SearchIndex),
+		"log.format":        oneOf(&c.logFormat, "text", "json"),
+		"storage.engine":    oneOf(new(string), "sqlite"),
+		"storage.undelete":  orOff(&n.Undelete),
+		"storage.compress":  boolean(&n.Compress),
+		"search.index":      boolean(&n.SearchIndex),
+		"journey.retention": orOff(&n.JourneyRetention),
+		"journey.size": func(v any) error {
+			if err := size(&n.JourneySize)(v); err != nil {
+				return err
+			}
+			if n.JourneySize < 1<<20 {
+				return errors.New("must be at least 1MiB")
+			}
+			return nil
+		},
 	}
 	maps.Copy(keys, dnsKeys(n))
 	for name, addrs := range n.Listen.ByName() {

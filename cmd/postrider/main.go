@@ -74,6 +74,7 @@ type cli struct {
 	Alias    aliasCmd    `cmd:"" help:"Addresses that stand for others."`
 	Undelete undeleteCmd `cmd:"" help:"Bring expunged messages back into their mailboxes."`
 	Queue    queueCmd    `cmd:"" help:"Mail that waits for delivery to other servers."`
+	Trace    traceCmd    `cmd:"" help:"Tell everything that happened to a message, or as it happens; or explain a message's header."`
 	Import   importCmd   `cmd:"" help:"Bring mail into an account: from mbox files, a Maildir, or another server by IMAP."`
 	Export   exportCmd   `cmd:"" help:"Write an account's mail to mbox files or a Maildir."`
 	Verify   verifyCmd   `cmd:"" help:"Check everything that is stored, and every message against its hash."`
@@ -86,8 +87,6 @@ type cli struct {
 	Lab      labCmd      `cmd:"" help:"Two mail servers and their DNS on loopback, to watch a letter travel."`
 	Reindex  reindexCmd  `cmd:"" help:"Make the index for IMAP's SEARCH anew."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
-
-	Trace notBuiltCmd `cmd:"" hidden:"" passthrough:""`
 }
 
 // notBuiltCmd stands for a command of the contract that does not exist yet.

@@ -62,7 +62,7 @@ func TestUsage(t *testing.T) {
 	p := newProgram(t)
 	p.want(exitUsage, "", "frobnicate", "", "frobnicate")
 	for _, args := range [][]string{
-		{"trace", "x"}, {"lab", "run", "x"},
+		{"lab", "run", "x"},
 		{"check", "spf"}, {"check", "dkim"}, {"check", "arc"}, {"check", "dmarc"},
 	} {
 		p.want(exitUsage, "", args[0], "", args...)
@@ -78,7 +78,7 @@ func TestUsage(t *testing.T) {
 	p.want(exitDone, "postrider ", "", "", "version")
 	p.want(exitDone, "postrider ", "", "", "--version")
 	_, help, _ := p.run("", "--help")
-	for _, hidden := range []string{"trace", "records", "dkim"} {
+	for _, hidden := range []string{"records", "dkim"} {
 		if strings.Contains(help, "\n  "+hidden) {
 			t.Errorf("--help names %s, which is not built", hidden)
 		}

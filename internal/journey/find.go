@@ -9,7 +9,7 @@ import (
 // Bounds of one answer.
 const (
 	defaultMessages = 20
-	maxFound        = 50_000 // events
+	maxFound        = 20_000 // events
 )
 
 // Query names messages or a session. From, To and MessageID hold for messages

@@ -23,6 +23,7 @@ type Admin struct {
 	n       *Node
 	base    context.Context // of every command; ends with the node
 	session session
+	refill  func() // lets the connection send as much again; nil = it has no limit
 }
 
 // adminPatience bounds one command.

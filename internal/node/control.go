@@ -11,6 +11,7 @@ import (
 	"net/rpc/jsonrpc"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -46,6 +47,9 @@ func newControl(n *Node) *control {
 	return &control{
 		handle: func(conn net.Conn) {
 			a := &Admin{n: n, base: base}
+			if c, ok := conn.(*controlConn); ok {
+				a.refill = func() { c.left.Store(maxControlInput) }
+			}
 			defer a.session.end()
 			server := rpc.NewServer()
 			if err := server.RegisterName("Admin", a); err != nil {
@@ -88,7 +92,8 @@ func (c *control) pause() bool {
 
 // serve answers the commands of one connection.
 func (c *control) serve(raw net.Conn) {
-	conn := &controlConn{Conn: raw, clock: c.clock, left: c.input, free: c.input == 0}
+	conn := &controlConn{Conn: raw, clock: c.clock, free: c.input == 0}
+	conn.left.Store(int64(c.input))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing || len(c.conns) >= maxControlConns {
@@ -132,22 +137,23 @@ var errControlInput = errors.New("too much input on the control socket")
 type controlConn struct {
 	net.Conn
 	clock clock.Clock
-	left  int  // octets that may still come
-	free  bool // of limits
+	left  atomic.Int64 // octets that may still come
+	free  bool         // of limits
 }
 
 func (c *controlConn) Read(p []byte) (int, error) {
 	if c.free {
 		return c.Conn.Read(p)
 	}
-	if c.left == 0 {
+	left := c.left.Load()
+	if left <= 0 {
 		return 0, errControlInput
 	}
 	if err := c.SetReadDeadline(c.clock.Now().Add(controlIdle)); err != nil {
 		return 0, err
 	}
-	n, err := c.Conn.Read(p[:min(len(p), c.left)])
-	c.left -= n
+	n, err := c.Conn.Read(p[:min(int64(len(p)), left)])
+	c.left.Add(-int64(n))
 	return n, err
 }
 
@@ -200,6 +206,9 @@ func (c *AdminClient) Call(method string, args, reply any) error {
 	}
 	return err
 }
+
+// Hangup ends a call that waits, and all later ones.
+func (c *AdminClient) Hangup() { c.rpc.Close() }
 
 // Close ends the use; a store opened for it is closed.
 func (c *AdminClient) Close() {

@@ -23,6 +23,7 @@ import (
 	"postrider/imap"
 	"postrider/internal/clock"
 	"postrider/internal/directory"
+	"postrider/internal/journey"
 	"postrider/internal/oauth"
 	"postrider/internal/wire"
 	"postrider/mailstore"
@@ -49,6 +50,7 @@ type Node struct {
 	router    *route.Router
 	client    *deliver.Client
 	queue     *queue.Queue
+	journey   *journey.Recorder
 	metrics   *metrics
 	ls        *Listeners // nil offline
 	certs     *wire.Certificates
@@ -101,6 +103,7 @@ func New(ctx context.Context, o Options, ls *Listeners) (*Node, error) {
 // come last, so that whoever reaches one finds all the rest.
 func (n *Node) build(ctx context.Context) error {
 	n.metrics = newMetrics(n)
+	n.openJourney()
 	if err := n.openStore(ctx); err != nil {
 		return err
 	}
@@ -212,7 +215,7 @@ func (n *Node) buildMTA() error {
 	}
 	n.router = n.newRouter(resolver)
 	n.client = deliver.New(deliver.Options{Hostname: n.options.Hostname, Dial: n.options.Dial, TLS: n.options.PeerTLS, Clock: n.options.Clock, Log: n.log,
-		Metrics: n.metrics.delivery()})
+		Journey: n.journey, Metrics: n.metrics.delivery()})
 	n.queue, err = queue.New(queue.Options{
 		Store:     n.Store,
 		Router:    n.router,
@@ -303,6 +306,7 @@ func (n *Node) newSMTP(mode smtpd.Mode, ours bool) *smtpd.Server {
 		Directory:   n.Directory,
 		Clock:       n.options.Clock,
 		Log:         n.log,
+		Journey:     n.journey,
 		Metrics:     n.metrics.smtpd,
 		Crowded:     n.gate.Crowded,
 	}

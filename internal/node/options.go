@@ -12,6 +12,7 @@ import (
 	"postrider/dns/recursor"
 	"postrider/internal/clock"
 	"postrider/internal/directory"
+	"postrider/internal/journey"
 	"postrider/internal/oauth"
 	"postrider/mailstore"
 	"postrider/mta"
@@ -79,6 +80,13 @@ type Options struct {
 	Compress bool          // keep new bodies compressed
 
 	Limits Limits
+
+	// What happens to messages is remembered for JourneyRetention, within so many
+	// octets of files; 0 = not at all. Journey gets every event too, if it is set,
+	// and must outlive the node.
+	JourneyRetention time.Duration
+	JourneySize      int64
+	Journey          *journey.Recorder
 
 	SearchIndex bool // keep an index for SEARCH
 
@@ -163,9 +171,11 @@ func DefaultOptions() Options {
 		PrivateNetworks:    []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
 		Retry: []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute,
 			time.Hour, 2 * time.Hour, 4 * time.Hour},
-		Expire:      5 * 24 * time.Hour,
-		Undelete:    14 * 24 * time.Hour,
-		SearchIndex: true,
+		Expire:           5 * 24 * time.Hour,
+		Undelete:         14 * 24 * time.Hour,
+		SearchIndex:      true,
+		JourneyRetention: 30 * 24 * time.Hour,
+		JourneySize:      1 << 30,
 		Limits: Limits{
 			MessageSize:           50 << 20,
 			Recipients:            1000,

@@ -136,6 +136,11 @@ func (n *Node) free() (err error) {
 		}
 		n.sockets.remove()
 		n.searching.close()
+		if n.journey != nil {
+			if jerr := n.journey.Close(); jerr != nil {
+				n.log.Warn("close the journey", "error", jerr)
+			}
+		}
 		if n.Store != nil {
 			err = n.Store.Close()
 		}

@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"sync"
 
+	"postrider/internal/journey"
 	"postrider/mailstore"
 	"postrider/mailstore/search"
 )
@@ -18,13 +19,19 @@ type session struct {
 	check   *check
 	release func()
 	lost    func() bool
+
+	follower *journey.Follower // of TraceFollow; nil before it
 }
 
 func (s *session) end() {
 	s.mu.Lock()
 	check, release := s.check, s.release
-	s.check, s.release = nil, nil
+	follower := s.follower
+	s.check, s.release, s.follower = nil, nil, nil
 	s.mu.Unlock()
+	if follower != nil {
+		follower.Close()
+	}
 	if check != nil {
 		check.cancel()
 		<-check.done

@@ -96,7 +96,7 @@ func bodyNames(bodies string, prefix int) ([]string, error) {
 // derived are entries of a data directory that are no part of a backup: they
 // belong to a process, or can be made anew. Nor are old databases that upgrades
 // have left.
-var derived = []string{"lock", "reserve", "postrider.db", "postrider.db-wal", "postrider.db-shm", "bodies", "upgrade", restoring}
+var derived = []string{"lock", "reserve", "postrider.db", "postrider.db-wal", "postrider.db-shm", "bodies", "journey", "upgrade", restoring}
 
 // otherFiles lists what else is in a data directory, by path.
 func otherFiles(data string) ([]string, error) {
