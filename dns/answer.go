@@ -41,6 +41,11 @@ type step struct {
 	ttl     time.Duration // how long this holds; 0 = for this question only
 	server  string
 	err     error // wraps ErrTemporary
+
+	said     []string // records, for the journey
+	security string   // "" = nobody validated
+	cached   bool     // of a copy: it comes from the cache, for
+	left     time.Duration
 }
 
 // interpret reads an answer. Only the records of the question's own name, and

@@ -59,7 +59,9 @@ func (c *cache) get(q question) (step, bool) {
 			continue
 		}
 		c.recent.MoveToFront(el)
-		return e.step, true
+		s := e.step
+		s.cached, s.left = true, e.expires.Sub(now)
+		return s, true
 	}
 	return step{}, false
 }

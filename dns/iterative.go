@@ -23,7 +23,7 @@ type iterative struct {
 func (i *iterative) ask(ctx context.Context, q question, how Asking) (*message, error) {
 	began := i.clock.Now()
 	a := i.resolver.Resolve(ctx, miekg.Question{Name: q.name, Qtype: uint16(q.typ), Qclass: miekg.ClassINET}, recursor.Ask{
-		CheckingDisabled: how.Unchecked, NoRecursion: how.NoRecursion, Observe: i.observer(ctx),
+		CheckingDisabled: how.Unchecked, NoRecursion: how.NoRecursion, Observe: i.observer(ctx, q),
 	})
 	if ctx.Err() != nil {
 		return nil, ended(ctx)
@@ -31,7 +31,7 @@ func (i *iterative) ask(ctx context.Context, q question, how Asking) (*message, 
 	if a.Err != nil && a.Rcode != miekg.RcodeNameError {
 		return nil, unanswered(a)
 	}
-	m := &message{Msg: new(miekg.Msg), network: "iterative", security: a.Security}
+	m := &message{Msg: new(miekg.Msg), network: "iterative", security: a.Security, cached: a.FromCache}
 	m.Response, m.RecursionDesired, m.RecursionAvailable = true, true, true
 	m.Rcode, m.AuthenticatedData = a.Rcode, a.Authenticated
 	m.Question = []miekg.Question{{Name: q.name, Qtype: uint16(q.typ), Qclass: miekg.ClassINET}}
@@ -80,14 +80,15 @@ func extendedText(code uint16) string {
 	return fmt.Sprint(code)
 }
 
-// observer records the steps for the message that the lookup is for.
-func (i *iterative) observer(ctx context.Context) func(recursor.Step) {
+// observer records the steps for the message that the lookup is for. That the
+// answer itself was known is told with the answer, by recordAnswer.
+func (i *iterative) observer(ctx context.Context, q question) func(recursor.Step) {
 	if !i.journey.Wants(journey.DNSQuery) {
 		return nil
 	}
 	scope := journey.ScopeOf(ctx)
 	return func(s recursor.Step) {
-		if e, ok := s.Event(); ok {
+		if e, ok := s.Event(); ok && !(e.Kind == journey.DNSAnswer && s.Cut == "" && miekg.CanonicalName(s.Question.Name) == q.name) {
 			e.Message, e.Session = scope.Message, scope.Session
 			i.journey.Record(e)
 		}

@@ -43,7 +43,7 @@ type Options struct {
 	// Iterative answers in place of servers, which are not asked then. Its cache
 	// is used in place of one here. Whoever made it closes it.
 	Iterative *recursor.Resolver
-	Journey   *journey.Recorder // of the steps of Iterative; nil: none
+	Journey   *journey.Recorder // gets questions and answers; nil: none
 
 	Clock clock.Clock // nil: package time
 	Dial  func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -53,12 +53,13 @@ type Options struct {
 
 // Resolver looks names up. Its methods may be called concurrently.
 type Resolver struct {
-	stub   *stub
-	inside *iterative // asked in place of stub; nil: off
-	cache  *cache
-	hosts  *file[hosts] // nil: off
-	clock  clock.Clock
-	search func() (suffixes []string, ndots int)
+	stub    *stub
+	inside  *iterative // asked in place of stub; nil: off
+	cache   *cache
+	hosts   *file[hosts] // nil: off
+	clock   clock.Clock
+	journey *journey.Recorder
+	search  func() (suffixes []string, ndots int)
 
 	mu      sync.Mutex
 	flights map[question]*flight
@@ -93,11 +94,12 @@ func NewResolver(o Options) (*Resolver, error) {
 	}
 	r := &Resolver{
 		stub: &stub{
-			config: conf, dial: o.Dial, rand: o.Rand, clock: o.Clock, log: o.Log,
+			config: conf, dial: o.Dial, rand: o.Rand, clock: o.Clock, log: o.Log, journey: o.Journey,
 			slots: make(chan struct{}, maxExchanges), states: map[string]serverState{},
 		},
 		cache:   newCache(o.CacheSize, o.Clock),
 		clock:   o.Clock,
+		journey: o.Journey,
 		flights: map[question]*flight{},
 		search:  func() ([]string, int) { c := conf(); return c.search, c.ndots },
 	}
@@ -183,6 +185,7 @@ func (r *Resolver) Addresses(ctx context.Context, host string) ([]netip.Addr, er
 	if r.hosts != nil {
 		if name, err := normalize(host); err == nil {
 			if list := r.hosts.get().byName[name]; len(list) > 0 {
+				r.recordHosts(ctx, name, TypeA, addressTexts(list))
 				return slices.Clone(list), nil
 			}
 		}
@@ -249,6 +252,7 @@ func (r *Resolver) TXT(ctx context.Context, name string) ([]string, error) {
 func (r *Resolver) PTR(ctx context.Context, addr netip.Addr) ([]string, error) {
 	if r.hosts != nil {
 		if names := r.hosts.get().byAddr[addr.Unmap().WithZone("")]; len(names) > 0 {
+			r.recordHosts(ctx, reverse(addr), TypePTR, names)
 			return slices.Clone(names), nil
 		}
 	}
@@ -280,6 +284,7 @@ func (r *Resolver) lookup(ctx context.Context, asked string, typ Type) ([]miekg.
 		if err != nil {
 			return nil, fail("", err)
 		}
+		r.recordAnswer(ctx, question{name, typ}, &s)
 		aliases += s.aliases
 		switch s.outcome {
 		case found:
@@ -364,6 +369,12 @@ func (r *Resolver) fly(ctx context.Context, q question, f *flight) (step, error)
 	switch {
 	case err == nil:
 		f.step = interpret(q, m)
+		if r.journey.Wants(journey.DNSAnswer) {
+			f.step.said = said(f.step.records)
+		}
+		if r.inside != nil {
+			f.step.security, f.step.cached, f.step.left = m.security.String(), m.cached, f.step.ttl
+		}
 	case ctx.Err() != nil:
 		return step{}, ended(ctx)
 	default:

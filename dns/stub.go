@@ -14,6 +14,7 @@ import (
 	"postrider/dns/exchange"
 	"postrider/dns/recursor"
 	"postrider/internal/clock"
+	"postrider/internal/journey"
 )
 
 const (
@@ -44,16 +45,18 @@ type message struct {
 	took    time.Duration
 
 	security recursor.Security // of an iterative answer
+	cached   bool              // that it had already
 }
 
 // stub asks recursive servers.
 type stub struct {
-	config func() config
-	dial   func(ctx context.Context, network, addr string) (net.Conn, error)
-	rand   io.Reader
-	clock  clock.Clock
-	log    *slog.Logger
-	slots  chan struct{} // one for each exchange under way
+	config  func() config
+	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
+	rand    io.Reader
+	clock   clock.Clock
+	log     *slog.Logger
+	journey *journey.Recorder
+	slots   chan struct{} // one for each exchange under way
 
 	mu     sync.Mutex
 	turn   int // of rotate
@@ -261,7 +264,10 @@ func (s *stub) once(ctx context.Context, network, server string, q question, how
 	if err != nil {
 		return nil, err
 	}
+	s.recordQuery(ctx, network, server, q, query.Wire)
+	began := s.clock.Now()
 	r, err := exchange.Transport{Dial: s.dial, Clock: s.clock}.Do(ctx, network, server, query, patience)
+	s.recordReply(ctx, server, q, began, r, err)
 	if err != nil {
 		return nil, err
 	}

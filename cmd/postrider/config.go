@@ -236,11 +236,26 @@ func (c *config) keys() map[string]setter {
 			}
 			return nil
 		}),
-		"log.format":        oneOf(&c.logFormat, "text", "json"),
-		"storage.engine":    oneOf(new(string), "sqlite"),
-		"storage.undelete":  orOff(&n.Undelete),
-		"storage.compress":  boolean(&n.Compress),
-		"search.index":      boolean(&n.SearchIndex),
+		"log.format":       oneOf(&c.logFormat, "text", "json"),
+		"storage.engine":   oneOf(new(string), "sqlite"),
+		"storage.undelete": orOff(&n.Undelete),
+		"storage.compress": boolean(&n.Compress),
+		"search.index":     boolean(&n.SearchIndex),
+	}
+	maps.Copy(keys, dnsKeys(n))
+	maps.Copy(keys, journeyKeys(n))
+	for name, addrs := range n.Listen.ByName() {
+		keys["listen."+name] = list(addrs, listenAddress(name))
+	}
+	for _, name := range []string{"http", "https"} {
+		keys["listen."+name] = notBuilt
+	}
+	return keys
+}
+
+// journeyKeys are those of the table [journey].
+func journeyKeys(n *node.Options) map[string]setter {
+	return map[string]setter{
 		"journey.retention": orOff(&n.JourneyRetention),
 		"journey.size": func(v any) error {
 			if err := size(&n.JourneySize)(v); err != nil {
@@ -252,14 +267,6 @@ func (c *config) keys() map[string]setter {
 			return nil
 		},
 	}
-	maps.Copy(keys, dnsKeys(n))
-	for name, addrs := range n.Listen.ByName() {
-		keys["listen."+name] = list(addrs, listenAddress(name))
-	}
-	for _, name := range []string{"http", "https"} {
-		keys["listen."+name] = notBuilt
-	}
-	return keys
 }
 
 // dnsKeys are those of the table [dns].

@@ -83,8 +83,12 @@ func (e *Event) dnsAnswer() string {
 		answer = e.Get("rcode")
 	}
 	how := "asked"
-	if e.Get("cache") == "hit" {
+	switch cache := e.Get("cache"); cache {
+	case "":
+	case "hit":
 		how = "from the cache"
+	default:
+		how = "from the " + cache
 	}
 	ttl := e.Get("ttl")
 	if ttl != "" {

@@ -168,7 +168,7 @@ func (n *Node) openStore(ctx context.Context) error {
 
 // newResolver asks server, or what the options name when it is "".
 func (n *Node) newResolver(server string) (*dns.Resolver, error) {
-	o := dns.Options{HostsFile: n.options.HostsFile, Dial: n.options.Dial, Clock: n.options.Clock, Log: n.log}
+	o := dns.Options{HostsFile: n.options.HostsFile, Dial: n.options.Dial, Journey: n.journey, Clock: n.options.Clock, Log: n.log}
 	switch {
 	case server != "" || n.options.Resolver == "system":
 	case n.options.Resolver == "iterative":
@@ -190,6 +190,7 @@ func (n *Node) newRouter(resolver *dns.Resolver) *route.Router {
 	o := route.Options{
 		Hostname:        n.options.Hostname,
 		Directory:       n.Directory,
+		Journey:         n.journey,
 		Resolver:        resolver,
 		RelayNetworks:   n.options.RelayNetworks,
 		RelayDomains:    n.options.RelayDomains,

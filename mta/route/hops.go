@@ -26,6 +26,12 @@ const (
 // without an error. The error is a *mta.Reply: final when nothing that may
 // happen later would help.
 func (r *Router) Hops(ctx context.Context, domain string) ([]mta.Hop, error) {
+	hops, err := r.hops(ctx, domain)
+	r.recordHops(ctx, domain, hops, err)
+	return hops, err
+}
+
+func (r *Router) hops(ctx context.Context, domain string) ([]mta.Hop, error) {
 	if r.catcher != nil {
 		return nil, mta.Errorf(550, "5.7.1", "This server takes all mail and sends none on")
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"postrider/dns"
+	"postrider/internal/journey"
 	"postrider/mailstore"
 	"postrider/mta"
 )
@@ -51,6 +52,7 @@ type Options struct {
 	Catch *Catch
 	// Ourselves tells whether this process listens there; nil: nowhere.
 	Ourselves func(netip.AddrPort) bool
+	Journey   *journey.Recorder // gets where mail goes; nil = nobody
 	// Shuffle orders n equal hosts at random; nil: math/rand.
 	Shuffle func(n int, swap func(i, j int))
 }

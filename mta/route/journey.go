@@ -1,0 +1,39 @@
+package route
+
+import (
+	"context"
+	"errors"
+
+	"postrider/internal/journey"
+	"postrider/mta"
+)
+
+// recordHops tells the journey where mail for a domain goes, for the message that it
+// is asked for.
+func (r *Router) recordHops(ctx context.Context, domain string, hops []mta.Hop, err error) {
+	if !r.o.Journey.Wants(journey.RouteHosts) {
+		return
+	}
+	scope := journey.ScopeOf(ctx)
+	attrs := make([]journey.Attr, 0, 2+len(hops))
+	attrs = append(attrs, journey.Attr{Key: "domain", Value: domain})
+	for _, h := range hops {
+		host := h.Host
+		for i, a := range h.Addrs {
+			sep := ", "
+			if i == 0 {
+				sep = " ("
+			}
+			host += sep + a.String()
+		}
+		attrs = append(attrs, journey.Attr{Key: "host", Value: host + ")"})
+	}
+	var reply *mta.Reply
+	switch {
+	case errors.As(err, &reply):
+		attrs = append(attrs, journey.Attr{Key: "verdict", Value: reply.Error()})
+	case err != nil:
+		attrs = append(attrs, journey.Attr{Key: "verdict", Value: err.Error()})
+	}
+	r.o.Journey.Record(journey.Event{Kind: journey.RouteHosts, Message: scope.Message, Session: scope.Session, Attrs: attrs})
+}
