@@ -116,6 +116,7 @@ func (s *session) login(ctx context.Context, account mailstore.Account) error {
 	s.drop, s.user = drop, ""
 	s.in.opened = time.Time{}
 	s.conn.SetAuthenticated()
+	s.recordLogin(account)
 	count(s.srv.metrics.Logins, 1)
 	s.log.Info("logged in", "account", account.Address, "messages", drop.count, "octets", drop.octets)
 	s.out.line("+OK user successfully logged on, ", drop.summary())
@@ -221,6 +222,7 @@ func (s *session) response() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.recordLine(line, true)
 	if line == "*" {
 		return nil, refuse("authentication cancelled")
 	}
@@ -247,6 +249,7 @@ func (s *session) cmdStls(ctx context.Context, _ string) error {
 	if err := s.conn.StartTLS(ctx, s.srv.tls); err != nil {
 		return fmt.Errorf("TLS handshake: %w", err)
 	}
+	s.recordTLS()
 	s.line.Reset(s.in)
 	s.user = ""
 	return nil

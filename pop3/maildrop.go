@@ -28,6 +28,8 @@ type maildrops interface {
 	open(ctx context.Context, a mailstore.Account) (*maildrop, error)
 	// message opens one message; mailstore.ErrNotFound when it was expunged.
 	message(ctx context.Context, d *maildrop, uid mailstore.UID) (mailstore.Content, error)
+	// describe tells of one message when and whence it came; the error as above.
+	describe(ctx context.Context, d *maildrop, uid mailstore.UID) (mailstore.Message, error)
 	// settle expunges messages in one commit; those that are gone are no error.
 	// Where messages expire it notes those that were retrieved, and expunges what
 	// was retrieved, now or earlier, and is old enough; it tells how many.
@@ -68,6 +70,14 @@ func (s storedDrops) open(ctx context.Context, a mailstore.Account) (*maildrop, 
 
 func (s storedDrops) message(ctx context.Context, d *maildrop, uid mailstore.UID) (mailstore.Content, error) {
 	return s.store.OpenUID(ctx, d.mailbox, uid)
+}
+
+func (s storedDrops) describe(ctx context.Context, d *maildrop, uid mailstore.UID) (m mailstore.Message, err error) {
+	err = s.store.View(ctx, func(v *mailstore.View) error {
+		m, err = v.Message(d.mailbox, uid)
+		return err
+	})
+	return m, err
 }
 
 func (s storedDrops) settle(ctx context.Context, d *maildrop, deleted, retrieved []mailstore.UID) (expired int, err error) {

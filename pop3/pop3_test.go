@@ -21,6 +21,7 @@ import (
 	"github.com/emersion/go-sasl"
 
 	"postrider/internal/directory"
+	"postrider/internal/journey"
 	"postrider/internal/wire"
 	"postrider/internal/wire/wiretest"
 	"postrider/mailstore"
@@ -104,6 +105,10 @@ func (f *fakeDrops) message(_ context.Context, d *maildrop, uid mailstore.UID) (
 		}
 	}
 	return nil, fmt.Errorf("message %d: %w", uid, mailstore.ErrNotFound)
+}
+
+func (f *fakeDrops) describe(_ context.Context, d *maildrop, uid mailstore.UID) (mailstore.Message, error) {
+	return mailstore.Message{UID: uid, Body: mailstore.BodyID(uid), Saved: time.Now()}, nil
 }
 
 func (f *fakeDrops) settle(ctx context.Context, d *maildrop, deleted, _ []mailstore.UID) (int, error) {
@@ -242,7 +247,13 @@ func newFixture(t testing.TB, implicitTLS bool) *fixture {
 	}
 	serverTLS, clientTLS := wiretest.TLS(t, "hamburger.edu")
 	f.clientTLS = clientTLS
-	f.pop3 = New(Options{Hostname: "hamburger.edu", TLS: serverTLS, Directory: f.dir, Crowded: f.crowded.Load})
+	events := journey.New(journey.Options{Memory: 50_000})
+	listener := events.Follow(journey.Filter{Sessions: true})
+	t.Cleanup(func() {
+		listener.Close()
+		checkJourney(t, events.Recent(journey.Filter{Sessions: true}))
+	})
+	f.pop3 = New(Options{Hostname: "hamburger.edu", TLS: serverTLS, Directory: f.dir, Crowded: f.crowded.Load, Journey: events})
 	f.pop3.drops = f.drops
 	f.server = wire.NewServer(wire.ServerOptions{})
 	f.listener = wiretest.ListenAddr(netip.MustParseAddrPort("127.0.0.1:110"))
@@ -261,6 +272,59 @@ func newFixture(t testing.TB, implicitTLS bool) *fixture {
 		}
 	})
 	return f
+}
+
+// checkJourney: neither a password nor text of a message is in the journey, whatever
+// the dialogue was; a dialogue is.
+func checkJourney(t testing.TB, events []journey.Event) {
+	begun, replies := 0, 0
+	for _, e := range events {
+		switch e.Kind {
+		case journey.SessionBegin:
+			begun++
+		case journey.POP3Reply:
+			replies++
+		}
+		all := fmt.Sprintf("%q %q %q", e.Text, e.Attrs, e.Wire)
+		for _, secret := range []string{"hungry", "a b ", "aHVuZ3J5", "AGJvYgBodW5ncnk=", "ketchup", "Subject", "last line"} {
+			if strings.Contains(all, secret) {
+				t.Errorf("the journey has %q: %s", secret, all)
+			}
+		}
+		if e.Text == "" || e.Peer == "" {
+			t.Errorf("an event lacks text or peer: %+v", e)
+		}
+	}
+	if begun > 0 && replies == 0 {
+		t.Error("the journey has no reply")
+	}
+}
+
+// TestJourney: the first time that a client fetches a message is told, the second
+// is not.
+func TestJourney(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, false)
+		events := journey.New(journey.Options{Memory: 100})
+		f.pop3.journey = events
+		for range 2 {
+			conn, err := f.listener.Dial(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.WriteString(conn, "USER bob\r\nPASS hungry\r\nRETR 2\r\nRETR 2\r\nTOP 1 0\r\nQUIT\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.Copy(io.Discard, conn); err != nil {
+				t.Fatal(err)
+			}
+			conn.Close()
+		}
+		got := events.Recent(journey.Filter{Sessions: true})
+		if len(got) != 1 || got[0].Kind != journey.MailboxFetched || got[0].Get("content") != "M2" || got[0].Text != "first fetched by POP3 from 127.0.0.1 from INBOX of bob" {
+			t.Errorf("%+v", got)
+		}
+	})
 }
 
 // do runs the lines of transcripts that are about the server's surroundings.

@@ -13,6 +13,7 @@ import (
 
 	"postrider/internal/clock"
 	"postrider/internal/directory"
+	"postrider/internal/journey"
 	"postrider/internal/wire"
 	"postrider/mailstore"
 )
@@ -50,6 +51,7 @@ type Options struct {
 	Policy    Policy
 	Clock     clock.Clock
 	Log       *slog.Logger
+	Journey   *journey.Recorder // gets what clients fetch, and sessions; nil = nobody
 	Metrics   Metrics
 }
 
@@ -90,6 +92,7 @@ type Server struct {
 	crowded   func() bool
 	clock     clock.Clock
 	log       *slog.Logger
+	journey   *journey.Recorder
 	metrics   Metrics
 	policy    Policy
 	buffers   sync.Pool // of *[]byte, bufferSize long
@@ -108,6 +111,7 @@ func New(o Options) *Server {
 		crowded:   o.Crowded,
 		clock:     o.Clock,
 		log:       o.Log,
+		journey:   o.Journey,
 		metrics:   o.Metrics,
 		policy:    o.Policy,
 		held:      map[mailstore.AccountID]struct{}{},

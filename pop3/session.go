@@ -29,6 +29,9 @@ type session struct {
 	errors int       // refusals that count
 	over   bool      // close after this reply
 
+	verb     string // of the last command, and
+	recorded int    // lines of its reply, while someone listens
+
 	retrieved int   // messages, for the log
 	sent      int64 // their octets
 }
@@ -102,6 +105,8 @@ func (s *Server) serve(ctx context.Context, conn *wire.Conn, draining <-chan str
 		log = s.log
 	}
 	c := &session{srv: s, conn: conn, in: in, out: out, line: wire.NewReader(in), log: log}
+	out.said = c
+	c.recordBegin()
 	defer c.leave()
 	err := c.run(ctx)
 	if errors.Is(err, errDraining) {
@@ -130,6 +135,7 @@ func (s *session) report(err error) {
 	case s.errors >= maxErrors:
 		reason = "too many errors"
 	}
+	s.recordEnd(reason)
 	s.log.Info("session ended", "reason", reason, "retrieved", s.retrieved, "octets", s.sent)
 }
 
@@ -140,6 +146,7 @@ func (s *session) run(ctx context.Context) error {
 		line, err := s.readLine(maxAuthLine)
 		var no *refusal
 		if err == nil {
+			s.recordLine(line, false)
 			err = s.dispatch(ctx, line)
 		}
 		if errors.As(err, &no) {

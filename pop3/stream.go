@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"postrider/internal/clock"
@@ -83,6 +84,7 @@ type output struct {
 	buf  *[]byte // from srv.buffers; nil when nothing is pending
 	n    int     // octets pending
 	err  error
+	said *session // gets the lines, while someone listens; nil = nobody
 }
 
 func (o *output) Write(p []byte) (int, error) {
@@ -128,6 +130,9 @@ func (o *output) flush() error {
 
 // line writes one line.
 func (o *output) line(parts ...string) {
+	if o.said != nil && o.said.listened() {
+		o.said.recordReply([]byte(strings.Join(parts, "")))
+	}
 	for _, p := range parts {
 		io.WriteString(o, p)
 	}
@@ -142,6 +147,9 @@ func (o *output) pair(prefix string, n int, value int64) {
 	b = append(b, ' ')
 	b = strconv.AppendInt(b, value, 10)
 	b = append(b, '\r', '\n')
+	if o.said != nil && o.said.listened() {
+		o.said.recordReply(b)
+	}
 	o.Write(b)
 }
 
@@ -155,6 +163,9 @@ func (o *output) uid(prefix string, n int, validity, uid uint32) {
 	b = append(b, '.')
 	b = strconv.AppendUint(b, uint64(uid), 10)
 	b = append(b, '\r', '\n')
+	if o.said != nil && o.said.listened() {
+		o.said.recordReply(b)
+	}
 	o.Write(b)
 }
 
@@ -203,7 +214,7 @@ var (
 // end closes the last line, where the message did not, and the reply.
 func (d *stuffer) end() {
 	if d.begun && d.last != [2]byte{'\r', '\n'} {
-		d.out.line()
+		io.WriteString(d.out, "\r\n")
 	}
 	d.out.line(".")
 }

@@ -94,7 +94,9 @@ func (s *session) cmdRetr(ctx context.Context, arg string) error {
 	if err != nil {
 		return err
 	}
+	s.recordContent(s.drop.sizes[i])
 	lines.end()
+	s.recordFetched(ctx, i)
 	s.drop.retrieve(i)
 	s.retrieved++
 	count(s.srv.metrics.Retrieved, 1)

@@ -36,6 +36,7 @@ type Recorder struct {
 	writer   *writer      // nil: without a store
 	sessions atomic.Int32 // followers that want sessions
 	lost     atomic.Uint64
+	firsts   firsts
 
 	mu        sync.Mutex
 	seq       uint64

@@ -265,7 +265,7 @@ func (n *Node) buildServers() {
 		return
 	}
 	pop := pop3.New(pop3.Options{Hostname: o.Hostname, TLS: n.userTLS(), Store: n.Store, Directory: n.Directory,
-		Policy: o.POP3, Clock: o.Clock, Log: n.log, Crowded: n.gate.Crowded, Metrics: n.metrics.pop3()})
+		Policy: o.POP3, Clock: o.Clock, Log: n.log, Journey: n.journey, Crowded: n.gate.Crowded, Metrics: n.metrics.pop3()})
 	n.imap = imap.New(imap.Options{Search: n.searching.searcher(), LiteralMinus: o.LiteralMinus, MessageLimit: o.MessageLimit, Administrators: o.Administrators, SetQuota: n.setQuota,
 		Hostname: o.Hostname, TLS: n.userTLS(), Store: n.Store, Directory: n.Directory,
 		MaxSize: o.Limits.MessageSize, Clock: o.Clock, Log: n.log, Crowded: n.gate.Crowded, Metrics: n.metrics.imap()})
