@@ -48,7 +48,8 @@ func ReadAnchors(r io.Reader, name string) ([]dns.RR, error) {
 	p.SetIncludeAllowed(false)
 	var list []dns.RR
 	for rr, ok := p.Next(); ok; rr, ok = p.Next() {
-		if err := checkAnchor(rr); err != nil {
+		rr, err := checkAnchor(rr)
+		if err != nil {
 			return nil, fmt.Errorf("trust anchors %s: %w", name, err)
 		}
 		if len(list) == maxAnchors {
@@ -65,19 +66,43 @@ func ReadAnchors(r io.Reader, name string) ([]dns.RR, error) {
 	return list, nil
 }
 
-func checkAnchor(rr dns.RR) error {
+// checkAnchor returns the record in the one spelling that the wire format leaves,
+// or says why it cannot be an anchor.
+func checkAnchor(rr dns.RR) (dns.RR, error) {
+	var buf [dns.DefaultMsgSize]byte
+	n, err := dns.PackRR(rr, buf[:], 0, nil, false)
+	if err != nil {
+		return nil, fmt.Errorf("%s of %s: malformed", dns.Type(rr.Header().Rrtype), rr.Header().Name)
+	}
+	if rr, _, err = dns.UnpackRR(buf[:n], 0); err != nil {
+		return nil, err
+	}
 	rr.Header().Name = dns.CanonicalName(rr.Header().Name)
 	switch a := rr.(type) {
 	case *dns.DS:
-		if !supportedAlgorithm(a.Algorithm) || !supportedDigest(a.DigestType) {
-			return fmt.Errorf("DS %d of %s: algorithm %d with digest %d is not supported", a.KeyTag, a.Hdr.Name, a.Algorithm, a.DigestType)
+		if !supportedAlgorithm(a.Algorithm) || len(a.Digest) != 2*digestSize(a.DigestType) {
+			return nil, fmt.Errorf("DS %d of %s: algorithm %d with digest %d is not supported, or the digest is of a wrong length",
+				a.KeyTag, a.Hdr.Name, a.Algorithm, a.DigestType)
 		}
 	case *dns.DNSKEY:
-		if !usableKey(a) {
-			return fmt.Errorf("DNSKEY %d of %s: not a valid key of a zone, or of an algorithm that is not supported", a.KeyTag(), a.Hdr.Name)
+		if !usableKey(a) || a.PublicKey == "" {
+			return nil, fmt.Errorf("DNSKEY %d of %s: not a valid key of a zone, or of an algorithm that is not supported", a.KeyTag(), a.Hdr.Name)
 		}
 	default:
-		return fmt.Errorf("%s record of %s: only DS and DNSKEY are trust anchors", dns.Type(rr.Header().Rrtype), rr.Header().Name)
+		return nil, fmt.Errorf("%s record of %s: only DS and DNSKEY are trust anchors", dns.Type(rr.Header().Rrtype), rr.Header().Name)
 	}
-	return nil
+	return rr, nil
+}
+
+// digestSize is the length in octets of a digest that is supported; -1 for others.
+func digestSize(d uint8) int {
+	switch d {
+	case dns.SHA1:
+		return 20
+	case dns.SHA256:
+		return 32
+	case dns.SHA384:
+		return 48
+	}
+	return -1
 }

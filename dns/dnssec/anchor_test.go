@@ -24,12 +24,14 @@ func TestReadAnchorsRefuses(t *testing.T) {
 		{". IN A 192.0.2.1", "only DS and DNSKEY"},
 		{". IN DS 1 1 2 00", "not supported"},
 		{". IN DS 1 8 3 00", "not supported"},
+		{". IN DS 1 8 2 00", "wrong length"},
+		{". IN DS 1 8 2 xyz", "malformed"},
 		{". IN DNSKEY 256 2 8 AwEAAag=", "not a valid key"},
 		{". IN DNSKEY 385 3 8 AwEAAag=", "not a valid key"},
 		{". IN DNSKEY 0 3 8 AwEAAag=", "not a valid key"},
 		{"$INCLUDE /etc/passwd\n", "trust anchors"},
 		{"nonsense", "trust anchors"},
-		{strings.Repeat(". IN DS 1 8 2 00\n", maxAnchors+1), "more than"},
+		{strings.Repeat(". IN DS 1 8 2 "+strings.Repeat("00", 32)+"\n", maxAnchors+1), "more than"},
 	} {
 		if rrs, err := ReadAnchors(strings.NewReader(c.text), "file"); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%.40q: %v, %v; want an error with %q", c.text, rrs, err, c.want)

@@ -3,12 +3,16 @@ package dnssec
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,8 +51,12 @@ func GenerateKey(zone string, role Role, algorithm uint8, ttl uint32) (*Key, err
 		return nil, fmt.Errorf("keys of %s are not made here: use %s or %s", algorithmName(algorithm),
 			algorithmName(dns.ECDSAP256SHA256), algorithmName(dns.ED25519))
 	}
+	name, err := canonical(zone)
+	if err != nil {
+		return nil, err
+	}
 	k := &dns.DNSKEY{Flags: role.flags(), Protocol: 3, Algorithm: algorithm,
-		Hdr: dns.RR_Header{Name: dns.CanonicalName(zone), Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET, Ttl: ttl}}
+		Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET, Ttl: ttl}}
 	private, err := k.Generate(256)
 	if err != nil {
 		return nil, err
@@ -58,7 +66,7 @@ func GenerateKey(zone string, role Role, algorithm uint8, ttl uint32) (*Key, err
 
 func newKey(k *dns.DNSKEY, private crypto.PrivateKey) (*Key, error) {
 	signer, ok := private.(crypto.Signer)
-	if !ok || !supportedAlgorithm(k.Algorithm) {
+	if !ok || !supportedAlgorithm(k.Algorithm) || !complete(private) {
 		return nil, fmt.Errorf("a key of %s cannot sign here", algorithmName(k.Algorithm))
 	}
 	key := &Key{k, k.KeyTag(), signer}
@@ -72,6 +80,27 @@ func newKey(k *dns.DNSKEY, private crypto.PrivateKey) (*Key, error) {
 		return nil, errors.New("the private key is not the one of the DNSKEY record")
 	}
 	return key, nil
+}
+
+// complete tells that a private key has all its parts: a file may leave some out,
+// and the packages of the algorithms do not all say so.
+func complete(private crypto.PrivateKey) bool {
+	switch p := private.(type) {
+	case ed25519.PrivateKey:
+		return len(p) == ed25519.PrivateKeySize
+	case *ecdsa.PrivateKey:
+		if p.D == nil || p.X == nil || p.Y == nil || p.Curve == nil {
+			return false
+		}
+		_, err := p.Bytes()
+		return err == nil
+	case *rsa.PrivateKey:
+		if p.N == nil || p.D == nil || len(p.Primes) < 2 || slices.Contains(p.Primes, nil) {
+			return false
+		}
+		return p.Validate() == nil
+	}
+	return false
 }
 
 // Record is the DNSKEY record, which must not be changed.
@@ -178,7 +207,7 @@ func readKeyFile(name string) ([]byte, fs.FileMode, error) {
 }
 
 // parseKey reads the one DNSKEY record of a .key file, which has comments too.
-func parseKey(text []byte, name string) (*dns.DNSKEY, error) {
+func parseKey(text []byte, name string) (k *dns.DNSKEY, err error) {
 	p := dns.NewZoneParser(bytes.NewReader(text), ".", name)
 	p.SetDefaultTTL(3600)
 	rr, ok := p.Next()
@@ -188,10 +217,11 @@ func parseKey(text []byte, name string) (*dns.DNSKEY, error) {
 		}
 		return nil, fmt.Errorf("%s: no DNSKEY record", name)
 	}
-	k, ok := rr.(*dns.DNSKEY)
-	if !ok || k.Flags&dns.ZONE == 0 || k.Protocol != 3 {
+	if k, ok = rr.(*dns.DNSKEY); !ok || k.Flags&dns.ZONE == 0 || k.Protocol != 3 {
 		return nil, fmt.Errorf("%s: not the DNSKEY record of a zone's key", name)
 	}
-	k.Hdr.Name = dns.CanonicalName(k.Hdr.Name)
+	if k.Hdr.Name, err = canonical(k.Hdr.Name); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
 	return k, nil
 }

@@ -2,12 +2,28 @@ package dnssec
 
 import (
 	"bytes"
+	"fmt"
 	"strconv"
 
 	"github.com/miekg/dns"
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
+
+// canonical is the one spelling of a name that text may write in several: lower
+// case, final dot, octets that are not printable escaped as miekg unpacks them.
+func canonical(name string) (string, error) {
+	var wire [256]byte
+	n, err := dns.PackDomainName(dns.Fqdn(name), wire[:], 0, nil, false)
+	if err != nil {
+		return "", fmt.Errorf("%q is not a domain name", name)
+	}
+	text, _, err := dns.UnpackDomainName(wire[:n], 0)
+	if err != nil {
+		return "", fmt.Errorf("%q is not a domain name", name)
+	}
+	return dns.CanonicalName(text), nil
+}
 
 // parent is the name without its first label; the root has none and is its own.
 func parent(name string) string {

@@ -88,13 +88,16 @@ func OpenRing(dir, zone string, p Policy, o RingOptions) (*Ring, error) {
 	if err != nil {
 		return nil, err
 	}
+	if zone, err = canonical(zone); err != nil {
+		return nil, err
+	}
 	if o.Clock == nil {
 		o.Clock = clock.System()
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	r := &Ring{dir: dir, zone: dns.CanonicalName(zone), policy: p, clock: o.Clock, keys: make(map[string]*Key)}
+	r := &Ring{dir: dir, zone: zone, policy: p, clock: o.Clock, keys: make(map[string]*Key)}
 	if err := r.load(); err != nil {
 		return nil, err
 	}

@@ -60,8 +60,8 @@ type anchors struct {
 func openAnchors(rrs []dns.RR, state string) (*anchors, error) {
 	a := &anchors{state: state, points: make(map[string]*trustPoint)}
 	for _, rr := range rrs {
-		rr = dns.Copy(rr)
-		if err := checkAnchor(rr); err != nil {
+		rr, err := checkAnchor(rr)
+		if err != nil {
 			return nil, fmt.Errorf("trust anchors: %w", err)
 		}
 		name := rr.Header().Name

@@ -69,12 +69,15 @@ func (a *anchors) parse(text []byte) error {
 		if err != nil {
 			return err
 		}
+		if rr == nil {
+			return errors.New("a key is empty")
+		}
+		if rr, err = checkAnchor(rr); err != nil {
+			return err
+		}
 		d, ok := rr.(*dns.DNSKEY)
 		if !ok {
 			return fmt.Errorf("%.60q is not a DNSKEY record", k.Key)
-		}
-		if err := checkAnchor(d); err != nil {
-			return err
 		}
 		switch k.State {
 		case statePending, stateValid, stateMissing, stateRevoked, stateRemoved:

@@ -1,6 +1,7 @@
 package dnssec
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/miekg/dns"
@@ -128,7 +129,7 @@ func verifySignature(b *budget, now time.Time, set *rrset, sig *dns.RRSIG, zone 
 // tryKeys verifies with each key that has the tag and algorithm of the
 // signature, up to maxSameTag.
 func tryKeys(b *budget, set *rrset, sig *dns.RRSIG, what string, keys []key) error {
-	tried := 0
+	tried, weak := 0, false
 	for _, k := range keys {
 		if k.tag != sig.KeyTag || k.Algorithm != sig.Algorithm {
 			continue
@@ -142,6 +143,7 @@ func tryKeys(b *budget, set *rrset, sig *dns.RRSIG, what string, keys []key) err
 		if sig.Verify(k.DNSKEY, set.rrs) == nil {
 			return nil
 		}
+		weak = weak || shortRSA(k)
 		if err := b.fail(); err != nil {
 			return err
 		}
@@ -150,8 +152,24 @@ func tryKeys(b *budget, set *rrset, sig *dns.RRSIG, what string, keys []key) err
 		return bogus(dns.ExtendedErrorCodeDNSKEYMissing, "%s is by key %d (%s), which is not among the keys of its zone",
 			what, sig.KeyTag, algorithmName(sig.Algorithm))
 	}
-	return bogus(dns.ExtendedErrorCodeDNSBogus, "%s by key %d (%s) is wrong: the records or the signature were changed",
-		what, sig.KeyTag, algorithmName(sig.Algorithm))
+	why := "the records or the signature were changed"
+	if weak {
+		why = fmt.Sprintf("RSA keys of fewer than %d bits are not used", minRSA)
+	}
+	return bogus(dns.ExtendedErrorCodeDNSBogus, "%s by key %d (%s) is wrong: %s", what, sig.KeyTag, algorithmName(sig.Algorithm), why)
+}
+
+// minRSA is the least modulus in bits that package crypto/rsa verifies with.
+const minRSA = 1024
+
+// shortRSA tells an RSA key below minRSA, by the length of its text: 4 characters
+// are 3 octets, and the exponent takes few.
+func shortRSA(k key) bool {
+	switch k.Algorithm {
+	case dns.RSASHA1, dns.RSASHA1NSEC3SHA1, dns.RSASHA256, dns.RSASHA512:
+		return len(k.PublicKey)/4*3 < minRSA/8
+	}
+	return false
 }
 
 // checkTime compares with serial arithmetic (RFC 4034 section 3.1.5).

@@ -3,7 +3,11 @@ package dnssec
 import (
 	"context"
 	"crypto"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -46,6 +50,15 @@ func newTestKey(t testing.TB, zone string, flags uint16, alg uint8) testKey {
 	return testKey{k, private.(crypto.Signer)}
 }
 
+// fixedKey is an Ed25519 key that follows from its name.
+func fixedKey(zone string, flags uint16) testKey {
+	seed := sha256.Sum256([]byte(fmt.Sprint(zone, flags)))
+	private := ed25519.NewKeyFromSeed(seed[:])
+	k := &dns.DNSKEY{Hdr: dns.RR_Header{Name: zone, Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET, Ttl: 3600}, Flags: flags, Protocol: 3,
+		Algorithm: dns.ED25519, PublicKey: base64.StdEncoding.EncodeToString(private.Public().(ed25519.PublicKey))}
+	return testKey{k, private}
+}
+
 // sign makes one signature over a set.
 func (k testKey) sign(t testing.TB, rrs []dns.RR, inception, expiration time.Time) *dns.RRSIG {
 	t.Helper()
@@ -68,6 +81,7 @@ type testZone struct {
 	iterations uint16
 	salt       string
 	noDS       bool // signed, but the parent does not say so
+	fixed      bool // Ed25519 keys that are the same in each process
 	digest     uint8
 	inception  time.Time
 	expiration time.Time
@@ -125,7 +139,11 @@ func (z *testZone) load(t testing.TB) {
 		t.Fatal(err)
 	}
 	if z.algorithm != 0 {
-		z.ksk, z.zsk = newTestKey(t, z.name, 257, z.algorithm), newTestKey(t, z.name, 256, z.algorithm)
+		if z.fixed {
+			z.ksk, z.zsk = fixedKey(z.name, 257), fixedKey(z.name, 256)
+		} else {
+			z.ksk, z.zsk = newTestKey(t, z.name, 257, z.algorithm), newTestKey(t, z.name, 256, z.algorithm)
+		}
 		z.add(z.ksk.DNSKEY)
 		z.add(z.zsk.DNSKEY)
 	}

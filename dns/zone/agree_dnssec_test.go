@@ -474,6 +474,15 @@ func TestValidatorsAgree(t *testing.T) {
 		j.compare("honest", "x.wild."+c.zone+"example.", miekg.TypeTXT, c.want)
 	}
 	j.compare("honest", "mail.optout.example.", miekg.TypeA, "secure")
+	j.compare("honest", "x.wild.optout.example.", miekg.TypeA, "")
+	// A denial with opt-out is not secure (RFC 5155 section 9.2). Unbound says so
+	// too, BIND does not.
+	for name, typ := range map[string]uint16{"no.optout.example.": miekg.TypeA, "x.wild.optout.example.": miekg.TypeTXT, "sub.optout.example.": miekg.TypeDS} {
+		ours, why := j.ours(name, typ)
+		if unbound, text := j.unbound(name, typ); ours != "insecure" || unbound != ours {
+			t.Errorf("%s: we say %s (%s), unbound-host %s\n%s", name, ours, why, unbound, text)
+		}
+	}
 	j.compare("honest", "www.example.", miekg.TypeA, "secure")
 	j.compare("honest", "www.hashed.example.", miekg.TypeA, "secure")
 	j.compare("honest", "hashed.example.", miekg.TypeDS, "secure")

@@ -220,7 +220,7 @@ func (c *copier) copy(rr miekg.RR) (miekg.RR, error) {
 	if isMeta(h.Rrtype) {
 		return bad("no zone holds records of this type")
 	}
-	n, err := miekg.PackRR(rr, c.buf, 0, nil, false)
+	n, err := miekg.PackRR(ordered(rr), c.buf, 0, nil, false)
 	if err != nil {
 		return bad("%v", err)
 	}
@@ -235,6 +235,27 @@ func (c *copier) copy(rr miekg.RR) (miekg.RR, error) {
 		own.Header().Ttl = 0 // RFC 2181 section 8
 	}
 	return own, nil
+}
+
+// ordered is the record with its list of types in the order of the wire: text may
+// have them in any.
+func ordered(rr miekg.RR) miekg.RR {
+	types := func(rr miekg.RR) []uint16 {
+		switch rr := rr.(type) {
+		case *miekg.NSEC:
+			return rr.TypeBitMap
+		case *miekg.NSEC3:
+			return rr.TypeBitMap
+		case *miekg.CSYNC:
+			return rr.TypeBitMap
+		}
+		return nil
+	}
+	if !slices.IsSorted(types(rr)) {
+		rr = miekg.Copy(rr)
+		slices.Sort(types(rr))
+	}
+	return rr
 }
 
 // isMeta tells types that are in questions and messages only (RFC 6895 section
