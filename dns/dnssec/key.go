@@ -89,9 +89,6 @@ func complete(private crypto.PrivateKey) bool {
 	case ed25519.PrivateKey:
 		return len(p) == ed25519.PrivateKeySize
 	case *ecdsa.PrivateKey:
-		if p.D == nil || p.X == nil || p.Y == nil || p.Curve == nil {
-			return false
-		}
 		_, err := p.Bytes()
 		return err == nil
 	case *rsa.PrivateKey:

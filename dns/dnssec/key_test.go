@@ -64,9 +64,14 @@ func TestKeyFilesRefused(t *testing.T) {
 	write("old.key", "example. 3600 IN DNSKEY 257 2 15 "+a.PublicKey+"\n")
 	write("junk.key", a.String()+"\n")
 	write("junk.private", "Private-key-format: v1.3\nAlgorithm: 15 (ED25519)\nPrivateKey: AAAA\n")
+	p := newTestKey(t, "example.", 257, dns.ECDSAP256SHA256)
+	write("half.key", p.String()+"\n")
+	write("half.private", "Private-key-format: v1.3\nAlgorithm: 13 (ECDSAP256SHA256)\n")
+	write("zero.key", p.String()+"\n")
+	write("zero.private", "Private-key-format: v1.3\nAlgorithm: 13 (ECDSAP256SHA256)\nPrivateKey: AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n")
 	write("large.key", strings.Repeat("; comment\n", maxKeyFile/10+1)+a.String()+"\n")
 	write("alone.key", a.String()+"\n")
-	for _, name := range []string{"other", "none", "a", "old", "junk", "large", "alone", "missing"} {
+	for _, name := range []string{"other", "none", "a", "old", "junk", "half", "zero", "large", "alone", "missing"} {
 		if k, err := ReadKey(filepath.Join(dir, name)); err == nil {
 			t.Errorf("%s: %v", name, k)
 		}
