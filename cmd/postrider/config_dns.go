@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	miekg "github.com/miekg/dns"
 
+	"postrider/dns/dnssec"
 	dnsserver "postrider/dns/server"
 )
 
@@ -47,8 +49,48 @@ func (c *config) dnsTables(values map[string]any, keys map[string]setter) {
 		keys[prefix+"notify"] = list(&z.Notify, parseRemote)
 		keys[prefix+"allow_transfer"] = acl(&z.AllowTransfer)
 		keys[prefix+"allow_update"] = acl(&z.AllowUpdate)
+		maps.Copy(keys, signKeys(prefix, z))
 	}
 	c.node.DNS.Zones = zones
+}
+
+// signKeys are those of a zone that say how it is signed. The table's key sign
+// makes it so; the others fill in the policy, in whatever order they come.
+func signKeys(prefix string, z *dnsserver.ZoneConfig) map[string]setter {
+	p := &dnssec.Policy{SingleKey: true}
+	algorithms := map[string]uint8{
+		"ecdsap256sha256": miekg.ECDSAP256SHA256, "ecdsap384sha384": miekg.ECDSAP384SHA384,
+		"ed25519": miekg.ED25519, "rsasha256": miekg.RSASHA256,
+	}
+	return map[string]setter{
+		prefix + "sign": text(nil, func(s string) error {
+			switch s {
+			case "":
+				z.Sign = nil
+			case "nsec", "nsec3":
+				p.NSEC3, z.Sign = s == "nsec3", p
+			default:
+				return errors.New(`must be "nsec", "nsec3" or ""`)
+			}
+			return nil
+		}),
+		prefix + "sign_algorithm": text(nil, func(s string) error {
+			if p.Algorithm = algorithms[s]; p.Algorithm == 0 {
+				return errors.New(`must be "ecdsap256sha256", "ecdsap384sha384", "ed25519" or "rsasha256"`)
+			}
+			return nil
+		}),
+		prefix + "sign_keys": text(nil, func(s string) error {
+			if s != "single" && s != "split" {
+				return errors.New(`must be "single" or "split"`)
+			}
+			p.SingleKey = s == "single"
+			return nil
+		}),
+		prefix + "sign_ksk_lifetime": orOff(&p.KSKLifetime),
+		prefix + "sign_zsk_lifetime": orOff(&p.ZSKLifetime),
+		prefix + "sign_validity":     duration(&p.Validity),
+	}
 }
 
 // checkDNS finds what is wrong with the tables as a whole.
@@ -80,6 +122,8 @@ func (c *config) checkDNS(fail func(key, format string, args ...any)) {
 			fail(table+".name", "there is another zone of this name")
 		case z.File == "" && len(z.Primaries) == 0:
 			fail(table, "needs file, for a primary zone, or primaries, for a secondary")
+		case z.Sign != nil && len(z.Primaries) > 0:
+			fail(table+".sign", "a secondary zone is signed by its primary")
 		case z.File != "" && len(z.Primaries) > 0:
 			fail(table+".file", "a secondary zone has none: its copy is in data_dir/dns")
 		}

@@ -161,6 +161,8 @@ name = "Example.NET."
 file = "net"
 allow_transfer = ["192.0.2.0/33"]
 allow_update = ["key none"]
+sign = "maybe"
+sign_algorithm = "dsa"
 `, []string{
 		"c.toml:3: dns.zones: \"\": must name a file",
 		"c.toml:4: dns.recursion: \"all\": must be a network",
@@ -175,6 +177,8 @@ allow_update = ["key none"]
 		"c.toml:26: dns.zone[2].name: there is another zone of this name",
 		"c.toml:28: dns.zone[2].allow_transfer: \"192.0.2.0/33\": must be a network",
 		"c.toml:29: dns.zone[2].allow_update: there is no [[dns.key]]",
+		"c.toml:30: dns.zone[2].sign: must be \"nsec\"",
+		"c.toml:31: dns.zone[2].sign_algorithm: must be",
 	}}.try(t)
 }
 
