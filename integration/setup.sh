@@ -25,6 +25,9 @@ need host bind9-host
 need named-checkzone bind9-utils
 need dnssec-verify bind9-utils
 need delv bind9-dnsutils
+need nsupdate bind9-dnsutils
+need nslookup bind9-dnsutils
+need host bind9-host
 need ldns-verify-zone ldnsutils
 need unbound-host unbound-host
 need strace strace
@@ -39,6 +42,9 @@ need ip iproute2
 # The servers themselves are in places that are not in everybody's path.
 [ -x /usr/lib/dovecot/imap ] || missing="$missing dovecot-imapd"
 [ -x /usr/sbin/unbound ] || missing="$missing unbound"
+[ -x /usr/sbin/named ] || missing="$missing bind9"
+[ -x /usr/sbin/nsd ] || missing="$missing nsd"
+[ -x /usr/sbin/knotd ] || missing="$missing knot"
 # swaks speaks TLS with this module.
 if command -v swaks >/dev/null 2>&1; then
 	perl -MNet::SSLeay -e 1 2>/dev/null || missing="$missing libnet-ssleay-perl"
@@ -86,18 +92,19 @@ run apt-get update -q
 run env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
 # Debian starts a server that it installs. The tests start their own, and others
 # may want the ports.
-case "$missing" in
-*dovecot*)
-	if [ -d /run/systemd/system ]; then
-		run systemctl disable --now dovecot.service dovecot.socket || true
-	fi
-	;;
-esac
-case "$missing" in
-*" unbound"*)
-	if [ -d /run/systemd/system ]; then
-		run systemctl disable --now unbound.service || true
-	fi
-	;;
-esac
+stop() { # stop PACKAGE UNIT...
+	case "$missing " in
+	*" $1 "*)
+		shift
+		if [ -d /run/systemd/system ]; then
+			run systemctl disable --now "$@" || true
+		fi
+		;;
+	esac
+}
+stop dovecot-imapd dovecot.service dovecot.socket
+stop unbound unbound.service
+stop bind9 named.service
+stop nsd nsd.service
+stop knot knot.service
 imapflow

@@ -57,8 +57,7 @@ func localZone(name string, records []string) *served {
 	return z
 }
 
-// localZone answers from the local zones; nil where none has the name. The
-// answer is not authoritative: nobody has given us these zones.
+// localZone answers from the local zones; nil where none has the name.
 func (s *Server) localZone(at *setup, question miekg.Question, do bool) *ours {
 	z := find(at.local, question.Name, question.Qtype)
 	if z == nil {
