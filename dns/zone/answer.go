@@ -110,7 +110,7 @@ func (a *answering) step(depth int) string {
 // match answers from the node of the name itself.
 func (a *answering) match(n *node) string {
 	if a.q.Qtype == miekg.TypeANY || a.q.Qtype == miekg.TypeRRSIG {
-		if a.gather(n, a.own) {
+		if a.gather(n, func(rrs []miekg.RR) []miekg.RR { return rrs }) {
 			a.authority(n)
 		} else {
 			a.deny(proof{node: n})
@@ -135,7 +135,7 @@ func (a *answering) match(n *node) string {
 // left labels of the name unmatched (RFC 4592 section 3.3).
 func (a *answering) wildcard(encloser, w *node, left int) string {
 	if a.q.Qtype == miekg.TypeANY || a.q.Qtype == miekg.TypeRRSIG {
-		if a.gather(w, a.synthesise) {
+		if a.gather(w, func(rrs []miekg.RR) []miekg.RR { return synthesise(a.owner, rrs) }) {
 			a.authority(nil)
 			a.prove(proof{encloser: encloser, left: left, expanded: true})
 		} else {
@@ -153,7 +153,7 @@ func (a *answering) wildcard(encloser, w *node, left int) string {
 		a.deny(proof{encloser: encloser, left: left, node: w})
 		return ""
 	}
-	a.r.Answer = join(a.r.Answer, a.synthesise(s.records(a.o.DNSSEC)))
+	a.r.Answer = join(a.r.Answer, synthesise(a.owner, s.records(a.o.DNSSEC)))
 	if next == "" {
 		a.finish(s, nil)
 	}
@@ -161,17 +161,15 @@ func (a *answering) wildcard(encloser, w *node, left int) string {
 	return next
 }
 
-// synthesise gives records the owner name that was asked for.
-func (a *answering) synthesise(rrs []miekg.RR) []miekg.RR {
+// synthesise gives records of a wildcard the owner name that was asked for.
+func synthesise(owner string, rrs []miekg.RR) []miekg.RR {
 	out := make([]miekg.RR, len(rrs))
 	for i, rr := range rrs {
 		out[i] = miekg.Copy(rr)
-		out[i].Header().Name = a.owner
+		out[i].Header().Name = owner
 	}
 	return out
 }
-
-func (a *answering) own(rrs []miekg.RR) []miekg.RR { return rrs }
 
 // gather answers ANY with all records at a node, or those of one set, and RRSIG
 // with all signatures. It tells whether there are any.
@@ -183,12 +181,12 @@ func (a *answering) gather(n *node, as func([]miekg.RR) []miekg.RR) bool {
 			a.r.Answer = join(a.r.Answer, as(s.signatures()))
 			continue
 		}
-		if s.n == 0 {
-			continue
+		if s.n == 0 || s.typ == miekg.TypeNSEC && !a.o.DNSSEC {
+			continue // RFC 4035 section 3.1: no NSEC without DO
 		}
 		a.r.Answer = join(a.r.Answer, as(s.records(a.o.DNSSEC)))
 		if !a.o.Minimal {
-			a.additional(s)
+			a.additional(s, a.owner)
 		}
 		if a.o.OneOfANY {
 			break
@@ -203,7 +201,7 @@ func (a *answering) finish(s *rrset, n *node) {
 	if a.o.Minimal {
 		return
 	}
-	a.additional(s)
+	a.additional(s, a.owner)
 	a.authority(n)
 }
 
@@ -214,7 +212,7 @@ func (a *answering) authority(n *node) {
 	}
 	ns := a.z.apex.data(miekg.TypeNS)
 	a.r.Ns = join(a.r.Ns, ns.records(a.o.DNSSEC))
-	a.additional(ns)
+	a.additional(ns, a.z.origin)
 }
 
 // refer sends the asker to the name servers of a delegation.
@@ -224,13 +222,14 @@ func (a *answering) refer(n *node) {
 	a.r.Authoritative = len(a.r.Answer) > 0
 	ns := n.data(miekg.TypeNS)
 	a.r.Ns = join(a.r.Ns, ns.records(false))
-	if ds := n.data(miekg.TypeDS); ds != nil && a.o.DNSSEC {
+	// RFC 4035 section 3.1.4, RFC 5155 section 7.2.7. In an unsigned zone a DS
+	// record is worth nothing.
+	if ds := n.data(miekg.TypeDS); ds != nil && a.proofs {
 		a.r.Ns = join(a.r.Ns, ds.records(true))
-	} else if a.proofs {
-		// RFC 4035 section 3.1.4, RFC 5155 section 7.2.7.
+	} else {
 		a.prove(proof{node: n})
 	}
-	a.additional(ns)
+	a.additional(ns, a.z.origin)
 }
 
 // redirect rewrites a name below a DNAME record, left labels below it (RFC 6672
@@ -239,13 +238,17 @@ func (a *answering) redirect(n *node, left int) string {
 	s := n.data(miekg.TypeDNAME)
 	a.r.Answer = join(a.r.Answer, s.records(a.o.DNSSEC))
 	d := s.all[0].(*miekg.DNAME)
-	prefix := a.l.name
-	if left < a.l.n {
-		prefix = a.l.name[:a.l.off[left]]
+	spelled := a.l.name
+	if len(a.owner) == len(spelled) {
+		spelled = a.owner // the same but for case, which is kept (RFC 4343 section 4)
 	}
-	target := prefix + d.Target
-	if d.Target == "." {
-		target = prefix
+	end := len(spelled)
+	if left < a.l.n {
+		end = int(a.l.off[left])
+	}
+	target := spelled[:end]
+	if d.Target != "." {
+		target += d.Target
 	}
 	var wire [maxWire + 1]byte
 	if size, err := miekg.PackDomainName(target, wire[:], 0, nil, false); err != nil || size > maxWire {
@@ -256,8 +259,8 @@ func (a *answering) redirect(n *node, left int) string {
 		Hdr:    miekg.RR_Header{Name: a.owner, Rrtype: miekg.TypeCNAME, Class: miekg.ClassINET, Ttl: d.Hdr.Ttl},
 		Target: target,
 	})
-	if a.q.Qtype == miekg.TypeCNAME {
-		return ""
+	if a.q.Qtype == miekg.TypeCNAME || miekg.IsSubDomain(n.name, canonical(d.Target)) {
+		return "" // the answer, or a name that grows with each redirection
 	}
 	return target
 }

@@ -68,7 +68,7 @@ func (z *Zone) doubts(n *node, p position, s *rrset, say func(string, ...any)) {
 		say("%s %s: its meaning at a wildcard is undefined (RFC 4592 sections 4.2 and 4.4)", n.name, miekg.Type(s.typ))
 	}
 	for _, rr := range s.records(false) {
-		t := target(rr)
+		t := target(rr, n.name)
 		if t == "" || t == "." {
 			continue
 		}

@@ -1,6 +1,7 @@
 package zone
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -77,13 +78,36 @@ func TestJournal(t *testing.T) {
 	}
 }
 
+// memory is a file that needs no disk.
+type memory struct{ data []byte }
+
+func (m *memory) ReadAt(p []byte, off int64) (int, error) {
+	return bytes.NewReader(m.data).ReadAt(p, off)
+}
+
+func (m *memory) WriteAt(p []byte, off int64) (int, error) {
+	m.data = append(m.data, make([]byte, max(0, int(off)+len(p)-len(m.data)))...)
+	return copy(m.data[off:], p), nil
+}
+
+func (m *memory) Truncate(size int64) error { m.data = m.data[:size]; return nil }
+func (m *memory) Sync() error               { return nil }
+func (m *memory) Close() error              { return nil }
+
+func loadJournal(t *testing.T, data []byte) *Journal {
+	t.Helper()
+	j := &Journal{max: 1 << 20}
+	if err := j.load(&memory{bytes.Clone(data)}, int64(len(data))); err != nil {
+		t.Fatal(err)
+	}
+	return j
+}
+
 // TestJournalTorn cuts the file at each octet, and fills what is missing with
 // zeros, as a crash may: the differences before are there, and appending goes on.
 func TestJournalTorn(t *testing.T) {
 	zones, diffs := history(t, mustRead(t, "example.", small), 3)
-	dir := t.TempDir()
-	path := filepath.Join(dir, "j")
-	j := openJournal(t, path, 0)
+	j := loadJournal(t, nil)
 	var ends []int64
 	for _, d := range diffs {
 		if err := j.Append(d); err != nil {
@@ -91,11 +115,8 @@ func TestJournalTorn(t *testing.T) {
 		}
 		ends = append(ends, j.end)
 	}
-	whole, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for size := 0; size <= len(whole); size += 1 + size%5 {
+	whole := j.f.(*memory).data
+	for size := range len(whole) + 1 {
 		for _, zeros := range []int64{0, 100} {
 			if zeros > 0 && (size < len(journalMagic) || size == len(whole)) {
 				continue
@@ -106,28 +127,21 @@ func TestJournalTorn(t *testing.T) {
 					break
 				}
 			}
-			torn := append(append([]byte(nil), whole[:size]...), make([]byte, zeros)...)
-			if err := os.WriteFile(path, torn, 0o600); err != nil {
-				t.Fatal(err)
-			}
 			want := 0
 			for want < 3 && ends[want] <= int64(size) {
 				want++
 			}
-			j := openJournal(t, path, 0)
+			j := loadJournal(t, append(bytes.Clone(whole[:size]), make([]byte, zeros)...))
 			if len(j.entries) != want && want+1 != len(j.entries) { // zeros may be what was cut off
 				t.Fatalf("%d octets and %d zeros: %d differences, want %d", size, zeros, len(j.entries), want)
 			}
-			want = len(j.entries)
-			if err := j.Append(diffs[want:]...); err != nil {
+			if err := j.Append(diffs[len(j.entries):]...); err != nil {
 				t.Fatal(err)
 			}
-			j.Close()
-			j = openJournal(t, path, 0)
+			j = loadJournal(t, j.f.(*memory).data)
 			if z, err := j.Replay(zones[0]); err != nil || text(z) != text(zones[3]) || j.Cut() != 0 {
 				t.Fatalf("%d octets and %d zeros: after appending: %v", size, zeros, err)
 			}
-			j.Close()
 		}
 	}
 }
