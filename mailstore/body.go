@@ -269,6 +269,9 @@ func (b *Body) row() BodyRow {
 	return row
 }
 
+// ID names the body in the store, within the Update that used it.
+func (b *Body) ID() BodyID { return b.id }
+
 // Size is the number of octets.
 func (b *Body) Size() int64 { return b.size }
 

@@ -227,6 +227,7 @@ func (n *Node) buildMTA() error {
 		Expire:    n.options.Expire,
 		Clock:     n.options.Clock,
 		Log:       n.log,
+		Journey:   n.journey,
 		Metrics:   n.metrics.queue(),
 	})
 	return err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/emersion/go-smtp"
 
+	"postrider/internal/journey"
 	"postrider/mailstore"
 	"postrider/mta"
 )
@@ -27,6 +28,8 @@ type letter struct {
 	to      []mta.Address // of rows
 	kept    []byte        // content to keep in memory; nil for none
 	void    bool          // there is nothing to deliver after all
+	about   *reportOf     // of a report; nil for any other message
+	landed  []landing     // where its copies came to, after put
 }
 
 // goneError tells that an account does not exist any more.
@@ -391,7 +394,7 @@ func (q *Queue) store(ctx context.Context, letters []*letter, write func(tx *mai
 		}
 		full := make(overQuota)
 		for _, l := range letters {
-			if err := l.put(tx, full); err != nil {
+			if err := l.put(q, tx, full); err != nil {
 				return err
 			}
 			if len(l.rows) > 0 && !l.void {
@@ -404,6 +407,9 @@ func (q *Queue) store(ctx context.Context, letters []*letter, write func(tx *mai
 		}
 		return nil
 	})
+	if err == nil {
+		q.recordLetters(letters)
+	}
 	if len(barred) == 0 {
 		return err
 	}
@@ -457,7 +463,8 @@ func (q *Queue) admitLocked(l *letter, now time.Time) {
 }
 
 // put writes the letter, and notes whose accounts are full.
-func (l *letter) put(tx *mailstore.Tx, full overQuota) error {
+func (l *letter) put(q *Queue, tx *mailstore.Tx, full overQuota) error {
+	l.landed = l.landed[:0]
 	if l.void {
 		return nil
 	}
@@ -466,7 +473,7 @@ func (l *letter) put(tx *mailstore.Tx, full overQuota) error {
 		if err != nil {
 			return err
 		}
-		_, err = tx.Append(box, mailstore.NewMessage{Body: l.body, Prefix: l.prefix})
+		uid, err := tx.Append(box, mailstore.NewMessage{Body: l.body, Prefix: l.prefix})
 		if errors.Is(err, mailstore.ErrQuota) {
 			var a mailstore.Account
 			if a, err = tx.Account(account); err == nil {
@@ -475,6 +482,9 @@ func (l *letter) put(tx *mailstore.Tx, full overQuota) error {
 		}
 		if err != nil {
 			return err
+		}
+		if q.o.Journey.Wants(journey.MailboxDelivered) {
+			l.landed = append(l.landed, landing{q.name(tx, account), mailstore.Inbox, uid, l.body.ID()})
 		}
 	}
 	if len(l.rows) == 0 {

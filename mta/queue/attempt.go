@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"postrider/internal/journey"
 	"postrider/mailstore"
 	"postrider/mta"
 )
@@ -18,6 +19,8 @@ import (
 func (q *Queue) attempt(ctx context.Context, j *job) {
 	b := j.batches[0]
 	begun := q.now()
+	ctx = journey.With(ctx, journey.Scope{Message: b.msg.item.Envelope})
+	q.recordAttempt(b)
 	t := &transaction{q: q, ctx: ctx, batch: b, settled: make([]bool, len(b.entries))}
 	if here(j.dest.domain) {
 		q.deliverHere(t)
@@ -519,6 +522,7 @@ func (q *Queue) conclude(ctx context.Context, vs []verdict) {
 
 // log tells the log and the counters what became of a recipient.
 func (q *Queue) log(ctx context.Context, v *verdict) {
+	q.recordVerdict(v)
 	m := &q.o.Metrics
 	what := "deferred"
 	switch {

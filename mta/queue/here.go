@@ -83,6 +83,7 @@ func (a *acceptance) noteFull(ctx context.Context) {
 	for _, id := range slices.Sorted(maps.Keys(a.full)) {
 		a.q.o.Log.LogAttrs(ctx, slog.LevelInfo, "account is full: the message waits", slog.String("id", a.env.ID),
 			slog.String("account", a.full[id].String()), slog.Int64("size", a.body.Size()))
+		a.q.recordWait(a.env.ID, a.full[id], a.q.now().Add(a.q.planHere.wait(1)))
 	}
 }
 

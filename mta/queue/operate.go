@@ -169,7 +169,9 @@ func (q *Queue) Retry(ctx context.Context, ids ...string) ([]Change, error) {
 		return changed, tx.UpdateRecipient(r)
 	}
 	if len(ids) == 0 {
-		return q.operateAll(ctx, op)
+		list, err := q.operateAll(ctx, op)
+		q.recordChanges("retry", list)
+		return list, err
 	}
 	return q.operate(ctx, ids, "retry", op)
 }
@@ -294,6 +296,7 @@ func (q *Queue) operate(ctx context.Context, ids []string, what string, op opera
 			return out, err
 		default:
 			q.o.Log.Info("queue "+what, "id", done[0].ID, "recipients", done[0].Recipients, "busy", done[0].Busy)
+			q.recordChanges(what, done[:1])
 			out = append(out, done[0])
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"postrider/internal/clock"
+	"postrider/internal/journey"
 	"postrider/mailstore"
 	"postrider/mta"
 )
@@ -56,7 +57,8 @@ type Options struct {
 
 	Clock   clock.Clock
 	Log     *slog.Logger
-	Random  func() uint64 // for the names of reports
+	Random  func() uint64     // for the names of reports
+	Journey *journey.Recorder // gets attempts and what became of them; nil = nobody
 	Metrics Metrics
 }
 
@@ -107,6 +109,7 @@ type Queue struct {
 	unrecorded []result
 	// recovered are domains that answer again: Run looks for their mail.
 	recovered []string
+	names     map[mailstore.AccountID]string // addresses of accounts, for the journey
 }
 
 // New returns the queue that is kept in o.Store. It does nothing by itself:

@@ -145,5 +145,6 @@ func (q *Queue) compose(r *reportOf, targets []mta.Target, now time.Time) (*lett
 	if len(l.rows) > 0 {
 		q.keep(l)
 	}
+	l.about = r
 	return l, nil
 }

@@ -191,7 +191,9 @@ func (s *session) recordAccepted(m *message) {
 	if more := len(env.To) - most; more > 0 {
 		attrs = append(attrs, journey.Attr{Key: "more", Value: strconv.Itoa(more)})
 	}
-	s.record(journey.MessageAccepted, attrs...)
+	// At the time when the content was complete: what the queue did with it came later.
+	s.srv.o.Journey.Record(journey.Event{Kind: journey.MessageAccepted, Time: env.Accepted, Message: env.ID, Session: s.conn.ID,
+		Peer: s.conn.Peer(), Attrs: attrs})
 }
 
 // recordRefused tells that the message is not taken.
