@@ -36,14 +36,19 @@ type labStartCmd struct {
 	World    string `placeholder:"FILE" help:"World file; default: the built-in one."`
 	Listen   string `placeholder:"ADDR" help:"Address of this machine on a local network, for a class."`
 	Students int    `placeholder:"N" help:"Disposable accounts for a class, student1 to studentN, with passwords of their own."`
+	labCatch
+	labPage
 }
 
 func (c *labStartCmd) Run(e *env) error {
+	if c.Catch {
+		return c.catch(e, c.Listen, c.Keep)
+	}
 	w, err := lab.LoadWorld(c.World)
 	if err != nil {
 		return err
 	}
-	return lab.Run(e.ctx, lab.Options{World: w, Out: e.stdout, Keep: c.Keep, Listen: c.Listen, Students: c.Students,
+	return c.run(e, c.Listen, lab.Options{World: w, Out: e.stdout, Keep: c.Keep, Listen: c.Listen, Students: c.Students,
 		Control: true, Telnet: telnet(), Program: self()})
 }
 

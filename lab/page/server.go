@@ -173,7 +173,7 @@ func (s *Server) routes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /api/events", s.events)
 	mux.HandleFunc("GET /api/steps", func(w http.ResponseWriter, r *http.Request) {
 		steps, _, _ := s.log.after(lastSeen(r))
-		reply(w, steps)
+		reply(w, append([]*Step{}, steps...)) // [], not null
 	})
 	mux.HandleFunc("GET /api/tables", s.tables)
 	mux.HandleFunc("GET /api/export", s.export)

@@ -295,6 +295,10 @@ func when(t *time.Time) string {
 }
 
 // Register implements Lab.
-func (w *world) Register(context.Context, string) ([]string, error) {
-	return nil, errors.New("this lab has no registrar")
+func (w *world) Register(ctx context.Context, domain string) ([]string, error) {
+	r, err := w.Lab.Register(ctx, domain)
+	if err != nil {
+		return nil, err
+	}
+	return r.Steps, nil
 }
