@@ -23,7 +23,7 @@ done
 endef
 export CGO_ENABLED := 1
 
-.PHONY: help build run lab test lint bench plot fuzz torture install deps clean
+.PHONY: help build run lab test browser screenshots lint bench plot fuzz torture install deps clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -45,11 +45,19 @@ deps: ## the programs that the tests run, from Debian's packages
 test: deps ## every test, with the race detector
 	$(GO) test $(GOFLAGS_) -race -timeout 40m ./...
 	$(GO) test -tags '$(TAGS) faults' -race -run 'R11$$' ./mailstore/sqlite
+	cd integration/browser && $(GO) test -count 1 -timeout 30m ./...
+
+browser: deps ## the lab's page in Chromium
+	cd integration/browser && $(GO) test -count 1 -timeout 30m ./...
+
+screenshots: deps ## docs/lab-*.png: the lab's page as the README shows it
+	cd integration/browser && SCREENSHOTS=$(CURDIR)/docs $(GO) test -count 1 -v -run '^TestScreenshots$$' ./...
 
 lint: ## gofmt, go vet, staticcheck, and the tests that hold the tree to its design
 	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); test -z "$$bad" || { echo "not gofmt'ed:"; echo "$$bad"; exit 1; }
 	$(GO) vet $(GOFLAGS_) ./...
 	$(GO) vet -tags '$(TAGS) faults' ./mailstore/sqlite/...
+	cd integration/browser && $(GO) vet ./...
 	$(GO) run $(STATICCHECK) $(GOFLAGS_) ./...
 	$(GO) test $(GOFLAGS_) ./integration -run '^TestTree'
 

@@ -33,6 +33,7 @@ need unbound-host unbound-host
 need strace strace
 need Xvfb xvfb
 need thunderbird thunderbird
+need chromium chromium
 need python3 python3
 need offlineimap offlineimap3
 need node nodejs
