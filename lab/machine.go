@@ -189,6 +189,7 @@ func (m *machine) options() node.Options {
 	o.TLSCert, o.TLSKey = filepath.Join(m.dir(), tlsCert), filepath.Join(m.dir(), tlsKey)
 	o.Clock = l.clock
 	o.Log = l.log.logger(h.Name)
+	o.Journey, o.JourneyRetention = l.journey, 0 // for whoever follows, and not on disk
 	o.Upgrade = true
 	o.SearchIndex = false
 	o.Limits.FailedLoginsPerMinute = 0
