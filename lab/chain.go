@@ -87,10 +87,10 @@ func (c *chain) below(q miekg.Question) []string {
 	}
 	var out []string
 	for _, status := range ns.server.Zones() {
-		if !miekg.IsSubDomain(status.Name, q.Name) {
+		if !miekg.IsSubDomain(miekg.Fqdn(status.Name), q.Name) {
 			continue
 		}
-		z, err := ns.server.Zone(status.Name)
+		z, err := ns.server.Zone(miekg.CanonicalName(status.Name))
 		if err != nil {
 			continue
 		}

@@ -15,6 +15,7 @@ import (
 
 	miekg "github.com/miekg/dns"
 
+	"postrider/dns/dnssec"
 	"postrider/dns/recursor"
 	"postrider/dns/server"
 	"postrider/dns/zone"
@@ -34,6 +35,7 @@ const (
 	nameHot   = 256 << 10 // octets of answers kept ready by each
 	nameCache = 4 << 20   // octets of each resolver's cache
 	nameEnd   = time.Second
+	nameZones = 1000 // whose place in the chain of trust a resolver remembers
 )
 
 // startNames makes all zones, then starts all name servers, those first that
@@ -64,22 +66,6 @@ func (l *Lab) startNames() error {
 	return nil
 }
 
-// makeZones makes the zones of the world.
-func (l *Lab) makeZones() (map[string]*zone.Zone, error) {
-	out := map[string]*zone.Zone{}
-	for i := range l.world.Zones {
-		z := &l.world.Zones[i]
-		rrs, err := l.world.zoneRecords(z)
-		if err == nil {
-			out[z.Name], err = zone.New(miekg.CanonicalName(z.Name), rrs)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("zone %s: %w", z.Name, err)
-		}
-	}
-	return out, nil
-}
-
 // The key that those have who may change dynamic zones: anybody in the lab.
 const (
 	UpdateKeyName      = "lab."
@@ -101,6 +87,9 @@ func (l *Lab) primaryConfig(z *Zone) server.ZoneConfig {
 	c := server.ZoneConfig{Name: miekg.CanonicalName(z.Name), AllowTransfer: server.ACL{Networks: l.nearby()}}
 	for _, h := range l.secondaries(z) {
 		c.Notify = append(c.Notify, server.Remote{Addr: netip.AddrPortFrom(h.Address, 53).String()})
+	}
+	if z.Signed {
+		c.Sign = func(before, updated *zone.Zone) (*zone.Zone, error) { return l.signer.sign(z, before, updated) }
 	}
 	if z.Dynamic {
 		c.AllowUpdate = server.ACL{Keys: []string{UpdateKeyName}}
@@ -221,8 +210,16 @@ func (l *Lab) newResolver(h *Host) (*recursor.Resolver, error) {
 	if err != nil {
 		return nil, err
 	}
+	var validator *dnssec.Validator
+	anchors, err := l.anchors()
+	if err == nil && anchors != nil && !h.Trusting && !h.Chained {
+		validator, err = dnssec.New(dnssec.Options{Anchors: anchors, Clock: l.clock, Zones: nameZones})
+	}
+	if err != nil {
+		return nil, err
+	}
 	return recursor.New(recursor.Options{
-		Hints: hints, Chained: h.Chained, Local: []netip.Prefix{everywhere}, NoIPv6: true, CacheBytes: nameCache,
+		Hints: hints, Validator: validator, Chained: h.Chained, Local: []netip.Prefix{everywhere}, NoIPv6: true, CacheBytes: nameCache,
 		Dial: l.network.dialer(h), Clock: l.clock, Observe: l.observer(h),
 	})
 }

@@ -9,7 +9,6 @@ import (
 
 	miekg "github.com/miekg/dns"
 
-	"postrider/dns/zone"
 	"postrider/internal/journey"
 )
 
@@ -143,11 +142,7 @@ func (l *Lab) moveIn(r *Registration, z Zone) error {
 		}
 	}
 	w = l.World()
-	rrs, err := w.zoneRecords(&z)
-	if err != nil {
-		return err
-	}
-	first, err := zone.New(miekg.CanonicalName(z.Name), rrs)
+	first, err := l.makeZone(w, &z)
 	if err != nil {
 		return err
 	}

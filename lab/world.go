@@ -92,6 +92,8 @@ type Host struct {
 	// instead of asking one after the other itself.
 	Chained bool `toml:"chained" json:"chained,omitempty"`
 
+	// Trusting makes a resolver believe what it hears, without validation.
+	Trusting bool `toml:"trusting" json:"trusting,omitempty"`
 	// RateLimit bounds the answers of one kind that a name server gives to one
 	// network in a second (RRL); 0 = no bound.
 	RateLimit int `toml:"rate_limit" json:"rate_limit,omitempty"`
