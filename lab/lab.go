@@ -14,7 +14,6 @@ import (
 	"sync"
 	"time"
 
-	"postrider/dns/dnssec"
 	"postrider/internal/clock"
 	"postrider/internal/journey"
 )
@@ -56,7 +55,6 @@ type Lab struct {
 	journey   *journey.Recorder
 	log       *steps
 	authority *authority
-	signer    *signer
 	dir       string
 	temporary bool
 	shared    netip.Addr      // all sockets are on it; the zero Addr: each host has its own
@@ -122,7 +120,6 @@ func Start(ctx context.Context, o Options) (*Lab, error) {
 	c := NewClock(o.Clock)
 	l := &Lab{o: o, clock: c, network: newNetwork(o.World, c, o.Seed), world: *o.World, byName: map[string]*machine{}, dir: o.Keep}
 	l.network.instant = o.Instant
-	l.signer = &signer{clock: c, keys: map[string]*dnssec.Key{}}
 	l.journey = journey.New(journey.Options{Clock: c, Memory: maxEvents})
 	l.log = newSteps(o.Out, c)
 	l.ctx, l.cancel = context.WithCancel(ctx)

@@ -5,7 +5,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -18,7 +17,6 @@ import (
 	"postrider/dns/dnssec"
 	"postrider/dns/recursor"
 	"postrider/dns/server"
-	"postrider/dns/zone"
 	"postrider/internal/wire"
 )
 
@@ -38,32 +36,27 @@ const (
 	nameZones = 1000 // whose place in the chain of trust a resolver remembers
 )
 
-// startNames makes all zones, then starts all name servers, those first that
-// others transfer from.
+// startNames starts all name servers: those that have zones, then, since they have
+// to know the root's key, the resolvers.
 func (l *Lab) startNames() error {
-	zones, err := l.makeZones()
-	if err != nil {
-		return err
-	}
-	for _, m := range l.machines {
-		if m.names != nil {
+	start := func(resolvers bool) error {
+		for _, m := range l.machines {
+			if m.names == nil || (m.host.Kind == KindResolver) != resolvers {
+				continue
+			}
 			if err := m.startNameServer(); err != nil {
 				return fmt.Errorf("%s: %w", m.host.Name, err)
 			}
 		}
+		return nil
 	}
-	for i := range l.world.Zones {
-		z := &l.world.Zones[i]
-		if err := l.byName[z.Primary].serveZone(l.primaryConfig(z), zones[z.Name]); err != nil {
-			return fmt.Errorf("zone %s: %w", z.Name, err)
-		}
+	if err := start(false); err != nil {
+		return err
 	}
-	for i := range l.world.Zones {
-		if err := l.serveSecondaries(&l.world.Zones[i], zones[l.world.Zones[i].Name]); err != nil {
-			return err
-		}
+	if err := l.serveZones(); err != nil {
+		return err
 	}
-	return nil
+	return start(true)
 }
 
 // The key that those have who may change dynamic zones: anybody in the lab.
@@ -84,12 +77,9 @@ var everywhere = netip.MustParsePrefix("127.0.0.0/8")
 
 // primaryConfig is how the primary serves a zone.
 func (l *Lab) primaryConfig(z *Zone) server.ZoneConfig {
-	c := server.ZoneConfig{Name: miekg.CanonicalName(z.Name), AllowTransfer: server.ACL{Networks: l.nearby()}}
+	c := server.ZoneConfig{Name: miekg.CanonicalName(z.Name), Sign: z.policy(), AllowTransfer: server.ACL{Networks: l.nearby()}}
 	for _, h := range l.secondaries(z) {
 		c.Notify = append(c.Notify, server.Remote{Addr: netip.AddrPortFrom(h.Address, 53).String()})
-	}
-	if z.Signed {
-		c.Sign = func(before, updated *zone.Zone) (*zone.Zone, error) { return l.signer.sign(z, before, updated) }
 	}
 	if z.Dynamic {
 		c.AllowUpdate = server.ACL{Keys: []string{UpdateKeyName}}
@@ -119,7 +109,7 @@ func (l *Lab) secondaries(z *Zone) []*Host {
 }
 
 // serveSecondaries has the secondaries of a zone transfer it.
-func (l *Lab) serveSecondaries(z *Zone, _ *zone.Zone) error {
+func (l *Lab) serveSecondaries(z *Zone) error {
 	primary, ok := l.World().Host(z.Primary)
 	if !ok {
 		return fmt.Errorf("zone %s: there is no host %q", z.Name, z.Primary)
@@ -138,26 +128,6 @@ func (l *Lab) serveSecondaries(z *Zone, _ *zone.Zone) error {
 	return nil
 }
 
-// serveZone adds a zone to those that the machine serves.
-func (m *machine) serveZone(c server.ZoneConfig, z *zone.Zone) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	ns := m.server
-	if ns == nil {
-		return errors.New("it is no name server")
-	}
-	settings := ns.settings
-	settings.Zones = append(slices.DeleteFunc(slices.Clone(settings.Zones), func(o server.ZoneConfig) bool { return o.Name == c.Name }), c)
-	if err := ns.server.Configure(settings); err != nil {
-		return err
-	}
-	ns.settings = settings
-	if z == nil {
-		return nil
-	}
-	return ns.server.Publish(z)
-}
-
 // startNameServer runs the dns service of a host.
 func (m *machine) startNameServer() error {
 	l, h := m.lab, m.host
@@ -166,7 +136,12 @@ func (m *machine) startNameServer() error {
 		return err
 	}
 	ns := &nameServer{settings: server.Settings{Keys: []*server.Key{key}, RateLimit: server.RateLimit{PerSecond: h.RateLimit}}}
-	o := server.Options{HotOctets: nameHot, Clock: l.clock, Dial: l.network.dialer(h)}
+	signed := slices.ContainsFunc(l.World().Zones, func(z Zone) bool { return z.Signed && z.Primary == h.Name })
+	dir := ""
+	if signed || l.o.Keep != "" {
+		dir = m.dir()
+	}
+	o := server.Options{Dir: dir, HotOctets: nameHot, Clock: l.clock, Dial: l.network.dialer(h)}
 	switch {
 	case h.Kind == KindResolver:
 		if ns.resolver, err = l.newResolver(h); err != nil {

@@ -141,15 +141,10 @@ func (l *Lab) moveIn(r *Registration, z Zone) error {
 			return err
 		}
 	}
-	w = l.World()
-	first, err := l.makeZone(w, &z)
-	if err != nil {
+	if err := l.servePrimary(l.World(), &z); err != nil {
 		return err
 	}
-	if err := machines[0].serveZone(l.primaryConfig(&z), first); err != nil {
-		return err
-	}
-	return l.serveSecondaries(&z, first)
+	return l.serveSecondaries(&z)
 }
 
 // delegate puts a new domain into the zone above (RFC 2136), unless it is there.

@@ -2,125 +2,149 @@ package lab
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	miekg "github.com/miekg/dns"
 
 	"postrider/dns/dnssec"
+	"postrider/dns/server"
 	"postrider/dns/zone"
 )
 
-// signatureLife is how long the lab's signatures hold, so that a jump of the clock
-// seldom passes it; Resign makes new ones then.
-const signatureLife = 365 * 24 * time.Hour
+// signatureLife is how long the lab's signatures hold. Their servers make new ones
+// in time; this is for a jump of the clock that is longer than any.
+const signatureLife = maxJump + 60*24*time.Hour
 
-// signer signs the zones of the lab. Each has one key of its own, which lives as
-// long as the lab.
-type signer struct {
-	clock *Clock
-
-	mu   sync.Mutex
-	keys map[string]*dnssec.Key // by zone
+// policy is how a zone of the lab is signed.
+func (z *Zone) policy() *dnssec.Policy {
+	if !z.Signed {
+		return nil
+	}
+	return &dnssec.Policy{Algorithm: miekg.ED25519, SingleKey: true, NSEC3: z.NSEC3, Validity: signatureLife}
 }
 
-// key is that of a zone.
-func (s *signer) key(origin string) (*dnssec.Key, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if k := s.keys[origin]; k != nil {
-		return k, nil
-	}
-	k, err := dnssec.GenerateKey(origin, dnssec.CSK, miekg.ED25519, keyTTL)
-	if err == nil {
-		s.keys[origin] = k
-	}
-	return k, err
-}
-
-// keyTTL is the TTL of DNSKEY records, in seconds.
-const keyTTL = 3600
-
-// sign makes the signed version of a zone; old is the signed one before it, or
-// nil.
-func (s *signer) sign(z *Zone, old, next *zone.Zone) (*zone.Zone, error) {
-	k, err := s.key(next.Origin())
-	if err != nil {
-		return nil, err
-	}
-	p := dnssec.Policy{Algorithm: miekg.ED25519, SingleKey: true, NSEC3: z.NSEC3, Validity: signatureLife}
-	now, err := dnssec.NewSigning(p, s.clock.Now(), k)
-	if err != nil {
-		return nil, err
-	}
-	signed, _, err := next.Sign(zone.SignOptions{Signing: now, Old: old, Scan: old != nil})
-	return signed, err
-}
-
-// makeZones makes the zones of the world, signed where it says so: those below
-// first, since the zone above needs their DS records.
-func (l *Lab) makeZones() (map[string]*zone.Zone, error) {
-	out := map[string]*zone.Zone{}
-	order := make([]*Zone, len(l.world.Zones))
-	for i := range l.world.Zones {
-		order[i] = &l.world.Zones[i]
+// serveZones has the primaries serve their zones: those below first, since the
+// zone above needs their DS records.
+func (l *Lab) serveZones() error {
+	w := l.World()
+	order := make([]*Zone, len(w.Zones))
+	for i := range w.Zones {
+		order[i] = &w.Zones[i]
 	}
 	slices.SortStableFunc(order, func(a, b *Zone) int {
 		return cmp.Compare(miekg.CountLabel(miekg.Fqdn(b.Name)), miekg.CountLabel(miekg.Fqdn(a.Name)))
 	})
 	for _, z := range order {
-		made, err := l.makeZone(&l.world, z)
-		if err != nil {
-			return nil, fmt.Errorf("zone %s: %w", z.Name, err)
+		if err := l.servePrimary(w, z); err != nil {
+			return fmt.Errorf("zone %s: %w", z.Name, err)
 		}
-		out[z.Name] = made
 	}
-	return out, nil
+	for _, z := range order {
+		if err := l.serveSecondaries(z); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// makeZone makes one zone of a world.
-func (l *Lab) makeZone(w *World, z *Zone) (*zone.Zone, error) {
+// servePrimary makes a zone and has its primary serve and sign it. A version that
+// an earlier run left in the same folder stays.
+func (l *Lab) servePrimary(w *World, z *Zone) error {
+	m, err := l.machine(z.Primary)
+	if err != nil {
+		return err
+	}
 	rrs, err := w.zoneRecords(z)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for i := range w.Zones {
 		below := &w.Zones[i]
 		if !below.Signed || below.Undelegated || w.parent(below.Name) != z.Name {
 			continue
 		}
-		ds, err := l.delegationSigner(below)
+		ds, err := l.delegationSigners(below)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		rrs = append(rrs, ds)
+		rrs = append(rrs, ds...)
 	}
 	made, err := zone.New(miekg.CanonicalName(z.Name), rrs)
-	if err != nil || !z.Signed {
-		return made, err
+	if err != nil {
+		return err
 	}
-	return l.signer.sign(z, nil, made)
+	return m.serveZone(l.primaryConfig(z), made)
 }
 
-// delegationSigner is the DS record of a zone for the zone above.
-func (l *Lab) delegationSigner(z *Zone) (*miekg.DS, error) {
-	k, err := l.signer.key(miekg.CanonicalName(z.Name))
+// delegationSigners are the DS records of a zone for the zone above, of the keys
+// that it serves.
+func (l *Lab) delegationSigners(z *Zone) ([]miekg.RR, error) {
+	m, err := l.machine(z.Primary)
 	if err != nil {
 		return nil, err
 	}
-	return k.DS(), nil
+	m.mu.Lock()
+	ns := m.server
+	m.mu.Unlock()
+	if ns == nil {
+		return nil, fmt.Errorf("%s serves no zone", z.Primary)
+	}
+	origin := miekg.CanonicalName(z.Name)
+	now, err := ns.server.Zone(origin)
+	if err != nil {
+		return nil, err
+	}
+	var out []miekg.RR
+	for _, rr := range now.Find(origin, miekg.TypeDNSKEY) {
+		if k := rr.(*miekg.DNSKEY); k.Flags&miekg.SEP != 0 {
+			ds := k.ToDS(miekg.SHA256)
+			if ds == nil {
+				return nil, fmt.Errorf("a key of %s has no DS record", z.Name)
+			}
+			out = append(out, ds)
+		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("%s is not signed", z.Name)
+	}
+	return out, nil
 }
 
-// anchors are the keys that the lab's resolvers trust: that of its root, if it is
+// anchors are the keys that the lab's resolvers trust: those of its root, if it is
 // signed.
 func (l *Lab) anchors() ([]miekg.RR, error) {
-	for i := range l.world.Zones {
-		if z := &l.world.Zones[i]; z.Name == "." && z.Signed {
-			ds, err := l.delegationSigner(z)
-			return []miekg.RR{ds}, err
+	w := l.World()
+	for i := range w.Zones {
+		if z := &w.Zones[i]; z.Name == "." && z.Signed {
+			return l.delegationSigners(z)
 		}
 	}
 	return nil, nil
+}
+
+// serveZone adds a zone to those that the machine serves; z is nil for a
+// secondary.
+func (m *machine) serveZone(c server.ZoneConfig, z *zone.Zone) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	ns := m.server
+	if ns == nil {
+		return errors.New("it is no name server")
+	}
+	settings := ns.settings
+	settings.Zones = append(slices.DeleteFunc(slices.Clone(settings.Zones), func(o server.ZoneConfig) bool { return o.Name == c.Name }), c)
+	if err := ns.server.Configure(settings); err != nil {
+		return err
+	}
+	ns.settings = settings
+	if z == nil {
+		return nil
+	}
+	if _, err := ns.server.Zone(z.Origin()); err == nil {
+		return nil
+	}
+	return ns.server.Publish(z)
 }
