@@ -44,7 +44,6 @@ need ip iproute2
 [ -x /usr/lib/dovecot/imap ] || missing="$missing dovecot-imapd"
 [ -x /usr/sbin/unbound ] || missing="$missing unbound"
 [ -x /usr/sbin/named ] || missing="$missing bind9"
-[ -x /usr/bin/dnssec-signzone ] || missing="$missing bind9-utils"
 [ -x /usr/sbin/nsd ] || missing="$missing nsd"
 [ -x /usr/sbin/knotd ] || missing="$missing knot"
 # swaks speaks TLS with this module.

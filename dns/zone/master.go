@@ -166,8 +166,8 @@ func (p *reading) explain(err error) error {
 	if !errors.As(err, &pe) {
 		return err
 	}
-	if cause := pe.Unwrap(); cause != nil {
-		return cause
+	if cause := pe.Unwrap(); cause != nil { // of Open, with a name that is not the file's
+		return fmt.Errorf("$INCLUDE: %w", errors.Unwrap(cause))
 	}
 	text := strings.TrimPrefix(pe.Error(), p.current().name+": ")
 	text = strings.TrimPrefix(text, "dns: ")

@@ -114,7 +114,9 @@ func (s *source) fill() error {
 			}
 			return s.take([]byte("\n"))
 		case "$INCLUDE":
-			s.included = firstWord(rest)
+			// The parser knows no quoted names; the name that it sees is not used.
+			s.included, rest = firstWord(rest)
+			line = []byte("$INCLUDE file" + rest)
 		}
 	}
 	return s.take(line)
@@ -169,17 +171,20 @@ func directive(line []byte) (word, rest string) {
 	return strings.ToUpper(string(line[:i])), string(line[i:])
 }
 
-// firstWord is the first word or quoted string of a line.
-func firstWord(s string) string {
+// firstWord is the first word or quoted string of a line, and what follows it. A
+// line without one gives "".
+func firstWord(s string) (word, rest string) {
 	s = strings.TrimLeft(s, " \t")
 	if q, ok := strings.CutPrefix(s, `"`); ok {
-		s, _, _ = strings.Cut(q, `"`)
-		return s
+		if word, rest, ok = strings.Cut(q, `"`); ok {
+			return word, rest
+		}
+		return "", "\n"
 	}
 	if i := strings.IndexAny(s, " \t\r\n;"); i >= 0 {
-		s = s[:i]
+		return s[:i], s[i:]
 	}
-	return s
+	return s, ""
 }
 
 // generator makes the lines of a $GENERATE directive, which is not in an RFC: it
