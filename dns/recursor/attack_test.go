@@ -3,6 +3,8 @@ package recursor
 import (
 	"fmt"
 	"net/netip"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +13,7 @@ import (
 
 	miekg "github.com/miekg/dns"
 
+	"postrider/dns/exchange"
 	"postrider/internal/clock"
 )
 
@@ -293,4 +296,119 @@ func TestCacheBound(t *testing.T) {
 			t.Errorf("got %+v", a)
 		}
 	})
+}
+
+// What the cache counts is what it takes: with signed answers, small ones,
+// delegations, proofs, the heap stays within the size that was set.
+func TestCacheMemory(t *testing.T) {
+	const size = 2 << 20
+	heap := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	unpacked := func(m *miekg.Msg) *miekg.Msg {
+		b, err := m.Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m, err = exchange.Parse(b); err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	sig := func(name, typ string) string {
+		return name + " 300 IN RRSIG " + typ + " 13 3 300 20300101000000 20200101000000 1 example.com. " + strings.Repeat("A", 86) + "=="
+	}
+	for kind, records := range map[string]func(name string) (answer, ns, extra []string){
+		"addresses": func(name string) (a, n, e []string) { return []string{name + " 300 IN A 9.9.9.9"}, nil, nil },
+		"signed": func(name string) (a, n, e []string) {
+			return []string{name + " 300 IN A 9.9.9.9", sig(name, "A")}, nil, nil
+		},
+		"denied": func(name string) (a, n, e []string) {
+			return nil, []string{"example.com. 60 IN SOA ns.example.com. nobody. 1 2 3 4 60", sig("example.com.", "SOA"),
+				name + " 60 IN NSEC z." + name + " A RRSIG NSEC", sig(name, "NSEC")}, nil
+		},
+		"texts": func(name string) (a, n, e []string) {
+			return []string{name + " 300 IN TXT " + strings.Repeat("x", 200)}, nil, nil
+		},
+		"delegated": func(name string) (a, n, e []string) {
+			return nil, []string{name + " 300 IN NS ns." + name, name + " 300 IN NS ns2.example.com."}, []string{"ns." + name + " 300 IN A 9.9.9.9"}
+		},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			template := new(miekg.Msg)
+			answer, ns, extra := records("random.example.com.")
+			for i, list := range [][]string{answer, ns, extra} {
+				for _, s := range list {
+					section := []*[]miekg.RR{&template.Answer, &template.Ns, &template.Extra}[i]
+					*section = append(*section, rr(t, s))
+				}
+			}
+			before := heap()
+			c := newCache(size, clock.System())
+			for i := range 5_000 {
+				q := key{fmt.Sprintf("random-%d.example.com.", i), miekg.TypeA}
+				if kind == "texts" {
+					q.typ = miekg.TypeTXT
+				}
+				m := template.Copy()
+				m.SetQuestion(q.name, q.typ)
+				m.Response, m.Authoritative = true, kind != "delegated"
+				for _, rr := range slices.Concat(m.Answer, m.Ns, m.Extra) {
+					rr.Header().Name = strings.Replace(rr.Header().Name, "random.example.com.", q.name, 1)
+					if ns, ok := rr.(*miekg.NS); ok {
+						ns.Ns = strings.Replace(ns.Ns, "random.example.com.", q.name, 1)
+					}
+				}
+				res, err := read("example.com.", q, unpacked(m), false)
+				if err != nil {
+					t.Fatal(err)
+				}
+				now := time.Now()
+				if res.cut != nil {
+					res.cut.stored = now
+					c.delegate(res.cut)
+					continue
+				}
+				res.piece.stored = now
+				c.put(res.piece)
+				if kind == "denied" {
+					c.learn("example.com.", res.piece, res.piece.ns[2:3])
+				}
+			}
+			took := heap() - before
+			if took > size {
+				t.Errorf("a cache of %d octets takes %d with %d entries", size, took, len(c.entries))
+			}
+			t.Logf("%d entries, counted %d, taken %d", len(c.entries), c.bytes, took)
+			runtime.KeepAlive(c)
+		})
+	}
+}
+
+// The largest answer that fits into a message takes little time.
+func TestLargestAnswer(t *testing.T) {
+	m := new(miekg.Msg).SetQuestion("www.evil.com.", miekg.TypeA)
+	m.Response, m.Authoritative, m.Compress = true, true, true
+	for i := range 4000 {
+		m.Answer = append(m.Answer, &miekg.A{Hdr: miekg.RR_Header{Name: "www.evil.com.", Rrtype: miekg.TypeA, Class: 1, Ttl: 300}, A: []byte{9, 9, byte(i >> 8), byte(i)}})
+	}
+	b, err := m.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := clock.Processor()
+	m, err = exchange.Parse(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := read("evil.com.", key{"www.evil.com.", miekg.TypeA}, m, false)
+	if err != nil || len(res.piece.answer) != maxRecords {
+		t.Errorf("%v", err)
+	}
+	if took := clock.Processor() - began; took > time.Second {
+		t.Errorf("took %v", took)
+	}
 }

@@ -110,12 +110,12 @@ func (p *piece) cost() int {
 }
 
 func (c *cut) cost() int {
-	n := 384 + 2*len(c.zone)
+	n := 640 + 2*len(c.zone)
 	for _, s := range c.servers {
 		n += 48 + len(s)
 	}
 	for name, list := range c.glue {
-		n += 96 + len(name) + 32*len(list)
+		n += 160 + len(name) + 48*len(list)
 	}
 	return n
 }
