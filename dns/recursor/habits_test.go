@@ -458,6 +458,52 @@ func TestPriming(t *testing.T) {
 	})
 }
 
+// A root that leaves out addresses is asked at those of the hints.
+func TestPrimingMinimal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := ordinary(t)
+		for _, a := range []string{"198.41.0.4", "198.41.0.5"} {
+			w.twist(a, func(q asking, m *miekg.Msg) []*miekg.Msg {
+				if q.name == "." {
+					m.Extra = nil
+				}
+				return []*miekg.Msg{m}
+			})
+		}
+		r := newTest(t, w, Options{})
+		ask(t, r, "web.example.com.", miekg.TypeA)
+		time.Sleep(time.Minute)
+		w.queries()
+		ask(t, r, "ns.org.", miekg.TypeA)
+		for _, q := range w.queries() {
+			if q.name == "." {
+				t.Errorf("asked %v again", q)
+			}
+		}
+	})
+}
+
+// A server that takes two seconds for each answer is waited for.
+func TestSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := ordinary(t)
+		for _, a := range []string{"9.9.9.1", "9.9.9.2"} {
+			w.twist(a, func(_ asking, m *miekg.Msg) []*miekg.Msg {
+				time.Sleep(2 * time.Second)
+				return []*miekg.Msg{m}
+			})
+		}
+		r := newTest(t, w, Options{})
+		if a := ask(t, r, "web.example.com.", miekg.TypeA); data(a) != "NOERROR; A 9.9.9.80" {
+			t.Errorf("got %v, %v", data(a), a.Err)
+		}
+		began := time.Now()
+		if a := ask(t, r, "mx.example.com.", miekg.TypeA); a.Err != nil || time.Since(began) > 4*time.Second {
+			t.Errorf("once measured: %v after %v", a.Err, time.Since(began))
+		}
+	})
+}
+
 // Each step of a question is told, to those who join late too.
 func TestSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -523,4 +569,19 @@ func TestDNAME(t *testing.T) {
 			t.Errorf("got %s, %v", data(a), a.Err)
 		}
 	})
+}
+
+// What is in the cache is answered without a queue or a goroutine.
+func BenchmarkCached(b *testing.B) {
+	r := newTest(b, ordinary(b), Options{})
+	q := miekg.Question{Name: "www.example.com.", Qtype: miekg.TypeA, Qclass: miekg.ClassINET}
+	if a := r.Resolve(b.Context(), q, Ask{}); a.Err != nil {
+		b.Fatal(a.Err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if a := r.Resolve(b.Context(), q, Ask{}); len(a.Answer) != 2 {
+			b.Fatal(a)
+		}
+	}
 }

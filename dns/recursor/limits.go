@@ -24,7 +24,7 @@ const (
 	// maxTries is how often servers of one zone are asked one question.
 	maxTries = 12
 	// maxTriesEach is how often one of them is.
-	maxTriesEach = 2
+	maxTriesEach = 3
 	// patience bounds the work on one question.
 	patience = 15 * time.Second
 	// maxExchanges is how many sockets are open at once.

@@ -283,7 +283,7 @@ func readCut(zone, name string, m *miekg.Msg) (*cut, error) {
 
 // readRoot makes of the root's own answer to a priming query the delegation
 // that the root has nowhere else, with the addresses beside it (RFC 8109
-// section 3.3); nil if it has none.
+// section 3.3).
 func readRoot(p *piece, m *miekg.Msg) *cut {
 	c := &cut{zone: ".", ttl: p.ttl}
 	for _, rr := range p.answer {
@@ -292,9 +292,6 @@ func readRoot(p *piece, m *miekg.Msg) *cut {
 		}
 	}
 	c.readGlue(".", m.Extra)
-	if len(c.glue) == 0 {
-		return nil
-	}
 	return c
 }
 

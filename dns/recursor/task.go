@@ -171,7 +171,12 @@ func (t *task) root(ctx context.Context, k key) (*cut, error) {
 	}
 	t.keep(res.piece)
 	c := res.root
-	if c == nil {
+	for _, name := range c.servers { // who answers briefly leaves out what the hints may know
+		if len(c.glue[name]) == 0 && len(hints.glue[name]) > 0 {
+			c.glue[name] = hints.glue[name]
+		}
+	}
+	if len(c.glue) == 0 {
 		return hints, nil
 	}
 	c.stored = t.r.o.Clock.Now()
