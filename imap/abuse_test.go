@@ -13,6 +13,7 @@ import (
 
 	"postrider/imap/syntax"
 	"postrider/internal/clock"
+	"postrider/internal/journey"
 	"postrider/mailstore"
 )
 
@@ -148,7 +149,7 @@ func TestStuckReader(t *testing.T) {
 // connection are in this process, so that the server's is less.
 func TestIdleMemory(t *testing.T) {
 	const sessions, most = 200, 32 << 10
-	w := newWorld(t, nil)
+	w := newWorld(t, func(o *Options) { o.Journey = journey.New(journey.Options{}) })
 	w.deliver("bob", "INBOX", fixture(t, "plain"), mailstore.Flags{}, 1000)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

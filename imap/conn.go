@@ -67,6 +67,7 @@ func (in *input) Read(p []byte) (int, error) {
 		if err := in.out.flush(); err != nil {
 			return 0, err
 		}
+		in.out.watch()
 		if err := in.arm(); err != nil {
 			return 0, err
 		}
@@ -127,6 +128,9 @@ type output struct {
 	big  bool    // buf is a large one
 	err  error
 	zip  *deflater // nil without COMPRESS
+
+	responses *responses // are recorded; nil = nobody listens
+	recorded  int        // lines since the last command
 }
 
 // begin gives the buffer to append to; end takes it back.
@@ -191,6 +195,9 @@ func (o *output) send() {
 	*o.buf = b[:0]
 	if o.err != nil {
 		return
+	}
+	if o.responses != nil {
+		o.recordResponses(b)
 	}
 	if o.zip != nil {
 		o.err = o.zip.write(b)

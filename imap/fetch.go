@@ -557,6 +557,7 @@ func (s *session) respond(ctx context.Context, p *fetchPlan, m *numbered, conten
 		return err
 	}
 	s.out.end(append(s.out.beginLarge(), ")\r\n"...))
+	s.recordFetched(p, m)
 	return s.out.err
 }
 

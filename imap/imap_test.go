@@ -157,6 +157,9 @@ func newWorld(t testing.TB, adapt func(*Options)) *world {
 	if adapt != nil {
 		adapt(&o)
 	}
+	if o.Journey == nil {
+		listen(t, &o)
+	}
 	w.server = New(o)
 	w.wire = wire.NewServer(wire.ServerOptions{})
 	w.listener = wiretest.Listen()

@@ -11,6 +11,7 @@ import (
 
 	"postrider/imap/syntax"
 	"postrider/internal/directory"
+	"postrider/internal/journey"
 	"postrider/mailstore"
 )
 
@@ -35,6 +36,7 @@ func (s *session) loggedIn(c *call, account mailstore.Account) {
 	s.in.opened = time.Time{}
 	s.r.SetKnown(true)
 	s.conn.SetAuthenticated()
+	s.record(journey.SessionLogin, journey.Attr{Key: "login", Value: account.Address}, journey.Attr{Key: "verdict", Value: "is right"})
 	count(s.srv.o.Metrics.Logins, 1)
 	s.log.Info("logged in", "account", account.Address)
 	c.code, c.text = "CAPABILITY "+s.capabilities(), "Logged in"
@@ -133,6 +135,7 @@ func (s *session) ask(challenge []byte) ([]byte, error) {
 	s.out.line("+ ", base64.StdEncoding.EncodeToString(challenge))
 	s.in.expect()
 	line, err := s.r.Line()
+	s.recordSecret()
 	switch {
 	case errors.Is(err, syntax.ErrBareLF):
 		return nil, errBareLF()
@@ -182,6 +185,7 @@ func (s *session) cmdStartTLS(ctx context.Context, c *call) error {
 		if err := s.conn.StartTLS(ctx, s.srv.o.TLS); err != nil {
 			return fmt.Errorf("TLS handshake failed: %w", err)
 		}
+		s.recordTLS()
 		s.r.Reset(s.in)
 		return nil
 	}
@@ -216,6 +220,7 @@ func (s *session) cmdID(_ context.Context, c *call) error {
 			args = append(args, "client_"+fields[i], fields[i+1])
 		}
 		s.log.Debug("client says who it is", args...)
+		s.noteClient(fields)
 	}
 	s.out.line(`* ID ("name" "postrider")`)
 	return nil

@@ -15,6 +15,7 @@ import (
 
 	"postrider/internal/clock"
 	"postrider/internal/directory"
+	"postrider/internal/journey"
 	"postrider/internal/wire"
 	"postrider/mailstore"
 	"postrider/mailstore/search"
@@ -75,6 +76,7 @@ type Options struct {
 	Crowded      func() bool // whether to be less patient with strangers; nil = never
 	Clock        clock.Clock
 	Log          *slog.Logger
+	Journey      *journey.Recorder // gets what clients fetch first, and sessions; nil = nobody
 	Metrics      Metrics
 }
 

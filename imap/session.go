@@ -11,6 +11,7 @@ import (
 
 	"postrider/imap/syntax"
 	"postrider/internal/directory"
+	"postrider/internal/journey"
 	"postrider/internal/wire"
 	"postrider/mailstore"
 )
@@ -31,6 +32,8 @@ type session struct {
 	enabled enabled
 	noted   *mailstore.AnnotationWatcher // of ENABLE METADATA; nil without it
 	notify  *notification                // what NOTIFY asked for; nil without it
+
+	client string // what it calls itself; "" = nothing
 
 	failed int    // logins
 	errors int    // BAD answers
@@ -103,6 +106,7 @@ func (s *Server) serve(ctx context.Context, conn *wire.Conn, draining <-chan str
 		return out.err
 	}
 	defer ss.endNotify()
+	ss.recordBegin()
 	err := ss.run(ctx)
 	ss.farewell(err)
 }
@@ -142,6 +146,7 @@ func (s *session) farewell(err error) {
 		reason = err.Error()
 	}
 	s.out.release()
+	s.record(journey.SessionEnd, journey.Attr{Key: "protocol", Value: "IMAP"}, journey.Attr{Key: "error", Value: reason})
 	s.forgetNotes()
 	if s.account != nil {
 		s.log.Info("session ended", "account", s.account.Address, "reason", reason)
@@ -177,6 +182,9 @@ func (s *session) unreadable(c *syntax.Command, err error) error {
 	tag := "*"
 	if c != nil && c.Tag != "" {
 		tag = c.Tag
+	}
+	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, errIdle) && !errors.Is(err, errDraining) {
+		s.recordLine(journey.MaskedLine, "") // who knows what it was
 	}
 	var literal *syntax.LiteralError
 	var wrong *syntax.Error
@@ -218,6 +226,7 @@ func (s *session) erred() {
 
 // execute runs one command and answers it.
 func (s *session) execute(ctx context.Context, cmd *syntax.Command) error {
+	s.recordCommand(cmd.Tag, cmd.Name, cmd.UID, cmd.Args)
 	c := &call{Command: cmd, p: syntax.NewParser(cmd.Args)}
 	err := s.dispatch(ctx, c)
 	if s.broken {

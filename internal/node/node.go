@@ -269,7 +269,7 @@ func (n *Node) buildServers() {
 		Policy: o.POP3, Clock: o.Clock, Log: n.log, Journey: n.journey, Crowded: n.gate.Crowded, Metrics: n.metrics.pop3()})
 	n.imap = imap.New(imap.Options{Search: n.searching.searcher(), LiteralMinus: o.LiteralMinus, MessageLimit: o.MessageLimit, Administrators: o.Administrators, SetQuota: n.setQuota,
 		Hostname: o.Hostname, TLS: n.userTLS(), Store: n.Store, Directory: n.Directory,
-		MaxSize: o.Limits.MessageSize, Clock: o.Clock, Log: n.log, Crowded: n.gate.Crowded, Metrics: n.metrics.imap()})
+		MaxSize: o.Limits.MessageSize, Clock: o.Clock, Log: n.log, Journey: n.journey, Crowded: n.gate.Crowded, Metrics: n.metrics.imap()})
 	mx, submission, lmtp := n.newSMTP(smtpd.MX, false), n.newSMTP(smtpd.Submission, false), n.newSMTP(smtpd.LMTP, false)
 	n.protocols["smtp"] = mx.Protocol("smtp", false)
 	n.protocols["submission"] = submission.Protocol("submission", false)
