@@ -230,7 +230,7 @@ func (f *fakeLab) play() {
 	line(journey.DeliverReply, "250 2.1.0 alice@crepes.fr... Sender ok", "MAIL")
 	f.event("mx.hamburger.edu", journey.SMTPCommand, "mx.crepes.fr", "MAIL FROM:<alice@crepes.fr>", "verb", "MAIL") // the other side's record
 	line(journey.DeliverContent, "", "")
-	line(journey.DeliverReply, "250 2.0.0 accepted", "CONTENT")
+	line(journey.DeliverReply, "250 2.0.0 accepted", "DATA")
 	f.recorder.Record(journey.Event{Node: "mx.hamburger.edu", Kind: journey.MailboxDelivered, Message: "M1", Text: "into INBOX of bob@hamburger.edu <script>alert(1)</script>"})
 }
 

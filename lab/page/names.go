@@ -15,7 +15,7 @@ func (st *stepper) dns(s *Step, e journey.Event, what, node, peer string) bool {
 	if server := e.Get("server"); server != "" && (what == "query" || what == "reply") {
 		peer = st.host(server)
 	}
-	name, typ := strings.TrimSuffix(e.Get("name"), "."), e.Get("type")
+	name, typ := strings.ToLower(strings.TrimSuffix(e.Get("name"), ".")), e.Get("type")
 	if name == "" {
 		name = "the root"
 	}
@@ -127,8 +127,8 @@ func outcome(m *dns.Msg) (label, say string) {
 	}
 	for _, rr := range m.Ns {
 		if ns, ok := rr.(*dns.NS); ok {
-			zone := strings.TrimSuffix(ns.Hdr.Name, ".")
-			return "ask " + strings.TrimSuffix(ns.Ns, ".") + " (for " + zone + ")",
+			zone := strings.ToLower(strings.TrimSuffix(ns.Hdr.Name, "."))
+			return "ask " + strings.ToLower(strings.TrimSuffix(ns.Ns, ".")) + " (for " + zone + ")",
 				"A referral: this server does not know, but knows who is responsible for " + zone + "."
 		}
 	}
@@ -147,7 +147,11 @@ func records(list []dns.RR) string {
 			out = append(out, "…")
 			break
 		}
-		out = append(out, dns.TypeToString[rr.Header().Rrtype]+" "+strings.TrimPrefix(rr.String(), rr.Header().String()))
+		data := strings.TrimPrefix(rr.String(), rr.Header().String())
+		if rr.Header().Rrtype != dns.TypeTXT {
+			data = strings.ToLower(data) // the asker mixes cases against forgers
+		}
+		out = append(out, dns.TypeToString[rr.Header().Rrtype]+" "+data)
 	}
 	return strings.Join(out, ", ")
 }

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"postrider/internal/journey"
 )
 
 // reader reads a stream of server-sent events.
@@ -302,5 +304,39 @@ func TestClose(t *testing.T) {
 	s.console.mu.Unlock()
 	if _, ended, _ := c.after(0); !ended {
 		t.Error("the console is open")
+	}
+}
+
+// TestStepReplies: a reply of several lines is one step, with all of them; the
+// reply to the letter is told from that to DATA.
+func TestStepReplies(t *testing.T) {
+	s, f, base := serve(t)
+	r := listen(t, base, "/api/events")
+	say := func(kind journey.Kind, text, verb string) {
+		f.event("mx.crepes.fr", kind, "mx.hamburger.edu", text, "verb", verb)
+	}
+	say(journey.DeliverCommand, "EHLO mx.crepes.fr", "EHLO")
+	for _, l := range []string{"250-mx.hamburger.edu Hello", "250-PIPELINING", "250-SIZE 1", "250 HELP"} {
+		say(journey.DeliverReply, l, "EHLO")
+	}
+	say(journey.DeliverCommand, "DATA", "DATA")
+	say(journey.DeliverReply, "354 go on", "DATA")
+	say(journey.DeliverContent, "", "")
+	say(journey.DeliverReply, "250 taken", "DATA")
+	r.step()
+	reply := r.step()
+	if reply.Label != "250 mx.hamburger.edu Hello, and more" || len(reply.Fields) != 5 || !strings.Contains(reply.Fields[2][1], "PIPELINING   (Commands may") || reply.Tone != "ok" {
+		t.Errorf("%+v", reply)
+	}
+	r.step()
+	if got := r.step(); got.RFC != "RFC 5321 section 4.1.1.4" {
+		t.Errorf("354: %+v", got)
+	}
+	r.step()
+	if got := r.step(); got.RFC != "RFC 5321 section 6.1" {
+		t.Errorf("250: %+v", got)
+	}
+	if len(s.log.steps) != 6 {
+		t.Errorf("%d steps", len(s.log.steps))
 	}
 }

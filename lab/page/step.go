@@ -38,6 +38,7 @@ type stepper struct {
 	// other side's record of the same line is not needed.
 	records func(id string) bool
 	said    map[string]*dialogue // by session or pair of hosts: what was said last
+	begun   map[string]*Step     // by the same: a reply whose last line is still to come
 }
 
 // maxDialogues bounds the conversations that are followed at once; beyond it,
@@ -45,7 +46,7 @@ type stepper struct {
 const maxDialogues = 1000
 
 func newStepper(hostOf func(string) string, records func(string) bool) *stepper {
-	return &stepper{hostOf: hostOf, records: records, said: make(map[string]*dialogue)}
+	return &stepper{hostOf: hostOf, records: records, said: make(map[string]*dialogue), begun: make(map[string]*Step)}
 }
 
 // host is the id behind a name or an address.
@@ -99,10 +100,62 @@ func (st *stepper) step(e journey.Event) *Step {
 		s.Label = e.Get("count") + " events were too many to show"
 	}
 	st.words(s, e, part, what)
+	if s.Via == "smtp" && what == "reply" && !st.whole(s, e) {
+		return nil
+	}
 	// What the page does not say by itself, the event does.
 	fill(&s.Label, e.Text)
 	fill(&s.RFC, e.RFC)
 	return s
+}
+
+// maxReplyLines bounds the lines that are shown of one reply.
+const maxReplyLines = 100
+
+// whole makes one step of a reply of several lines (RFC 5321 section 4.2.1); it
+// reports false while there is more to come.
+func (st *stepper) whole(s *Step, e journey.Event) bool {
+	key := s.key()
+	first := st.begun[key]
+	more := len(s.Label) > 3 && s.Label[3] == '-'
+	switch {
+	case first == nil && !more:
+		return true
+	case first == nil:
+		if len(st.begun) >= maxDialogues {
+			clear(st.begun)
+		}
+		first = s
+		first.Fields = append(first.Fields, [2]string{"line", s.Label})
+		st.begun[key] = first
+		return false
+	}
+	if len(first.Fields) < maxReplyLines {
+		first.Fields = append(first.Fields, [2]string{"line", s.Label + explained(s.Say)})
+		first.Wire = append(first.Wire, s.Wire...)
+	}
+	if more {
+		return false
+	}
+	delete(st.begun, key)
+	*s = *first
+	s.Label = s.Label[:3] + " " + s.Label[4:] + ", and more"
+	return true
+}
+
+func explained(say string) string {
+	if say == "" {
+		return ""
+	}
+	return "   (" + say + ")"
+}
+
+// key names the conversation that a step belongs to.
+func (s *Step) key() string {
+	if s.Session != "" {
+		return s.Session
+	}
+	return min(s.From, s.To) + " " + max(s.From, s.To) + " " + s.Via
 }
 
 // between directs a line from the one who asks to the one who answers.
@@ -204,6 +257,9 @@ func (st *stepper) words(s *Step, e journey.Event, part, what string) {
 	case e.Kind == journey.SessionLogin && strings.Contains(e.Get("verdict"), "fail"):
 		s.Tone = "bad"
 	}
+	if s.Letter {
+		st.dialogue(s).last = "."
+	}
 	if what != "command" && what != "reply" || part == "dns" {
 		return
 	}
@@ -231,29 +287,32 @@ func (st *stepper) words(s *Step, e journey.Event, part, what string) {
 
 // note explains a line by the dialogue that it belongs to.
 func (st *stepper) note(s *Step, e journey.Event, what, text string) note {
-	key := e.Session
-	if key == "" {
-		key = min(s.From, s.To) + " " + max(s.From, s.To) + " " + s.Via
-	}
-	d := st.said[key]
-	if d == nil {
-		if len(st.said) >= maxDialogues {
-			clear(st.said)
-		}
-		d = &dialogue{service: s.Via}
-		st.said[key] = d
-	}
+	d := st.dialogue(s)
 	d.body, d.header = false, false // the journey has no line of a letter
 	if what == "command" {
 		return d.typed(text)
 	}
 	if verb := e.Get("verb"); verb != "" {
-		if verb = strings.ToUpper(verb); verb == "CONTENT" {
-			verb = "."
+		verb = strings.ToUpper(verb)
+		if (verb == "DATA" || verb == "BDAT") && d.last == "." {
+			verb = "." // the reply to the content
 		}
 		d.last = verb
 	}
 	return d.said(text)
+}
+
+// dialogue is what was said before in the step's conversation.
+func (st *stepper) dialogue(s *Step) *dialogue {
+	d := st.said[s.key()]
+	if d == nil {
+		if len(st.said) >= maxDialogues {
+			clear(st.said)
+		}
+		d = &dialogue{service: s.Via}
+		st.said[s.key()] = d
+	}
+	return d
 }
 
 // line1 is the last line of what was said: of a long reply the one that counts.
