@@ -15,10 +15,7 @@ func (st *stepper) dns(s *Step, e journey.Event, what, node, peer string) bool {
 	if server := e.Get("server"); server != "" && (what == "query" || what == "reply") {
 		peer = st.host(server)
 	}
-	name, typ := strings.ToLower(strings.TrimSuffix(e.Get("name"), ".")), e.Get("type")
-	if name == "" {
-		name = "the root"
-	}
+	name, typ := nameOf(e), e.Get("type")
 	msg := new(dns.Msg)
 	if len(e.Wire) == 0 || msg.Unpack(e.Wire) != nil {
 		msg = nil
@@ -51,6 +48,14 @@ func (st *stepper) dns(s *Step, e journey.Event, what, node, peer string) bool {
 	return true
 }
 
+// nameOf is the name that an event is about.
+func nameOf(e journey.Event) string {
+	if name := strings.ToLower(strings.TrimSuffix(e.Get("name"), ".")); name != "" {
+		return name
+	}
+	return "the root"
+}
+
 // answer is what the asker was told: a note where it came from the cache, an
 // arrow to whoever is not of the lab.
 func (st *stepper) answer(s *Step, e journey.Event, node, peer string) bool {
@@ -59,7 +64,7 @@ func (st *stepper) answer(s *Step, e journey.Event, node, peer string) bool {
 	hit := cache != "" && cache != "miss" && cache != "no" && cache != "false"
 	switch {
 	case hit:
-		s.Label = fmt.Sprintf("from the cache: %s %s", e.Get("type"), strings.TrimSuffix(e.Get("name"), "."))
+		s.Label = fmt.Sprintf("from the cache: %s %s", e.Get("type"), nameOf(e))
 		s.Say = "The answer was known from before; nobody else was asked."
 		if ttl := e.Get("ttl"); ttl != "" {
 			s.Label += ", " + ttl + " s left"

@@ -81,7 +81,7 @@ func (st *stepper) step(e journey.Event) *Step {
 		s.Via = "smtp"
 		s.between(what, node, peer)
 	case "session":
-		if st.records(peer) && e.Get("protocol") != "pop3" && e.Get("protocol") != "imap" {
+		if protocol := strings.ToLower(e.Get("protocol")); st.records(peer) && protocol != "pop3" && protocol != "imap" {
 			return nil
 		}
 		st.session(s, e, what, peer)
@@ -176,7 +176,10 @@ func (s *Step) between(what, client, server string) {
 }
 
 func (st *stepper) session(s *Step, e journey.Event, what, peer string) {
-	s.Via = e.Get("protocol")
+	s.Via = strings.ToLower(e.Get("protocol"))
+	if d := st.said[s.key()]; d != nil && s.Via == "" {
+		s.Via = d.service
+	}
 	switch what {
 	case "begin":
 		s.From = peer
@@ -251,6 +254,7 @@ func (st *stepper) words(s *Step, e journey.Event, part, what string) {
 		s.Label += ", " + octets + " octets"
 	}
 	switch {
+	case e.Kind == journey.SessionEnd:
 	case e.Get("error") != "":
 		s.Label += ": " + e.Get("error")
 		s.Tone = "bad"
