@@ -26,7 +26,7 @@ func (r *Resolver) Validate(ctx context.Context, a *Answer, v *dnssec.Validator)
 type fetcher struct{ r *Resolver }
 
 func (f fetcher) Fetch(ctx context.Context, name string, typ uint16) (*miekg.Msg, error) {
-	m, err := f.r.stub.ask(ctx, question{name, Type(typ)}, Asking{DNSSEC: true, Unchecked: true})
+	m, err := f.r.ask(ctx, question{name, Type(typ)}, Asking{DNSSEC: true, Unchecked: true})
 	if err != nil {
 		return nil, err
 	}

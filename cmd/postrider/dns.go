@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 
 	miekg "github.com/miekg/dns"
 
@@ -29,10 +30,36 @@ type rootFlags struct {
 	DNSPort      uint16 `default:"53" placeholder:"N" help:"Port of all name servers that a trace asks."`
 }
 
-// anchors makes the validator.
-func (f rootFlags) validator() (*dnssec.Validator, error) {
+// noAnchors, in place of a file of trust anchors, trusts nothing.
+const noAnchors = "off"
+
+// configured takes what the flags leave open from the configuration, if there is
+// one: it is not needed to ask other people's servers.
+func (f *rootFlags) configured(e *env) (*config, error) {
+	conf, err := e.loadConfig()
+	switch {
+	case errors.Is(err, os.ErrNotExist) && e.config == "":
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	if f.RootHints == "" {
+		f.RootHints = conf.node.RootHints
+	}
+	if f.TrustAnchors == "" {
+		f.TrustAnchors = conf.node.TrustAnchors
+	}
+	return conf, nil
+}
+
+// validator is one with the trust anchors.
+func (f *rootFlags) validator() (*dnssec.Validator, error) {
 	var o dnssec.Options
-	if f.TrustAnchors != "" {
+	switch f.TrustAnchors {
+	case "":
+	case noAnchors:
+		o.Anchors = []miekg.RR{}
+	default:
 		rrs, err := dnssec.LoadAnchors(f.TrustAnchors)
 		if err != nil {
 			return nil, err
@@ -42,43 +69,67 @@ func (f rootFlags) validator() (*dnssec.Validator, error) {
 	return dnssec.New(o)
 }
 
-// hints are the root servers; nil for those of the Internet.
-func (f rootFlags) hints() (*recursor.Hints, error) {
-	if f.RootHints == "" {
-		return nil, nil
+// recursor walks from the root servers down, and validates if v is not nil.
+func (f *rootFlags) recursor(conf *config, v *dnssec.Validator) (*recursor.Resolver, error) {
+	o := recursor.Options{Port: f.DNSPort, Validator: v, NoPrefetch: true, NoStale: true}
+	if conf != nil {
+		o.Local = conf.node.NameServerNetworks
 	}
-	file, err := os.Open(f.RootHints)
-	if err != nil {
-		return nil, fmt.Errorf("root hints: %w", err)
+	if f.RootHints != "" {
+		file, err := os.Open(f.RootHints)
+		if err != nil {
+			return nil, fmt.Errorf("root hints: %w", err)
+		}
+		defer file.Close()
+		if o.Hints, err = recursor.ReadHints(file, f.RootHints); err != nil {
+			return nil, err
+		}
+		// A tree of one's own stands on addresses of one's own.
+		o.Local = append(slices.Clone(o.Local), ownNetworks()...)
 	}
-	defer file.Close()
-	return recursor.ReadHints(file, f.RootHints)
+	return recursor.New(o)
 }
 
-// dnsOptions are those of the configuration, which is not needed to ask the
-// system's servers.
-func (e *env) dnsOptions(server string) (dns.Options, error) {
-	o := dns.Options{HostsFile: "/etc/hosts"}
-	if server == "" {
-		conf, err := e.loadConfig()
-		switch {
-		case err == nil:
-			if conf.node.Resolver != "system" {
-				server = conf.node.Resolver
-			}
-			o.HostsFile = conf.node.HostsFile
-		case e.config != "" || !errors.Is(err, os.ErrNotExist):
-			return o, err
-		}
+// ownNetworks are loopback and private addresses (RFC 1918, RFC 4193).
+func ownNetworks() (list []netip.Prefix) {
+	for _, s := range []string{"127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"} {
+		list = append(list, netip.MustParsePrefix(s))
 	}
-	if server != "" {
+	return list
+}
+
+// resolver asks server, or as the configuration says when it is "". The hosts
+// file, which does not matter to a question about the DNS, is left out. done ends
+// its use.
+func (f *rootFlags) resolver(conf *config, server string) (r *dns.Resolver, done func(), err error) {
+	done = func() {}
+	var o dns.Options
+	if server == "" && conf != nil && conf.node.Resolver != "system" {
+		server = conf.node.Resolver
+	}
+	switch server {
+	case "":
+	case "iterative":
+		v, err := f.validator()
+		if err != nil {
+			return nil, nil, err
+		}
+		if o.Iterative, err = f.recursor(conf, v); err != nil {
+			return nil, nil, err
+		}
+		done = o.Iterative.Close
+	default:
 		addr, err := dns.ServerAddr(server)
 		if err != nil {
-			return o, usageError{err}
+			return nil, nil, usageError{err}
 		}
 		o.Servers = []string{addr}
 	}
-	return o, nil
+	if r, err = dns.NewResolver(o); err != nil {
+		done()
+		return nil, nil, err
+	}
+	return r, done, nil
 }
 
 type dnsQueryCmd struct {
@@ -126,14 +177,15 @@ type queried struct {
 
 // ask asks one server.
 func (c *dnsQueryCmd) ask(e *env, typ dns.Type) error {
-	o, err := e.dnsOptions(c.Server)
+	conf, err := c.configured(e)
 	if err != nil {
 		return err
 	}
-	r, err := dns.NewResolver(o)
+	r, done, err := c.resolver(conf, c.Server)
 	if err != nil {
 		return err
 	}
+	defer done()
 	how := dns.Asking{DNSSEC: c.DNSSEC, NoRecursion: c.NoRecursion, TCP: c.TCP}
 	answer, err := r.QueryAs(e.ctx, c.Name, typ, how)
 	if err != nil {
@@ -214,20 +266,17 @@ func (c *dnsQueryCmd) trace(e *env, typ dns.Type) error {
 	if err != nil {
 		return err
 	}
-	o := recursor.Options{Port: c.DNSPort, NoPrefetch: true, NoStale: true}
-	if o.Hints, err = c.hints(); err != nil {
+	conf, err := c.configured(e)
+	if err != nil {
 		return err
 	}
-	if o.Hints != nil { // a tree of one's own, which may stand on addresses of one's own
-		o.Local = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"),
-			netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("fc00::/7")}
-	}
+	var v *dnssec.Validator
 	if c.DNSSEC {
-		if o.Validator, err = c.validator(); err != nil {
+		if v, err = c.validator(); err != nil {
 			return err
 		}
 	}
-	r, err := recursor.New(o)
+	r, err := c.recursor(conf, v)
 	if err != nil {
 		return err
 	}

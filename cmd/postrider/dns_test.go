@@ -320,7 +320,18 @@ broken.hamburger.edu.	\d+	IN	A	127.66.0.66
 		}
 		matches(t, tt.args, out, tt.want)
 	}
-	code, out, errs := p.run("", "dns", "query", "a.example", "--trace", "--server", "127.0.0.1")
+	iterative := fmt.Sprintf("hostname = \"mail.example.org\"\n[dns]\nresolver = \"iterative\"\nroot_hints = %q\ntrust_anchors = %q\n", w.hints, w.anchors)
+	if err := os.WriteFile(filepath.Join(p.dir, "config.toml"), []byte(iterative), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out, errs := p.run("", "dns", "query", "www.hamburger.edu", "--dnssec", "--dns-port", w.port)
+	if code != exitDone {
+		t.Errorf("iterative: exit %d, %s", code, errs)
+	}
+	matches(t, "iterative", out, `
+www\.hamburger\.edu\.	3600	IN	CNAME	mx\.hamburger\.edu\.
+;; security: secure`)
+	code, out, errs = p.run("", "dns", "query", "a.example", "--trace", "--server", "127.0.0.1")
 	if code != exitUsage || !strings.Contains(errs, "--root-hints") {
 		t.Errorf("--trace with --server: %d, %s%s", code, out, errs)
 	}

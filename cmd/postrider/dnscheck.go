@@ -52,9 +52,12 @@ func (c *dnsCheckCmd) Run(e *env) error {
 		return err
 	}
 	list = append(list, notes...)
-	if o.Asker, err = c.asker(e); err != nil {
+	asker, done, err := c.asker(e)
+	if err != nil {
 		return err
 	}
+	defer done()
+	o.Asker = asker
 	var part atomic.Value
 	part.Store("the domain")
 	o.Progress = func(what string) { part.Store(what) }
@@ -118,26 +121,22 @@ func (c *dnsCheckCmd) ours(e *env, o *own.Options) ([]own.Finding, error) {
 	return nil, nil
 }
 
-func (c *dnsCheckCmd) asker(e *env) (*asker, error) {
-	options, err := e.dnsOptions(c.Server)
+func (c *dnsCheckCmd) asker(e *env) (a *asker, done func(), err error) {
+	conf, err := c.configured(e)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	options.HostsFile = "" // the world has no part in it
-	a := &asker{options: options, port: c.DNSPort, servers: map[netip.Addr]*dns.Resolver{}}
-	if a.resolver, err = dns.NewResolver(options); err != nil {
-		return nil, err
-	}
+	a = &asker{port: c.DNSPort, servers: map[netip.Addr]*dns.Resolver{}}
 	if a.validator, err = c.validator(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return a, nil
+	a.resolver, done, err = c.resolver(conf, c.Server)
+	return a, done, err
 }
 
 // asker asks for a check: the resolver, whose answers it validates itself, and
 // other name servers directly.
 type asker struct {
-	options   dns.Options
 	resolver  *dns.Resolver
 	validator *dnssec.Validator
 	port      uint16 // of the other name servers
@@ -184,10 +183,9 @@ func (a *asker) direct(server netip.Addr) (*dns.Resolver, error) {
 	if r := a.servers[server]; r != nil {
 		return r, nil
 	}
-	o := a.options
-	o.Servers = []string{net.JoinHostPort(server.String(), strconv.Itoa(int(a.port)))}
-	o.Timeout, o.Attempts = directTime, 2
-	r, err := dns.NewResolver(o)
+	r, err := dns.NewResolver(dns.Options{
+		Servers: []string{net.JoinHostPort(server.String(), strconv.Itoa(int(a.port)))}, Timeout: directTime, Attempts: 2,
+	})
 	if err == nil {
 		a.servers[server] = r
 	}
