@@ -19,6 +19,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
 
+	"postrider/dns"
 	"postrider/internal/directory"
 	"postrider/internal/node"
 	"postrider/mta"
@@ -134,6 +135,9 @@ func parseConfig(path string, text []byte) (*config, error) {
 	paths := []*string{&c.node.DataDir, &c.node.TLSCert, &c.node.TLSKey, &c.node.TLSNext, &c.node.OAuth.CAFile, &c.node.RootHints, &c.node.TrustAnchors}
 	for i := range c.node.DNS.Files {
 		paths = append(paths, &c.node.DNS.Files[i])
+	}
+	for i := range c.node.DNS.Own.Files {
+		paths = append(paths, &c.node.DNS.Own.Files[i])
 	}
 	for i := range c.node.DNS.Zones {
 		paths = append(paths, &c.node.DNS.Zones[i].File)
@@ -286,6 +290,11 @@ func dnsKeys(n *node.Options) map[string]setter {
 		"dns.rotate":            boolean(&n.DNS.Rotate),
 		"dns.local_zones":       boolean(&n.DNS.LocalZones),
 		"dns.udp_size":          integer(&n.DNS.UDPSize, 512, 4096),
+		"dns.own":               list(&n.DNS.Own.Zones, dns.ParseName),
+		"dns.own_servers":       list(&n.DNS.Own.Servers, parseNameServer),
+		"dns.own_addresses":     list(&n.DNS.Own.Addresses, parseIP),
+		"dns.own_records":       list(&n.DNS.Own.Files, nonEmpty),
+		"dns.own_sign":          boolean(&n.DNS.Own.Sign),
 	}
 }
 

@@ -12,7 +12,9 @@ import (
 
 	miekg "github.com/miekg/dns"
 
+	"postrider/dns"
 	"postrider/dns/dnssec"
+	"postrider/dns/own"
 	dnsserver "postrider/dns/server"
 )
 
@@ -109,6 +111,10 @@ func (c *config) checkDNS(fail func(key, format string, args ...any)) {
 		names[key.Name] = true
 		c.node.DNS.Keys = append(c.node.DNS.Keys, key)
 	}
+	ours := c.node.DNS.Own.Zones
+	if len(ours) > 0 && len(c.node.Listen.DNS) == 0 && len(c.node.Listen.DNSTLS) == 0 {
+		fail("dns.own", "needs a name server: [listen] dns names no address")
+	}
 	zones := map[string]bool{}
 	for i := range c.node.DNS.Zones {
 		z, table := &c.node.DNS.Zones[i], fmt.Sprintf("dns.zone[%d]", i)
@@ -120,6 +126,9 @@ func (c *config) checkDNS(fail func(key, format string, args ...any)) {
 		switch {
 		case zones[z.Name]:
 			fail(table+".name", "there is another zone of this name")
+		case slices.Contains(ours, z.Name) && (z.File != "" || len(z.Primaries) > 0 || len(z.AllowUpdate.Networks)+len(z.AllowUpdate.Keys) > 0):
+			fail(table, "dns.own has this zone, whose records the server makes: it has neither file, primaries nor allow_update; own_records names files with more records")
+		case slices.Contains(ours, z.Name):
 		case z.File == "" && len(z.Primaries) == 0:
 			fail(table, "needs file, for a primary zone, or primaries, for a secondary")
 		case z.Sign != nil && len(z.Primaries) > 0:
@@ -198,4 +207,31 @@ func nonEmpty(s string) (string, error) {
 		return "", errors.New("must name a file")
 	}
 	return s, nil
+}
+
+// parseNameServer reads "NAME", or "NAME ADDRESS...".
+func parseNameServer(s string) (n own.NameServer, err error) {
+	words := strings.Fields(s)
+	if len(words) == 0 {
+		return n, errors.New(`must be the name of a name server, such as "ns.example.org" or "ns.example.org 192.0.2.53"`)
+	}
+	if n.Name, err = dns.ParseName(words[0]); err != nil {
+		return n, err
+	}
+	for _, w := range words[1:] {
+		a, err := parseIP(w)
+		if err != nil {
+			return n, err
+		}
+		n.Addresses = append(n.Addresses, a)
+	}
+	return n, nil
+}
+
+func parseIP(s string) (netip.Addr, error) {
+	a, err := netip.ParseAddr(s)
+	if err != nil || a.Zone() != "" {
+		return a, errors.New("must be an IP address")
+	}
+	return a.Unmap(), nil
 }

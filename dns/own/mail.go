@@ -143,8 +143,9 @@ func (c *checker) checkExpected(ctx context.Context) {
 	var sets []rrset
 	for _, r := range c.o.Ours.Records() {
 		typ := miekg.StringToType[r.Type]
-		if r.Place == Reverse || r.Place == Unknown || typ == miekg.TypeTXT {
-			continue // checkPTR and checkSPF; and what is not known cannot be compared
+		switch {
+		case r.Place == Reverse, r.Place == Unknown, typ == miekg.TypeTXT, r.Place == Parent && typ != miekg.TypeDS:
+			continue // checkPTR, checkSPF and checkParent; and what is not known cannot be compared
 		}
 		i := slices.IndexFunc(sets, func(s rrset) bool { return s.name == r.Name && s.typ == typ })
 		if i < 0 {
@@ -200,10 +201,19 @@ func (c *checker) missing(check string, r Record) {
 		severity = Error
 	case r.Type == "SRV" && strings.HasSuffix(r.Data, " ."), r.Type == "CAA":
 		severity = Note // programs find out without
+	case r.Type == "NS":
+		severity = Error
 	case r.Type == "TLSA" && !c.secure:
 		severity = Note // it would not count
 	}
-	c.add(severity, check, r.Name, publish(r), "is missing: %s", r.About)
+	mend := publish(r)
+	switch r.Place {
+	case Served:
+		mend = "this server serves it: let the zone above name this server (postrider dns records " + bare(c.o.Domain) + ")"
+	case Parent:
+		mend = fmt.Sprintf("have the zone above publish: %s %d IN %s %s", r.Name, r.TTL, r.Type, r.Data)
+	}
+	c.add(severity, check, r.Name, mend, "is missing: %s", r.About)
 }
 
 // judgeExtra tells of records beside ours.
@@ -248,7 +258,7 @@ func (c *checker) judgeExtra(s rrset, check string, seen []miekg.RR) (well bool)
 // authoritative is what a server of the zone says now; false when none was
 // asked or when the name is in another zone.
 func (c *checker) authoritative(ctx context.Context, name string, typ uint16) ([]miekg.RR, bool) {
-	if c.zone == "" || !miekg.IsSubDomain(c.zone, name) {
+	if c.zone == "" || !miekg.IsSubDomain(c.zone, name) || name == c.zone && typ == miekg.TypeDS { // DS is the parent's
 		return nil, false
 	}
 	for _, s := range c.servers {
@@ -279,6 +289,10 @@ func dataOf(rr miekg.RR) string {
 		r.Target = miekg.CanonicalName(r.Target)
 	case *miekg.PTR:
 		r.Ptr = miekg.CanonicalName(r.Ptr)
+	case *miekg.NS:
+		r.Ns = miekg.CanonicalName(r.Ns)
+	case *miekg.DS:
+		r.Digest = strings.ToLower(r.Digest)
 	case *miekg.TLSA:
 		r.Certificate = strings.ToLower(r.Certificate)
 	}
@@ -346,11 +360,7 @@ func (c *checker) checkReverse(ctx context.Context, a netip.Addr, host string, s
 	}
 	addrs, _, err := c.addressesOf(ctx, host)
 	if err != nil || !slices.Contains(addrs, a) {
-		typ := "A"
-		if a.Is6() {
-			typ = "AAAA"
-		}
-		c.add(Error, "ptr", a.String(), fmt.Sprintf("publish: %s %d IN %s %s", host, TTL, typ, a), "its name %s does not lead back to it", bare(host))
+		c.add(Error, "ptr", a.String(), fmt.Sprintf("publish: %s %d IN %s %s", host, TTL, addressType(a), a), "its name %s does not lead back to it", bare(host))
 		return
 	}
 	c.add(OK, "ptr", a.String(), "", "has the name %s, which leads back to it", bare(host))

@@ -39,6 +39,8 @@ type Domain struct {
 	Issuer string
 	// Smarthost sends our mail, when it is not "": a canonical name.
 	Smarthost string
+	// Zones are those at, above or below the domain that the server serves itself.
+	Zones []Zone
 }
 
 // Key is a public key that the server shows, or will.
@@ -85,6 +87,12 @@ const (
 	Elsewhere Place = "other"   // the zone of the server's name, which is another
 	Reverse   Place = "reverse" // whoever gave us the address has its PTR record
 	Unknown   Place = "unknown" // its data is not known here
+)
+
+// More places, of zones that we serve ourselves.
+const (
+	Served Place = "served" // by this server: nobody has to do anything
+	Parent Place = "parent" // the zone above, by way of the registrar
 )
 
 // Record is one record to publish.
@@ -180,7 +188,7 @@ func (d *Domain) Records() []Record {
 		}
 		list = append(list, Record{reverse, TTL, "PTR", d.Host, Reverse, "ask for it where the address comes from"})
 	}
-	return list
+	return d.inZones(list)
 }
 
 // addresses are the records of the server's name.
@@ -195,11 +203,7 @@ func (d *Domain) addresses() []Record {
 	}
 	var list []Record
 	for _, a := range d.Addresses {
-		typ := "A"
-		if a.Is6() {
-			typ = "AAAA"
-		}
-		list = append(list, Record{d.Host, TTL, typ, a.WithZone("").String(), place, "the server's address"})
+		list = append(list, Record{d.Host, TTL, addressType(a), a.WithZone("").String(), place, "the server's address"})
 	}
 	slices.SortStableFunc(list, func(a, b Record) int { return cmp.Compare(a.Type, b.Type) })
 	return list
@@ -244,6 +248,10 @@ func Print(w io.Writer, records []Record) error {
 			fmt.Fprintf(&b, "%-*s  ; %s\n", width, r.line(), r.About)
 		case Elsewhere:
 			fmt.Fprintf(&b, "; %s  ; belongs to another zone: %s\n", r.line(), r.About)
+		case Served:
+			fmt.Fprintf(&b, "; %s  ; served by this server: %s\n", r.line(), r.About)
+		case Parent:
+			fmt.Fprintf(&b, "; %s  ; give it to the zone above: %s\n", r.line(), r.About)
 		default:
 			fmt.Fprintf(&b, "; %s  ; %s\n", r.line(), r.About)
 		}

@@ -74,6 +74,7 @@ func (a *Admin) Status(_ None, reply *Status) (err error) {
 func (a *Admin) DomainAdd(name string, _ *None) (err error) {
 	ctx, end := a.command(&err)
 	defer end()
+	defer a.n.own.look() // our own zones have its records
 	return a.n.Directory.AddDomain(ctx, name)
 }
 
@@ -81,6 +82,7 @@ func (a *Admin) DomainAdd(name string, _ *None) (err error) {
 func (a *Admin) DomainRemove(name string, _ *None) (err error) {
 	ctx, end := a.command(&err)
 	defer end()
+	defer a.n.own.look()
 	return a.n.Directory.RemoveDomain(ctx, name)
 }
 

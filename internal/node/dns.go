@@ -28,12 +28,14 @@ type DNS struct {
 	Rotate     bool
 	LocalZones bool
 	UDPSize    int // octets of the largest datagram
+	Own        Own // zones with our own records
 }
 
 func defaultDNS() DNS {
 	return DNS{
 		Recursion: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
 		RateLimit: 200, Minimal: true, Rotate: true, LocalZones: true, UDPSize: 1232,
+		Own: Own{Sign: true},
 	}
 }
 
@@ -59,6 +61,11 @@ func (d *DNS) settings() (dnsserver.Settings, error) {
 		}
 		s.Zones = append(s.Zones, dnsserver.ZoneConfig{Name: z.Origin(), File: path})
 	}
+	for _, name := range d.Own.Zones {
+		if !slices.ContainsFunc(s.Zones, func(z dnsserver.ZoneConfig) bool { return z.Name == name }) {
+			s.Zones = append(s.Zones, dnsserver.ZoneConfig{Name: name})
+		}
+	}
 	return s, errors.Join(errs...)
 }
 
@@ -79,6 +86,9 @@ func (n *Node) buildDNS() error {
 		return err
 	}
 	n.dns = s
+	if n.own, err = newOwnZones(n); err != nil {
+		return err
+	}
 	n.protocols["dns"] = s.Protocol("dns", nil)
 	n.protocols["dns_tls"] = s.Protocol("dns_tls", n.certs.Config())
 	n.metrics.registry.MustRegister(dnsCollector{s})
@@ -96,6 +106,7 @@ func (n *Node) reloadDNS(d DNS) error {
 	if err != nil {
 		return fmt.Errorf("dns: %w", err)
 	}
+	n.own.set(d.Own)
 	return nil
 }
 

@@ -60,6 +60,7 @@ type Node struct {
 	smtp      []*smtpd.Server
 	imap      *imap.Server
 	dns       *dnsserver.Server        // nil offline
+	own       *ownZones                // kept current; nil without a name server
 	protocols map[string]wire.Protocol // by service; "submit" is for the submission socket
 	control   *control
 	transfers *control
@@ -358,7 +359,8 @@ func (n *Node) Reload(o Options) error {
 		return nil
 	}
 	n.imap.SetMaxSize(o.Limits.MessageSize)
-	return errors.Join(n.reloadDNS(o.DNS), n.certs.Reload())
+	err := n.certs.Reload() // first: our own zone names the certificate
+	return errors.Join(err, n.reloadDNS(o.DNS))
 }
 
 // Hostname is the node's name.

@@ -66,15 +66,45 @@ func (n *Node) domainRecords(ctx context.Context, args RecordsArgs) (*own.Domain
 	return n.ownDomain(name, args.Addresses)
 }
 
-// ownDomain describes this server as one of a domain: its listeners, or those
-// of its configuration while none is open, and its certificate.
+// ownDomain describes this server as one of a domain, with the zones that it
+// serves itself.
 func (n *Node) ownDomain(name string, addrs []netip.Addr) (*own.Domain, error) {
+	d, err := n.describe(name, addrs, n.options.DNS.Own)
+	if err != nil {
+		return nil, err
+	}
+	zones := n.own.described()
+	if n.own == nil { // no server runs, or none that serves names
+		for _, z := range n.options.DNS.Own.Zones {
+			zones = append(zones, n.options.DNS.Own.zone(z, n.options.Hostname))
+		}
+	}
+	for _, z := range zones {
+		if related(d.Name, z.Name) > 0 || miekg.IsSubDomain(z.Name, d.Host) {
+			d.Zones = append(d.Zones, z)
+		}
+	}
+	return d, nil
+}
+
+// describe describes this server as one of a domain: its listeners, or those of
+// its configuration while none is open, and its certificate.
+func (n *Node) describe(name string, addrs []netip.Addr, o Own) (*own.Domain, error) {
 	d := &own.Domain{Name: miekg.CanonicalName(name), Host: miekg.CanonicalName(n.options.Hostname), Addresses: addrs}
 	listening := n.serviceAddrs()
-	if len(addrs) == 0 {
-		d.Addresses = publicAddrs(listening)
-	}
 	d.Ports, d.LoopbackOnly = reachablePorts(listening)
+	for _, list := range [][]netip.Addr{o.Addresses, publicAddrs(listening)} {
+		if len(d.Addresses) == 0 {
+			d.Addresses = list
+		}
+	}
+	if len(d.Addresses) == 0 && d.LoopbackOnly && len(o.Zones) > 0 { // a trial, or the lab
+		for _, s := range listening {
+			if !slices.Contains(d.Addresses, s.addr.Addr()) {
+				d.Addresses = append(d.Addresses, s.addr.Addr())
+			}
+		}
+	}
 	if len(listening) == 0 {
 		d.Ports = map[string]uint16{"smtp": 25} // nothing is configured yet: it will be for mail
 	}

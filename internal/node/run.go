@@ -29,6 +29,7 @@ func (n *Node) Run(ctx context.Context, ready func()) error {
 	defer cancel()
 	queueDone := make(chan error, 1)
 	go func() { queueDone <- n.queue.Run(ctx) }()
+	n.own.refresh(ctx) // before anybody can ask
 	n.server.Serve(n.sockets.submit, n.protocols["submit"])
 	for _, b := range n.ls.all {
 		if b.service == "metrics" {
@@ -42,6 +43,11 @@ func (n *Node) Run(ctx context.Context, ready func()) error {
 		}
 		n.server.Serve(b.Listener, n.protocols[b.service])
 	}
+	ownDone := make(chan struct{})
+	go func() {
+		defer close(ownDone)
+		n.own.run(ctx)
+	}()
 	if ready != nil {
 		ready()
 	}
@@ -54,6 +60,7 @@ func (n *Node) Run(ctx context.Context, ready func()) error {
 	n.log.Info("stopping")
 	cancel()
 	n.endSessions()
+	<-ownDone
 	if qerr := <-queueDone; qerr != nil && !errors.Is(qerr, context.Canceled) {
 		err = errors.Join(err, qerr)
 	}
