@@ -157,3 +157,14 @@ func unsignedEqual(signed, plain *zone.Zone) bool {
 	}
 	return true
 }
+
+// Keys tells which DS records the zone above is to have for a zone that we sign,
+// none while it is too early, and in sentences where its keys are. An error
+// wraps ErrNoZone, also for a zone that is not signed here.
+func (s *Server) Keys(name string) (ds []*miekg.DS, advice []string, err error) {
+	z := s.setup.Load().zones[name]
+	if z == nil || z.signer == nil {
+		return nil, nil, fmt.Errorf("keys of %s: %w", shown(name), ErrNoZone)
+	}
+	return z.signer.ring.DS(), z.signer.ring.Advice(), nil
+}

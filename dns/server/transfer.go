@@ -189,7 +189,7 @@ func (o *outgoing) add(rr miekg.RR) error {
 			return err
 		}
 	}
-	off, err := miekg.PackRR(rr, o.buf[:maxTransferMessage], o.off, o.names, true)
+	off, err := miekg.PackRR(miekg.Copy(rr), o.buf[:maxTransferMessage], o.off, o.names, true)
 	if err != nil && o.count > 0 { // it does not fit behind the others
 		if err := o.flush(); err != nil {
 			return err

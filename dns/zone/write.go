@@ -193,10 +193,10 @@ func reads(rr miekg.RR, text string) bool {
 // wire is the data of a record in wire format.
 func wire(rr miekg.RR) string {
 	buf := make([]byte, miekg.Len(rr)+maxWire)
-	n, err := miekg.PackRR(rr, buf, 0, nil, false)
+	n, err := miekg.PackRR(miekg.Copy(rr), buf, 0, nil, false)
 	if err != nil {
 		buf = make([]byte, miekg.MaxMsgSize+maxWire)
-		if n, err = miekg.PackRR(rr, buf, 0, nil, false); err != nil {
+		if n, err = miekg.PackRR(miekg.Copy(rr), buf, 0, nil, false); err != nil {
 			return ""
 		}
 	}

@@ -220,7 +220,7 @@ func (c *copier) copy(rr miekg.RR) (miekg.RR, error) {
 	if isMeta(h.Rrtype) {
 		return bad("no zone holds records of this type")
 	}
-	n, err := miekg.PackRR(ordered(rr), c.buf, 0, nil, false)
+	n, err := miekg.PackRR(miekg.Copy(ordered(rr)), c.buf, 0, nil, false)
 	if err != nil {
 		return bad("%v", err)
 	}

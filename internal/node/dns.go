@@ -62,8 +62,14 @@ func (d *DNS) settings() (dnsserver.Settings, error) {
 		s.Zones = append(s.Zones, dnsserver.ZoneConfig{Name: z.Origin(), File: path})
 	}
 	for _, name := range d.Own.Zones {
-		if !slices.ContainsFunc(s.Zones, func(z dnsserver.ZoneConfig) bool { return z.Name == name }) {
-			s.Zones = append(s.Zones, dnsserver.ZoneConfig{Name: name})
+		c := d.Own.config(name)
+		if i := slices.IndexFunc(s.Zones, func(z dnsserver.ZoneConfig) bool { return z.Name == name }); i >= 0 {
+			// Who is told of changes, who may have it, and perhaps how it is signed.
+			if s.Zones[i].Sign == nil {
+				s.Zones[i].Sign = c.Sign
+			}
+		} else {
+			s.Zones = append(s.Zones, c)
 		}
 	}
 	return s, errors.Join(errs...)
@@ -86,9 +92,7 @@ func (n *Node) buildDNS() error {
 		return err
 	}
 	n.dns = s
-	if n.own, err = newOwnZones(n); err != nil {
-		return err
-	}
+	n.own = newOwnZones(n)
 	n.protocols["dns"] = s.Protocol("dns", nil)
 	n.protocols["dns_tls"] = s.Protocol("dns_tls", n.certs.Config())
 	n.metrics.registry.MustRegister(dnsCollector{s})
