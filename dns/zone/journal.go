@@ -458,7 +458,6 @@ func appendDiff(to []byte, d Diff) ([]byte, error) {
 	buf := make([]byte, miekg.MaxMsgSize+maxWire)
 	for _, part := range [][]miekg.RR{{d.From}, d.Deleted, {d.To}, d.Added} {
 		for _, rr := range part {
-			// Of a copy: PackRR writes to the header, and others read the record.
 			n, err := miekg.PackRR(miekg.Copy(rr), buf, 0, nil, false)
 			if err != nil {
 				return nil, fmt.Errorf("%w: %q: %w", ErrInvalid, rr, err)

@@ -129,6 +129,9 @@ func (p *reading) parse(e *edit, top *source) error {
 		if !ok {
 			break
 		}
+		if blank(rr) {
+			return p.fail(fmt.Errorf("%w: %s %s: it has no data", ErrInvalid, rr.Header().Name, miekg.Type(rr.Header().Rrtype)))
+		}
 		own, err := c.copy(rr)
 		if err != nil {
 			return p.fail(err)

@@ -130,6 +130,10 @@ func TestReadErrors(t *testing.T) {
 	}{
 		{"not a record", head + "a A 1.2.3\n", "dir/zone:5: ", ErrInvalid},
 		{"no data", head + "a A\n", "dir/zone:5: not a valid zone: a.example. A: it has no data", ErrInvalid},
+		{"no data of fields that may be zero", head + "a MX\n", "dir/zone:5: not a valid zone: a.example. MX: it has no data", ErrInvalid},
+		{"no data of a service", head + "a HTTPS\n", "dir/zone:5: not a valid zone: a.example. HTTPS: it has no data", ErrInvalid},
+		{"data cut short", head + "a MX \\# 2 000a\n", "dir/zone:5: not a valid zone: a.example. MX: its data is cut short", ErrInvalid},
+		{"data cut short in the middle", head + "a SRV \\# 2 000a\n", "dir/zone:5: not a valid zone: a.example. SRV: its data is cut short", ErrInvalid},
 		{"a record over some lines", head + "; x\na MX (\n 10\n)\n", "dir/zone:6: ", ErrInvalid},
 		{"another class", head + "a CH TXT x\n", "dir/zone:5: not a valid zone: a.example. TXT: its class is CH", ErrInvalid},
 		{"outside the zone", head + "a.example.org. A 192.0.2.1\n", "dir/zone:5: not a valid zone: a.example.org. is outside the zone example.", ErrInvalid},
