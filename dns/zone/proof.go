@@ -200,13 +200,17 @@ func (z *Zone) matching(name string) *node {
 }
 
 // covering is the node of the NSEC3 record that is the last before the hash of
-// a name; before the first is the last of all.
+// a name; before the first is the last of all. It is the name's own if there is
+// one, as for the wildcard of an encloser above the real one, which opt-out has
+// left out of the chain: such a denial cannot be proved.
 func (z *Zone) covering(name string) *node {
 	if z.hashes == nil || len(z.hashes.chunks) == 0 {
 		return nil
 	}
-	c, i, _ := z.hashes.search(hashName(name, z.nsec3))
-	i--
+	c, i, found := z.hashes.search(hashName(name, z.nsec3))
+	if !found {
+		i--
+	}
 	for budget := maxSkipped; budget > 0; budget-- {
 		for i < 0 {
 			if c--; c < 0 {
