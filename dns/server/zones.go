@@ -129,8 +129,16 @@ func (z *served) reload(c *ZoneConfig) error {
 	if have != nil && c.updated() && !newer(next.Serial(), have.Serial()) {
 		return nil
 	}
+	if have == nil || have.Serial() != next.Serial() {
+		for _, p := range next.Problems(maxProblems) {
+			z.s.log.Warn("a zone's file is probably wrong", "zone", shown(z.name), "file", c.File, "problem", p)
+		}
+	}
 	return z.changeLocked(next)
 }
+
+// maxProblems is how many doubts about one zone file are logged.
+const maxProblems = 20
 
 // changeLocked makes a version from outside the present one, signed if the zone
 // is.
