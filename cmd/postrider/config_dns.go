@@ -60,25 +60,22 @@ func (c *config) dnsTables(values map[string]any, keys map[string]setter) {
 // makes it so; the others fill in the policy, in whatever order they come.
 func signKeys(prefix string, z *dnsserver.ZoneConfig) map[string]setter {
 	p := &dnssec.Policy{SingleKey: true}
-	algorithms := map[string]uint8{
-		"ecdsap256sha256": miekg.ECDSAP256SHA256, "ecdsap384sha384": miekg.ECDSAP384SHA384,
-		"ed25519": miekg.ED25519, "rsasha256": miekg.RSASHA256,
-	}
+	algorithms := map[string]uint8{"ecdsap256sha256": miekg.ECDSAP256SHA256, "ed25519": miekg.ED25519}
 	return map[string]setter{
 		prefix + "sign": text(nil, func(s string) error {
 			switch s {
 			case "":
 				z.Sign = nil
-			case "nsec", "nsec3":
-				p.NSEC3, z.Sign = s == "nsec3", p
+			case "nsec", "nsec3", "nsec3-opt-out":
+				p.NSEC3, p.OptOut, z.Sign = s != "nsec", s == "nsec3-opt-out", p
 			default:
-				return errors.New(`must be "nsec", "nsec3" or ""`)
+				return errors.New(`must be "nsec", "nsec3", "nsec3-opt-out" or ""`)
 			}
 			return nil
 		}),
 		prefix + "sign_algorithm": text(nil, func(s string) error {
 			if p.Algorithm = algorithms[s]; p.Algorithm == 0 {
-				return errors.New(`must be "ecdsap256sha256", "ecdsap384sha384", "ed25519" or "rsasha256"`)
+				return errors.New(`must be "ecdsap256sha256" or "ed25519"`)
 			}
 			return nil
 		}),
@@ -135,6 +132,11 @@ func (c *config) checkDNS(fail func(key, format string, args ...any)) {
 			fail(table+".sign", "a secondary zone is signed by its primary")
 		case z.File != "" && len(z.Primaries) > 0:
 			fail(table+".file", "a secondary zone has none: its copy is in data_dir/dns")
+		}
+		if z.Sign != nil {
+			if err := z.Sign.Check(); err != nil {
+				fail(table+".sign", "%v", err)
+			}
 		}
 		zones[z.Name] = true
 		for key, used := range map[string][]string{"primaries": remoteKeys(z.Primaries), "notify": remoteKeys(z.Notify),

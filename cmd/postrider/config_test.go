@@ -163,6 +163,11 @@ allow_transfer = ["192.0.2.0/33"]
 allow_update = ["key none"]
 sign = "maybe"
 sign_algorithm = "dsa"
+[[dns.zone]]
+name = "brief.example"
+file = "brief"
+sign = "nsec"
+sign_validity = "1s"
 `, []string{
 		"c.toml:3: dns.zones: \"\": must name a file",
 		"c.toml:4: dns.recursion: \"all\": must be a network",
@@ -179,6 +184,7 @@ sign_algorithm = "dsa"
 		"c.toml:29: dns.zone[2].allow_update: there is no [[dns.key]]",
 		"c.toml:30: dns.zone[2].sign: must be \"nsec\"",
 		"c.toml:31: dns.zone[2].sign_algorithm: must be",
+		"c.toml:35: dns.zone[3].sign: signing policy: signatures are valid between",
 	}}.try(t)
 }
 

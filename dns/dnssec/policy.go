@@ -27,7 +27,7 @@ type Policy struct {
 	Jitter   time.Duration // by how much Validity is shortened at most; 0 means an eighth of it
 
 	KeyTTL time.Duration // of DNSKEY records; 0 means an hour
-	MaxTTL time.Duration // the longest TTL in the zone; 0 means a day
+	MaxTTL time.Duration // the longest TTL in the zone; 0 means a day, or Refresh if that is less
 
 	// Propagation is how long a new version needs to reach all secondaries; 0
 	// means an hour.
@@ -52,7 +52,6 @@ func (p Policy) withDefaults() (Policy, error) {
 	}{
 		{&p.Validity, 14 * 24 * time.Hour},
 		{&p.KeyTTL, time.Hour},
-		{&p.MaxTTL, 24 * time.Hour},
 		{&p.Propagation, time.Hour},
 		{&p.ParentTTL, 24 * time.Hour},
 	} {
@@ -63,6 +62,9 @@ func (p Policy) withDefaults() (Policy, error) {
 	if p.Refresh == 0 {
 		p.Refresh = p.Validity / 3
 	}
+	if p.MaxTTL == 0 {
+		p.MaxTTL = min(24*time.Hour, p.Refresh)
+	}
 	if p.Jitter == 0 {
 		p.Jitter = p.Validity / 8
 	}
@@ -70,6 +72,12 @@ func (p Policy) withDefaults() (Policy, error) {
 		p.Algorithm = dns.ECDSAP256SHA256
 	}
 	return p, p.check()
+}
+
+// Check says what of the policy cannot be.
+func (p Policy) Check() error {
+	_, err := p.withDefaults()
+	return err
 }
 
 func (p Policy) check() error {

@@ -314,7 +314,7 @@ func TestSignRefreshes(t *testing.T) {
 	keys := signKeys(t, "example.")
 	var text strings.Builder
 	text.WriteString(signText)
-	for i := range 200 {
+	for i := range 60 {
 		fmt.Fprintf(&text, "host%d A 192.0.2.1\n", i)
 	}
 	s := signing(t, dnssec.Policy{}, signTime, keys...)
@@ -322,12 +322,12 @@ func TestSignRefreshes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	end := signTime.Add(40 * 24 * time.Hour)
+	end := signTime.Add(30 * 24 * time.Hour)
 	for rounds := 0; s.Now.Before(end); rounds++ {
 		if rounds == 1000 || !due.After(s.Now) {
 			t.Fatalf("due %s at %s after %d rounds", due, s.Now, rounds)
 		}
-		s.Now = due.Truncate(time.Hour).Add(time.Hour)
+		s.Now = due.Truncate(3 * time.Hour).Add(3 * time.Hour)
 		next, d, err := z.Sign(SignOptions{Signing: s, Old: z, Scan: true})
 		if err != nil {
 			t.Fatal(err)
@@ -336,7 +336,9 @@ func TestSignRefreshes(t *testing.T) {
 			t.Errorf("round %d changed %d of %d records", rounds, changed, z.Len())
 		}
 		z, due = next, d
-		verifyAll(t, z, s)
+		if rounds%16 == 0 {
+			verifyAll(t, z, s)
+		}
 	}
 }
 
