@@ -86,7 +86,10 @@ const (
 // read parses a message. With refuse comes the error code; the question is set
 // if it was readable.
 func (q *query) read(wire []byte) (verdict, int) {
-	*q = query{wire: wire, name: q.name, size: minUDP}
+	// Field by field: to clear the name would cost as much as all the rest.
+	q.wire, q.nameLen, q.labels, q.questions, q.afterQ = wire, 0, 0, 0, 0
+	q.qtype, q.class, q.edns, q.version, q.size, q.do = 0, 0, false, 0, minUDP, false
+	q.cookie, q.keepalive, q.padding, q.tsigAt = nil, false, false, 0
 	if len(wire) < headerSize {
 		return drop, 0
 	}

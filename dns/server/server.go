@@ -121,15 +121,11 @@ func New(o Options) (*Server, error) {
 // Close ends the service over UDP and all work in hand, and waits for it. The
 // connections of Protocol belong to their wire.Server, which ends before.
 func (s *Server) Close() {
+	s.cancel()
 	s.mu.Lock()
 	s.closed = true
-	sockets := s.sockets
-	s.sockets = nil
+	s.closeSocketsLocked()
 	s.mu.Unlock()
-	for _, c := range sockets {
-		c.Close()
-	}
-	s.cancel()
 	s.configure.Lock()
 	for _, z := range s.setup.Load().zones {
 		z.stop()

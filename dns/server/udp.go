@@ -57,22 +57,47 @@ type packets struct {
 // returns at once and owns the socket. One that is no *net.UDPConn is read and
 // written a datagram at a time, and must be bound to one address.
 func (s *Server) ServePacket(c net.PacketConn) error {
-	p, err := newPackets(c)
-	if err != nil {
-		c.Close()
-		return err
+	all := []net.PacketConn{c}
+	if u, ok := c.(*net.UDPConn); ok {
+		// As much as the system lets us: bursts wait here while we answer. An
+		// error leaves the size as it was.
+		_ = u.SetReadBuffer(4 << 20)
+		_ = u.SetWriteBuffer(1 << 20)
+		sockets, err := readers(u, runtime.GOMAXPROCS(0))
+		if err != nil {
+			c.Close()
+			return err
+		}
+		all = all[:0]
+		for _, u := range sockets {
+			all = append(all, u)
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.sockets = append(s.sockets, all...)
 	if s.closed {
-		c.Close()
+		s.closeSocketsLocked()
 		return errClosed
 	}
-	s.sockets = append(s.sockets, c)
-	for range runtime.GOMAXPROCS(0) {
+	for _, c := range all {
+		p, err := newPackets(c)
+		if err != nil {
+			s.closeSocketsLocked()
+			return err
+		}
 		s.wg.Go(func() { s.readPackets(p) })
 	}
 	return nil
+}
+
+// closeSocketsLocked ends all reading.
+func (s *Server) closeSocketsLocked() {
+	for _, c := range s.sockets {
+		wake(c)
+		c.Close()
+	}
+	s.sockets = nil
 }
 
 func newPackets(c net.PacketConn) (*packets, error) {
@@ -80,15 +105,10 @@ func newPackets(c net.PacketConn) (*packets, error) {
 	if !ok {
 		return nil, errors.New("dns: not a UDP socket")
 	}
-	u, ok := c.(*net.UDPConn)
-	if !ok {
+	if _, ok := c.(*net.UDPConn); !ok {
 		return &packets{conn: c, batch: oneByOne{c}}, nil
 	}
 	p := &packets{conn: c, wild: addr.IP.IsUnspecified(), six: addr.IP.To4() == nil}
-	// As much as the system lets us: bursts wait here while we answer. An error
-	// leaves the size as it was.
-	_ = u.SetReadBuffer(4 << 20)
-	_ = u.SetWriteBuffer(1 << 20)
 	var err error
 	if p.six {
 		six := ipv6.NewPacketConn(c)
@@ -155,7 +175,10 @@ func newReader(p *packets) *reader {
 func (s *Server) readPackets(p *packets) {
 	r := newReader(p)
 	for {
-		n, err := p.batch.ReadBatch(r.in, 0)
+		n, err := p.batch.ReadBatch(r.in, waitForOne)
+		if err == nil && s.base.Err() != nil {
+			return
+		}
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) || !s.pause(failurePause) {
 				return
