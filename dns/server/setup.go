@@ -150,6 +150,23 @@ func (s *Server) Configure(o Settings) error {
 	return nil
 }
 
+// Reload reads the files of primary zones again. An error names each that could
+// not be read, and goes on as it was.
+func (s *Server) Reload() error {
+	s.configure.Lock()
+	defer s.configure.Unlock()
+	if s.base.Err() != nil {
+		return errClosed
+	}
+	var errs []error
+	for _, z := range s.setup.Load().zones {
+		if err := z.reload(z.conf()); err != nil {
+			errs = append(errs, fmt.Errorf("zone %s: %w", shown(z.name), err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // check finds what no server can do.
 func (u *setup) check() error {
 	var errs []error
