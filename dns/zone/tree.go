@@ -103,14 +103,67 @@ const maxChunk = 256
 // kids is the children of a node, ordered by key.
 type kids struct {
 	owner  *edit
-	first  []string // the first key of each chunk
+	first  index    // the first key of each chunk
 	chunks []*chunk // none is empty
 }
 
 type chunk struct {
 	owner *edit
-	keys  []string
+	keys  index
 	nodes []*node
+}
+
+// index is sorted keys. Their first octets stand together in memory, since a
+// search in a large zone costs as much as it must wait for memory.
+type index struct {
+	heads []uint64
+	keys  []string
+}
+
+// headOf is the first eight octets of a key, in an order that is the keys', as far
+// as they go.
+func headOf(key string) uint64 {
+	if len(key) >= 8 {
+		return uint64(key[0])<<56 | uint64(key[1])<<48 | uint64(key[2])<<40 | uint64(key[3])<<32 |
+			uint64(key[4])<<24 | uint64(key[5])<<16 | uint64(key[6])<<8 | uint64(key[7])
+	}
+	var h uint64
+	for i := range len(key) {
+		h |= uint64(key[i]) << (56 - 8*i)
+	}
+	return h
+}
+
+// search finds the place of a key, or where it would be.
+func (x *index) search(key string) (int, bool) {
+	h := headOf(key)
+	lo, hi := 0, len(x.heads)
+	for lo < hi {
+		m := int(uint(lo+hi) >> 1)
+		if x.heads[m] < h || x.heads[m] == h && x.keys[m] < key {
+			lo = m + 1
+		} else {
+			hi = m
+		}
+	}
+	return lo, lo < len(x.keys) && x.keys[lo] == key
+}
+
+func (x *index) insert(i int, key string) {
+	x.heads = slices.Insert(x.heads, i, headOf(key))
+	x.keys = slices.Insert(x.keys, i, key)
+}
+
+func (x *index) remove(i int) {
+	x.heads = slices.Delete(x.heads, i, i+1)
+	x.keys = slices.Delete(x.keys, i, i+1)
+}
+
+func (x *index) set(i int, key string) { x.heads[i], x.keys[i] = headOf(key), key }
+
+// from is a copy of the keys from place i on.
+func (x *index) from(i int) index {
+	return index{slices.Clone(x.heads[i:]), slices.Clone(x.keys[i:])}
 }
 
 // search finds the place of key: chunk and index in it, and whether it is there.
@@ -119,14 +172,14 @@ func (k *kids) search(key string) (c, i int, found bool) {
 	if k == nil || len(k.chunks) == 0 {
 		return 0, 0, false
 	}
-	c, found = slices.BinarySearch(k.first, key)
+	c, found = k.first.search(key)
 	if found {
 		return c, 0, true
 	}
 	if c > 0 {
 		c--
 	}
-	i, found = slices.BinarySearch(k.chunks[c].keys, key)
+	i, found = k.chunks[c].keys.search(key)
 	return c, i, found
 }
 
@@ -147,13 +200,13 @@ func (k *kids) own(e *edit) *kids {
 	case k.owner == e:
 		return k
 	}
-	return &kids{owner: e, first: slices.Clone(k.first), chunks: slices.Clone(k.chunks)}
+	return &kids{owner: e, first: k.first.from(0), chunks: slices.Clone(k.chunks)}
 }
 
 // ownChunk makes a part of an owned list changeable.
 func (k *kids) ownChunk(c int) *chunk {
 	if old := k.chunks[c]; old.owner != k.owner {
-		k.chunks[c] = &chunk{k.owner, slices.Clone(old.keys), slices.Clone(old.nodes)}
+		k.chunks[c] = &chunk{k.owner, old.keys.from(0), slices.Clone(old.nodes)}
 	}
 	return k.chunks[c]
 }
@@ -161,8 +214,10 @@ func (k *kids) ownChunk(c int) *chunk {
 // put inserts or replaces a child of an owned list.
 func (k *kids) put(n *node) {
 	if len(k.chunks) == 0 {
-		k.first = append(k.first, n.key)
-		k.chunks = append(k.chunks, &chunk{k.owner, []string{n.key}, []*node{n}})
+		k.first.insert(0, n.key)
+		ch := &chunk{owner: k.owner, nodes: []*node{n}}
+		ch.keys.insert(0, n.key)
+		k.chunks = append(k.chunks, ch)
 		return
 	}
 	c, i, found := k.search(n.key)
@@ -171,20 +226,20 @@ func (k *kids) put(n *node) {
 		ch.nodes[i] = n
 		return
 	}
-	ch.keys = slices.Insert(ch.keys, i, n.key)
+	ch.keys.insert(i, n.key)
 	ch.nodes = slices.Insert(ch.nodes, i, n)
-	k.first[c] = ch.keys[0]
-	if len(ch.keys) <= maxChunk {
+	k.first.set(c, ch.keys.keys[0])
+	if len(ch.nodes) <= maxChunk {
 		return
 	}
-	half := len(ch.keys) / 2
-	if c == len(k.chunks)-1 && i == len(ch.keys)-1 {
-		half = len(ch.keys) - 1 // names that come in order fill their chunks
+	half := len(ch.nodes) / 2
+	if c == len(k.chunks)-1 && i == len(ch.nodes)-1 {
+		half = len(ch.nodes) - 1 // names that come in order fill their chunks
 	}
-	right := &chunk{k.owner, slices.Clone(ch.keys[half:]), slices.Clone(ch.nodes[half:])}
+	right := &chunk{k.owner, ch.keys.from(half), slices.Clone(ch.nodes[half:])}
 	clear(ch.nodes[half:])
-	ch.keys, ch.nodes = ch.keys[:half], ch.nodes[:half]
-	k.first = slices.Insert(k.first, c+1, right.keys[0])
+	ch.keys.heads, ch.keys.keys, ch.nodes = ch.keys.heads[:half], ch.keys.keys[:half], ch.nodes[:half]
+	k.first.insert(c+1, right.keys.keys[0])
 	k.chunks = slices.Insert(k.chunks, c+1, right)
 }
 
@@ -195,20 +250,21 @@ func (k *kids) remove(key string) {
 		return
 	}
 	ch := k.ownChunk(c)
-	ch.keys = slices.Delete(ch.keys, i, i+1)
+	ch.keys.remove(i)
 	ch.nodes = slices.Delete(ch.nodes, i, i+1)
 	switch {
-	case len(ch.keys) == 0:
-		k.first = slices.Delete(k.first, c, c+1)
+	case len(ch.nodes) == 0:
+		k.first.remove(c)
 		k.chunks = slices.Delete(k.chunks, c, c+1)
-	case c > 0 && len(ch.keys)+len(k.chunks[c-1].keys) <= maxChunk/2:
+	case c > 0 && len(ch.nodes)+len(k.chunks[c-1].nodes) <= maxChunk/2:
 		left := k.ownChunk(c - 1)
-		left.keys = append(left.keys, ch.keys...)
+		left.keys.heads = append(left.keys.heads, ch.keys.heads...)
+		left.keys.keys = append(left.keys.keys, ch.keys.keys...)
 		left.nodes = append(left.nodes, ch.nodes...)
-		k.first = slices.Delete(k.first, c, c+1)
+		k.first.remove(c)
 		k.chunks = slices.Delete(k.chunks, c, c+1)
 	default:
-		k.first[c] = ch.keys[0]
+		k.first.set(c, ch.keys.keys[0])
 	}
 }
 
