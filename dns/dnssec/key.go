@@ -57,11 +57,15 @@ func GenerateKey(zone string, role Role, algorithm uint8, ttl uint32) (*Key, err
 	}
 	k := &dns.DNSKEY{Flags: role.flags(), Protocol: 3, Algorithm: algorithm,
 		Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET, Ttl: ttl}}
-	private, err := k.Generate(256)
-	if err != nil {
-		return nil, err
+	for {
+		private, err := k.Generate(256)
+		if err != nil {
+			return nil, err
+		}
+		if k.KeyTag() != 0 { // one in 65,536; miekg takes it for a tag that is missing
+			return newKey(k, private)
+		}
 	}
-	return newKey(k, private)
 }
 
 func newKey(k *dns.DNSKEY, private crypto.PrivateKey) (*Key, error) {
@@ -70,6 +74,9 @@ func newKey(k *dns.DNSKEY, private crypto.PrivateKey) (*Key, error) {
 		return nil, fmt.Errorf("a key of %s cannot sign here", algorithmName(k.Algorithm))
 	}
 	key := &Key{k, k.KeyTag(), signer}
+	if key.tag == 0 {
+		return nil, errors.New("a key whose tag is 0 cannot sign here: make another one")
+	}
 	// The halves must belong together: a wrong signature would take the zone off
 	// the net of all who validate.
 	sig, err := key.Sign([]dns.RR{k}, time.Unix(0, 0), time.Unix(1, 0))

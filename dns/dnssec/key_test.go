@@ -47,6 +47,21 @@ func TestKeyFiles(t *testing.T) {
 	}
 }
 
+// TestKeyTagZero: a key that cannot sign is refused when it is read.
+func TestKeyTagZero(t *testing.T) {
+	for {
+		k := newTestKey(t, "example.", 0, dns.ED25519)
+		k.Flags = -k.KeyTag()
+		if k.KeyTag() != 0 {
+			continue
+		}
+		if _, err := newKey(k.DNSKEY, k.signer); err == nil || !strings.Contains(err.Error(), "tag is 0") {
+			t.Errorf("%v", err)
+		}
+		return
+	}
+}
+
 // TestKeyFilesRefused: what is not a pair of keys.
 func TestKeyFilesRefused(t *testing.T) {
 	dir := t.TempDir()
