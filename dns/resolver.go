@@ -174,6 +174,19 @@ func (r *Resolver) MX(ctx context.Context, domain string) ([]MX, error) {
 	return list, nil
 }
 
+// InHosts returns the addresses that the hosts file gives a host; nil where it does
+// not name it.
+func (r *Resolver) InHosts(host string) []netip.Addr {
+	if r.hosts == nil {
+		return nil
+	}
+	name, err := normalize(host)
+	if err != nil {
+		return nil
+	}
+	return slices.Clone(r.hosts.get().byName[name])
+}
+
 // Addresses returns the addresses of a host, IPv6 before IPv4: those of the
 // hosts file if it names the host there, else those of its AAAA and A records.
 // The text of an IP address is its own address. When only one of the two types
@@ -182,13 +195,9 @@ func (r *Resolver) Addresses(ctx context.Context, host string) ([]netip.Addr, er
 	if a, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{a.Unmap()}, nil
 	}
-	if r.hosts != nil {
-		if name, err := normalize(host); err == nil {
-			if list := r.hosts.get().byName[name]; len(list) > 0 {
-				r.recordHosts(ctx, name, TypeA, addressTexts(list))
-				return slices.Clone(list), nil
-			}
-		}
+	if list := r.InHosts(host); list != nil {
+		r.recordHosts(ctx, host, TypeA, addressTexts(list))
+		return list, nil
 	}
 	var v4 []miekg.RR
 	var err4 error

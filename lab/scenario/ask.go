@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -98,12 +99,83 @@ func (p *player) lookup(ctx context.Context, c Command) error {
 	if err != nil {
 		return err
 	}
+	if list := r.InHosts(f[1]); list != nil && (typ == dns.TypeA || typ == dns.TypeAAAA) {
+		p.reply = &answer{msg: fromHosts(f[1], typ, list)}
+		return nil
+	}
 	a, err := r.Query(ctx, f[1], typ)
 	p.reply = &answer{err: err, found: a}
 	if a != nil {
 		p.reply.msg = a.Message()
 	}
 	return nil
+}
+
+// fromHosts is what a hosts file says, in the form of an answer.
+func fromHosts(name string, typ dns.Type, list []netip.Addr) *miekg.Msg {
+	m := new(miekg.Msg)
+	for _, a := range list {
+		h := miekg.RR_Header{Name: miekg.CanonicalName(name), Rrtype: uint16(typ), Class: miekg.ClassINET}
+		switch {
+		case typ == dns.TypeA && a.Is4():
+			m.Answer = append(m.Answer, &miekg.A{Hdr: h, A: a.AsSlice()})
+		case typ == dns.TypeAAAA && a.Is6():
+			m.Answer = append(m.Answer, &miekg.AAAA{Hdr: h, AAAA: a.AsSlice()})
+		}
+	}
+	return m
+}
+
+const (
+	maxFlood = 1000
+	// floodQuiet ends the wait for the answers to a flood: none came for so long.
+	floodQuiet = 300 * time.Millisecond
+)
+
+// flood SERVER NAME TYPE N [from HOST]: so many questions over UDP, as fast as they
+// go. The values answered and cut are how many answers came, and how many of them
+// said no more than that one should ask over TCP.
+func (p *player) flood(ctx context.Context, c Command) error {
+	f, err := want(c, 4, "SERVER NAME TYPE N [from HOST]")
+	if err != nil {
+		return err
+	}
+	f, from := option(f, "from")
+	h, ok := p.lab.World().Host(f[0])
+	typ, known := miekg.StringToType[strings.ToUpper(f[2])]
+	n, err := strconv.Atoi(f[3])
+	if !ok || !known || err != nil || n < 1 || n > maxFlood {
+		return fmt.Errorf("the form is: flood SERVER NAME TYPE N, N at most %d", maxFlood)
+	}
+	conn, err := p.lab.Dialer(from)(ctx, "udp", net.JoinHostPort(h.Address.String(), "53"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	for range n {
+		q, err := exchange.Pack(rand.Reader, miekg.Fqdn(f[1]), typ, func(m *miekg.Msg) { m.RecursionDesired = false })
+		if err == nil {
+			_, err = conn.Write(q.Wire)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	p.values["answered"], p.values["cut"] = 0, 0
+	buf := make([]byte, miekg.MaxMsgSize)
+	for {
+		if err := conn.SetReadDeadline(time.Now().Add(floodQuiet)); err != nil {
+			return err
+		}
+		size, err := conn.Read(buf)
+		if err != nil { // it is quiet
+			return ctx.Err()
+		}
+		p.values["answered"]++
+		if size > 2 && buf[2]&2 != 0 { // TC: RFC 1035 section 4.1.1
+			p.values["cut"]++
+		}
+	}
 }
 
 // hostsfile HOST, with its lines in the block.

@@ -63,6 +63,7 @@ var verbs = map[string]func(*player, context.Context, Command) error{
 	"connect": (*player).connect, "use": (*player).use, "close": (*player).hangUp, "closed": (*player).closed, "tls": (*player).tls,
 	"C:": (*player).say, "Craw:": (*player).sayRaw, "S:": (*player).hear, "text": (*player).text,
 	"ask": (*player).ask, "lookup": (*player).lookup, "D:": (*player).dns, "update": (*player).update, "hostsfile": (*player).hostsFile,
+	"flood":  (*player).flood,
 	"letter": (*player).letter, "raw": (*player).raw, "refused": (*player).wasRefused,
 	"fault": (*player).fault, "clear": (*player).clear, "jump": (*player).jump, "register": (*player).register,
 	"flush": (*player).flush, "configure": (*player).configure, "admin": (*player).admin, "restart": (*player).restart,
