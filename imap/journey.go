@@ -93,7 +93,7 @@ func (s *session) recordLine(line, verb string) {
 	}
 	line = plain7(line)
 	s.srv.o.Journey.Record(journey.Event{Kind: journey.IMAPCommand, Session: s.conn.ID, Peer: s.conn.Peer(), Text: line,
-		Attrs: []journey.Attr{{Key: "verb", Value: verb}}, Wire: []byte(line + "\r\n")})
+		Attrs: []journey.Attr{{Key: "verb", Value: verb}}})
 }
 
 // plain7 is a line without control characters.
@@ -200,7 +200,7 @@ func (o *output) recordResponses(b []byte) {
 			return
 		}
 		line = journey.MaskReply(plain7(maskContent(line)))
-		o.srv.o.Journey.Record(journey.Event{Kind: journey.IMAPReply, Session: o.conn.ID, Peer: o.conn.Peer(), Text: line, Wire: []byte(line + "\r\n")})
+		o.srv.o.Journey.Record(journey.Event{Kind: journey.IMAPReply, Session: o.conn.ID, Peer: o.conn.Peer(), Text: line})
 	})
 }
 

@@ -60,7 +60,7 @@ func (s *session) recordLine(line string, secret bool) {
 	}
 	s.verb, s.recorded = verb, 0
 	s.srv.journey.Record(journey.Event{Kind: journey.POP3Command, Session: s.conn.ID, Peer: s.conn.Peer(), Text: text,
-		Attrs: []journey.Attr{{Key: "verb", Value: verb}}, Wire: []byte(text + "\r\n")})
+		Attrs: []journey.Attr{{Key: "verb", Value: verb}}})
 }
 
 // recordReply records a line of a reply.
@@ -70,7 +70,7 @@ func (s *session) recordReply(line []byte) {
 	}
 	text := journey.MaskReply(strings.TrimRight(string(line), "\r\n"))
 	s.srv.journey.Record(journey.Event{Kind: journey.POP3Reply, Session: s.conn.ID, Peer: s.conn.Peer(), Text: text,
-		Attrs: []journey.Attr{{Key: "verb", Value: s.verb}}, Wire: []byte(text + "\r\n")})
+		Attrs: []journey.Attr{{Key: "verb", Value: s.verb}}})
 }
 
 // listened tells whether replies are to be recorded.

@@ -110,6 +110,7 @@ func (r *Recorder) Follow(f Filter) *Follower {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.followers[w] = true
+	r.watched.Add(1)
 	if f.Sessions {
 		r.sessions.Add(1)
 	}
@@ -190,8 +191,11 @@ func (f *Follower) All(ctx context.Context) iter.Seq[Event] {
 func (f *Follower) Close() {
 	if f.r != nil {
 		f.r.mu.Lock()
-		if f.r.followers[f] && f.match.Sessions {
-			f.r.sessions.Add(-1)
+		if f.r.followers[f] {
+			f.r.watched.Add(-1)
+			if f.match.Sessions {
+				f.r.sessions.Add(-1)
+			}
 		}
 		delete(f.r.followers, f)
 		f.r.mu.Unlock()

@@ -34,7 +34,8 @@ type Recorder struct {
 	o        Options
 	store    *store       // nil: none
 	writer   *writer      // nil: without a store
-	sessions atomic.Int32 // followers that want sessions
+	watched  atomic.Int32 // followers
+	sessions atomic.Int32 // those of them that want sessions
 	lost     atomic.Uint64
 	firsts   firsts
 
@@ -95,7 +96,15 @@ func (r *Recorder) Close() error {
 // Wants tells whether an event of the kind would be recorded. It costs next to
 // nothing, so that lines are not put together for nobody.
 func (r *Recorder) Wants(k Kind) bool {
-	return r != nil && (!k.OfSession() || r.listening())
+	if k.OfSession() {
+		return r.listening()
+	}
+	for ; r != nil; r = r.o.Parent {
+		if r.store != nil || r.o.Memory > 0 || r.watched.Load() > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *Recorder) listening() bool {
@@ -135,9 +144,17 @@ func (r *Recorder) take(e *Event) {
 	if r.writer != nil {
 		r.writer.nudge(len(r.waiting.records))
 	}
-	if r.o.Memory == 0 && len(r.followers) == 0 {
-		return
+	if r.o.Memory > 0 || len(r.followers) > 0 {
+		r.showLocked(e)
 	}
+}
+
+// showLocked gives an event to those who watch. It is apart from take, whose stack
+// is then small: most events are seen by nobody, and goroutines with small stacks
+// record them.
+//
+//go:noinline
+func (r *Recorder) showLocked(e *Event) {
 	k := e.kept()
 	switch {
 	case len(r.recent) < r.o.Memory:

@@ -14,6 +14,9 @@ func (e *Event) fill() {
 	if e.RFC == "" {
 		e.RFC = e.follows()
 	}
+	if len(e.Wire) == 0 && e.mark() != "" && e.Get("octets") == "" {
+		e.Wire = []byte(e.Text + "\r\n") // a line of a dialogue is its octets
+	}
 }
 
 // line is the event for people.

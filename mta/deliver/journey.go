@@ -19,7 +19,7 @@ func (s *session) serves(ctx context.Context) { s.message = journey.ScopeOf(ctx)
 
 // record tells the journey what happened on the connection.
 func (s *session) record(kind journey.Kind, attrs ...journey.Attr) {
-	s.c.o.Journey.Record(journey.Event{Kind: kind, Message: s.message, Peer: s.key.String(), Attrs: attrs})
+	s.c.o.Journey.Record(journey.Event{Kind: kind, Message: s.message, Peer: s.peer, Attrs: attrs})
 }
 
 // saying records a command that is about to be sent, without its end. A line of a
@@ -30,12 +30,9 @@ func (s *session) saying(line []byte) {
 	}
 	verb, _, _ := bytes.Cut(line, []byte(" "))
 	text := journey.MaskCommand(string(line))
-	if text == journey.MaskedLine {
-		verb = []byte("AUTH")
-	}
-	s.ask(string(verb))
-	s.c.o.Journey.Record(journey.Event{Kind: journey.DeliverCommand, Message: s.message, Peer: s.key.String(), Text: text,
-		Attrs: []journey.Attr{{Key: "verb", Value: string(verb)}}, Wire: []byte(text + "\r\n")})
+	s.ask(text[:min(len(verb), len(text))])
+	s.c.o.Journey.Record(journey.Event{Kind: journey.DeliverCommand, Message: s.message, Peer: s.peer, Text: text,
+		Attrs: []journey.Attr{{Key: "verb", Value: text[:min(len(verb), len(text))]}}})
 }
 
 // ask notes that a reply is awaited.
@@ -61,8 +58,8 @@ func (s *session) heard(line []byte, last bool) {
 	if s.key.password != "" { // a peer may repeat it
 		text = strings.ReplaceAll(text, s.key.password, journey.MaskedLine)
 	}
-	s.c.o.Journey.Record(journey.Event{Kind: journey.DeliverReply, Message: s.message, Peer: s.key.String(), Text: printable(text),
-		Attrs: []journey.Attr{{Key: "verb", Value: verb}, {Key: "code", Value: text[:min(3, len(text))]}}, Wire: []byte(text + "\r\n")})
+	s.c.o.Journey.Record(journey.Event{Kind: journey.DeliverReply, Message: s.message, Peer: s.peer, Text: printable(text),
+		Attrs: []journey.Attr{{Key: "verb", Value: verb}, {Key: "code", Value: text[:min(3, len(text))]}}})
 }
 
 // printable is a line that a peer sent, as a person may see it.

@@ -29,6 +29,7 @@ type session struct {
 	tls  string // "TLS1.3"; "" without
 	used int    // transactions begun
 
+	peer    string   // key, as the journey names it
 	message string   // for whose sake the connection is used now; "" for none
 	asked   []string // verbs whose replies are awaited, for the journey
 
@@ -89,7 +90,7 @@ func (c *Client) open(ctx context.Context, k key, withTLS bool) (s *session, f *
 	}
 	count(c.o.Metrics.Connections, 1)
 	c.recordConnect(ctx, k, began, conn.LocalAddr().String(), nil)
-	s = &session{c: c, key: k, conn: conn}
+	s = &session{c: c, key: k, conn: conn, peer: k.String()}
 	s.serves(ctx)
 	s.r.src, s.r.heard = s, s.heard
 	s.attach(ctx)

@@ -77,7 +77,7 @@ func (s *session) recordLine(line []byte, secret bool) {
 	}
 	s.verb = verb
 	s.srv.o.Journey.Record(journey.Event{Kind: journey.SMTPCommand, Message: s.messageID(), Session: s.conn.ID, Peer: s.conn.Peer(),
-		Text: text, Attrs: []journey.Attr{{Key: "verb", Value: verb}}, Wire: []byte(text + "\r\n")})
+		Text: text, Attrs: []journey.Attr{{Key: "verb", Value: verb}}})
 }
 
 // appendedText is s without control characters.
@@ -98,8 +98,7 @@ func (s *session) recordReply(lines []byte) {
 	for line := range bytes.Lines(lines) {
 		text := journey.MaskReply(strings.TrimRight(string(line), "\r\n"))
 		s.srv.o.Journey.Record(journey.Event{Kind: journey.SMTPReply, Message: s.messageID(), Session: s.conn.ID, Peer: s.conn.Peer(),
-			Text: text, Attrs: []journey.Attr{{Key: "verb", Value: s.verb}, {Key: "code", Value: text[:min(3, len(text))]}},
-			Wire: []byte(text + "\r\n")})
+			Text: text, Attrs: []journey.Attr{{Key: "verb", Value: s.verb}, {Key: "code", Value: text[:min(3, len(text))]}}})
 	}
 }
 
