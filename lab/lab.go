@@ -53,7 +53,6 @@ type Lab struct {
 	clock     *Clock
 	network   *network
 	journey   *journey.Recorder
-	log       *steps
 	authority *authority
 	dir       string
 	temporary bool
@@ -121,12 +120,12 @@ func Start(ctx context.Context, o Options) (*Lab, error) {
 	l := &Lab{o: o, clock: c, network: newNetwork(o.World, c, o.Seed), world: *o.World, byName: map[string]*machine{}, dir: o.Keep}
 	l.network.instant = o.Instant
 	l.journey = journey.New(journey.Options{Clock: c, Memory: maxEvents})
-	l.log = newSteps(o.Out, c)
 	l.ctx, l.cancel = context.WithCancel(ctx)
 	if err := l.start(); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	context.AfterFunc(l.ctx, l.network.close)
+	l.show()
 	return l, nil
 }
 

@@ -188,7 +188,8 @@ func (m *machine) options() node.Options {
 	o.PeerTLS = l.peers()
 	o.TLSCert, o.TLSKey = filepath.Join(m.dir(), tlsCert), filepath.Join(m.dir(), tlsKey)
 	o.Clock = l.clock
-	o.Log = l.log.logger(h.Name)
+	o.Journey, o.JourneyRetention = l.journey, 0 // the lab remembers for all
+	o.Log = l.logger(h)
 	o.Journey, o.JourneyRetention = l.journey, 0 // for whoever follows, and not on disk
 	o.Upgrade = true
 	o.SearchIndex = false

@@ -1,0 +1,251 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"postrider/internal/journey"
+)
+
+// broken sets a fault that is over with the test.
+func broken(t *testing.T, l *Lab, f Fault) {
+	t.Helper()
+	if _, err := l.SetFault(t.Context(), f); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// letter sends one from Alice to Bob, by its subject.
+func letter(t *testing.T, l *Lab, subject string) {
+	t.Helper()
+	if _, err := l.Send(t.Context(), Letter{From: "alice@crepes.fr", To: []string{"bob@hamburger.edu"}, Subject: subject, Text: "Hello"}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// waits tells what the queue of Alice's server says of what waits there, when it
+// contains a text.
+func waits(t *testing.T, l *Lab, text string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	f := l.journey.Follow(journey.Filter{})
+	defer f.Close()
+	for {
+		q, err := l.Queues(ctx, "mx.crepes.fr")
+		if err != nil {
+			t.Fatal(err)
+		}
+		said := ""
+		for _, table := range q {
+			for _, i := range table.Items {
+				for _, r := range i.Recipients {
+					said += fmt.Sprintln(r.State, r.Attempts, r.Host, r.Reply)
+				}
+			}
+		}
+		if strings.Contains(said, text) {
+			return said
+		}
+		if err := l.moment(ctx, f); err != nil {
+			t.Fatalf("no %q in the queue: %s", text, said)
+		}
+	}
+}
+
+func (l *Lab) subjects(t *testing.T, address string) []string {
+	t.Helper()
+	boxes, err := l.Mailboxes(t.Context(), l.account(t, address).Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, b := range boxes {
+		if b.Account == address && b.Name == "INBOX" {
+			for _, s := range b.Letters {
+				out = append(out, s.Subject)
+			}
+		}
+	}
+	return out
+}
+
+// Each fault of a mail server does what it says, and the letter arrives when it is
+// over, or past it.
+func TestMailFaults(t *testing.T) {
+	l, _ := start(t, Options{Instant: true})
+	ctx := t.Context()
+	broken(t, l, Fault{Kind: FaultDown, Host: "mx.relay.test"}) // no way round
+	over := func(subject string) {
+		t.Helper()
+		if err := l.ClearFaults(ctx, "mx.hamburger.edu", ""); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Jump(ctx, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		have := l.subjects(t, "bob@hamburger.edu")
+		if len(have) == 0 || have[len(have)-1] != subject {
+			t.Errorf("after %s Bob has %q", subject, have)
+		}
+	}
+	broken(t, l, Fault{Kind: FaultGreylist, Host: "mx.hamburger.edu", Wait: Duration(10 * time.Minute)})
+	letter(t, l, "greylist")
+	waits(t, l, "450")
+	if err := l.Jump(ctx, 30*time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if have := l.subjects(t, "bob@hamburger.edu"); len(have) != 1 {
+		t.Errorf("past the greylist: %q", have)
+	}
+	over("greylist")
+
+	broken(t, l, Fault{Kind: FaultBusy, Host: "mx.hamburger.edu", Rate: 0})
+	letter(t, l, "busy")
+	waits(t, l, "421")
+	over("busy")
+
+	broken(t, l, Fault{Kind: FaultLostReply, Host: "mx.hamburger.edu", Times: 1})
+	letter(t, l, "lost reply")
+	// The server has it, and the sender does not know: it comes twice (RFC 1047).
+	waits(t, l, "waiting")
+	if err := l.Jump(ctx, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, s := range l.subjects(t, "bob@hamburger.edu") {
+		if s == "lost reply" {
+			n++
+		}
+	}
+	if n != 2 || len(l.Faults()) != 2 {
+		t.Errorf("lost reply: %d copies, faults %v", n, l.Faults())
+	}
+
+	broken(t, l, Fault{Kind: FaultStripTLS, Host: "mx.hamburger.edu"})
+	letter(t, l, "stripped")
+	var last Stored
+	for _, s := range arrives(t, l, "bob@hamburger.edu", 5) {
+		last = s
+	}
+	text, err := l.Message(ctx, "bob@hamburger.edu", "INBOX", last.UID)
+	if err != nil || last.Subject != "stripped" || !strings.Contains(string(text), "with ESMTP id") && !strings.Contains(string(text), "with ESMTP\r\n") {
+		t.Errorf("%v, %+v:\n%s", err, last, text)
+	}
+}
+
+// A certificate that has expired stops those who verify: a smarthost's customer
+// waits.
+func TestExpired(t *testing.T) {
+	l, _ := start(t, Options{Instant: true})
+	ctx := t.Context()
+	if _, err := l.Configure(ctx, "mx.crepes.fr", "smarthost_user", []string{"customer@relay.test"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Configure(ctx, "mx.crepes.fr", "smarthost", []string{"mx.relay.test"}); err != nil {
+		t.Fatal(err)
+	}
+	letter(t, l, "by the smarthost")
+	arrives(t, l, "bob@hamburger.edu", 1)
+	broken(t, l, Fault{Kind: FaultExpired, Host: "mx.relay.test"})
+	if err := l.Jump(ctx, time.Minute); err != nil { // connections that were kept are closed
+		t.Fatal(err)
+	}
+	letter(t, l, "waits")
+	if said := waits(t, l, "certificate"); !strings.Contains(said, "expired") {
+		t.Errorf("the queue says %q", said)
+	}
+	if err := l.ClearFaults(ctx, "", FaultExpired); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Jump(ctx, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	arrives(t, l, "bob@hamburger.edu", 2)
+}
+
+// A letter over a slow way takes the time of its round trips, on the lab's clock,
+// and they are counted.
+func TestSlow(t *testing.T) {
+	l, _ := start(t, Options{Instant: true})
+	letter(t, l, "fast") // names are in caches now
+	arrives(t, l, "bob@hamburger.edu", 1)
+	if err := l.Jump(t.Context(), time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	broken(t, l, Fault{Kind: FaultSlow, Host: "mx.hamburger.edu", Latency: Duration(100 * time.Millisecond)})
+	l.ResetTraffic()
+	began := l.clock.Now()
+	letter(t, l, "slow")
+	arrives(t, l, "bob@hamburger.edu", 2)
+	took, trips := l.clock.Now().Sub(began), 0
+	for _, h := range l.Traffic() {
+		if h.From == "mx.crepes.fr" && h.To == "mx.hamburger.edu" {
+			trips = h.RoundTrips
+		}
+	}
+	if trips < 5 || trips > 12 || took < time.Duration(trips)*200*time.Millisecond {
+		t.Errorf("%d round trips of 200 ms took %v", trips, took)
+	}
+}
+
+// Hostile replies are temporary or final failures, never a delivery, and the
+// sender's server goes on.
+func TestHostile(t *testing.T) {
+	l, _ := start(t, Options{Instant: true})
+	ctx := t.Context()
+	for _, trick := range []string{"endless", "garbage", "longline", "drop", "code", "later"} {
+		if _, err := l.Send(ctx, Letter{From: "alice@crepes.fr", To: []string{trick + "@mallory.test"}, Subject: trick}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	letter(t, l, "meanwhile")
+	arrives(t, l, "bob@hamburger.edu", 1)
+	waits(t, l, "perhaps tomorrow")
+	q, err := l.Queues(ctx, "mx.crepes.fr")
+	if err != nil || len(q) != 1 || len(q[0].Items) != 6 {
+		t.Errorf("%+v, %v", q, err)
+	}
+}
+
+// The old server gets letters by HELO, in seven bits.
+func TestOldServer(t *testing.T) {
+	l, _ := start(t, Options{Instant: true})
+	if _, err := l.Send(t.Context(), Letter{From: "alice@crepes.fr", To: []string{"curator@museum.org"}, Subject: "Grüße", Text: "Crêpes à volonté"}); err != nil {
+		t.Fatal(err)
+	}
+	s := arrives(t, l, "curator@museum.org", 1)
+	if s[0].Subject != "Grüße" {
+		t.Errorf("%+v", s)
+	}
+	talk(t, l.real(t, "mail.museum.org", "smtp"), "220", "EHLO x\t500", "HELO x\t250", "MAIL FROM:<a@b.test>\t250",
+		"RCPT TO:<curator@museum.org>\t250", "RCPT TO:<nobody@museum.org>\t550", "DATA\t354", "EHLO in the text\t", ".\t250", "QUIT\t221")
+	text, err := l.Message(t.Context(), "curator@museum.org", "INBOX", 2)
+	if err != nil || !strings.Contains(string(text), "EHLO in the text") {
+		t.Errorf("%v: %q", err, text)
+	}
+}
+
+// Faults that make no sense are refused.
+func TestFaultProblems(t *testing.T) {
+	l, _ := start(t, Options{})
+	for _, f := range []Fault{
+		{Kind: "rain", Host: "mx.crepes.fr"}, {Kind: FaultDown}, {Kind: FaultDown, Host: "nobody"},
+		{Kind: FaultSlow, Host: "crepes", Latency: Duration(time.Hour)}, {Kind: FaultLossy, Host: "crepes", Percent: 101},
+		{Kind: FaultSpoof, Host: "ns1.crepes.fr", Record: "nonsense"}, {Kind: FaultServFail, Host: "mx.crepes.fr"},
+		{Kind: FaultDown, Host: "crepes", Peer: "nobody"}, {Kind: FaultLostReply, Host: "mx.crepes.fr", Times: -1},
+	} {
+		if _, err := l.SetFault(t.Context(), f); err == nil {
+			t.Errorf("%+v is taken", f)
+		}
+	}
+	for range maxFaults {
+		_, _ = l.SetFault(t.Context(), Fault{Kind: FaultDown, Host: "crepes"})
+	}
+	if n := len(l.Faults()); n != maxFaults {
+		t.Errorf("%d faults", n)
+	}
+}
