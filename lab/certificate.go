@@ -152,7 +152,8 @@ func (l *Lab) certificates(name string) error {
 	return errors.Join(errs...)
 }
 
-// certify writes the host's certificate and has a running server take it.
+// certify writes the host's certificate and has a running server take it: by a
+// restart, or clients would go on with the sessions that they have.
 func (m *machine) certify() error {
 	expired := false
 	for _, f := range m.lab.Faults() {
@@ -167,5 +168,5 @@ func (m *machine) certify() error {
 	if err := m.lab.authority.issue(m.dir(), m.host, m.lab.clock.Now(), expired); err != nil || n == nil {
 		return err
 	}
-	return n.Reload(m.options())
+	return m.lab.Restart(m.lab.ctx, m.host.Name)
 }

@@ -110,7 +110,7 @@ func (c *Clock) next() (time.Duration, bool) {
 
 // maxJumpSteps bounds the stops of one jump: timers that are due within a part
 // in so many of it fire together.
-const maxJumpSteps = 1000
+const maxJumpSteps = 400
 
 // jump sets the clock ahead by d and stops on the way wherever a timer is due,
 // until settle returns: what happens in d happens in its order.

@@ -18,10 +18,13 @@ func broken(t *testing.T, l *Lab, f Fault) {
 	}
 }
 
-// letter sends one from Alice to Bob, by its subject.
+// dan is whose server has no backup.
+const dan = "dan@sfu.ca"
+
+// letter sends one from Alice to Dan, by its subject.
 func letter(t *testing.T, l *Lab, subject string) {
 	t.Helper()
-	if _, err := l.Send(t.Context(), Letter{From: "alice@crepes.fr", To: []string{"bob@hamburger.edu"}, Subject: subject, Text: "Hello"}); err != nil {
+	if _, err := l.Send(t.Context(), Letter{From: "alice@crepes.fr", To: []string{dan}, Subject: subject, Text: "Hello"}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -78,37 +81,36 @@ func (l *Lab) subjects(t *testing.T, address string) []string {
 func TestMailFaults(t *testing.T) {
 	l, _ := start(t, Options{Instant: true})
 	ctx := t.Context()
-	broken(t, l, Fault{Kind: FaultDown, Host: "mx.relay.test"}) // no way round
 	over := func(subject string) {
 		t.Helper()
-		if err := l.ClearFaults(ctx, "mx.hamburger.edu", ""); err != nil {
+		if err := l.ClearFaults(ctx, "mail.sfu.ca", ""); err != nil {
 			t.Fatal(err)
 		}
 		if err := l.Jump(ctx, time.Hour); err != nil {
 			t.Fatal(err)
 		}
-		have := l.subjects(t, "bob@hamburger.edu")
+		have := l.subjects(t, dan)
 		if len(have) == 0 || have[len(have)-1] != subject {
-			t.Errorf("after %s Bob has %q", subject, have)
+			t.Errorf("after %s Dan has %q", subject, have)
 		}
 	}
-	broken(t, l, Fault{Kind: FaultGreylist, Host: "mx.hamburger.edu", Wait: Duration(10 * time.Minute)})
+	broken(t, l, Fault{Kind: FaultGreylist, Host: "mail.sfu.ca", Wait: Duration(10 * time.Minute)})
 	letter(t, l, "greylist")
 	waits(t, l, "450")
 	if err := l.Jump(ctx, 30*time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	if have := l.subjects(t, "bob@hamburger.edu"); len(have) != 1 {
+	if have := l.subjects(t, dan); len(have) != 1 {
 		t.Errorf("past the greylist: %q", have)
 	}
 	over("greylist")
 
-	broken(t, l, Fault{Kind: FaultBusy, Host: "mx.hamburger.edu", Rate: 0})
+	broken(t, l, Fault{Kind: FaultBusy, Host: "mail.sfu.ca", Rate: 0})
 	letter(t, l, "busy")
 	waits(t, l, "421")
 	over("busy")
 
-	broken(t, l, Fault{Kind: FaultLostReply, Host: "mx.hamburger.edu", Times: 1})
+	broken(t, l, Fault{Kind: FaultLostReply, Host: "mail.sfu.ca", Times: 1})
 	letter(t, l, "lost reply")
 	// The server has it, and the sender does not know: it comes twice (RFC 1047).
 	waits(t, l, "waiting")
@@ -116,22 +118,22 @@ func TestMailFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := 0
-	for _, s := range l.subjects(t, "bob@hamburger.edu") {
+	for _, s := range l.subjects(t, dan) {
 		if s == "lost reply" {
 			n++
 		}
 	}
-	if n != 2 || len(l.Faults()) != 2 {
+	if n != 2 || len(l.Faults()) != 1 {
 		t.Errorf("lost reply: %d copies, faults %v", n, l.Faults())
 	}
 
-	broken(t, l, Fault{Kind: FaultStripTLS, Host: "mx.hamburger.edu"})
+	broken(t, l, Fault{Kind: FaultStripTLS, Host: "mail.sfu.ca"})
 	letter(t, l, "stripped")
 	var last Stored
-	for _, s := range arrives(t, l, "bob@hamburger.edu", 5) {
+	for _, s := range arrives(t, l, dan, 5) {
 		last = s
 	}
-	text, err := l.Message(ctx, "bob@hamburger.edu", "INBOX", last.UID)
+	text, err := l.Message(ctx, dan, "INBOX", last.UID)
 	if err != nil || last.Subject != "stripped" || !strings.Contains(string(text), "with ESMTP id") && !strings.Contains(string(text), "with ESMTP\r\n") {
 		t.Errorf("%v, %+v:\n%s", err, last, text)
 	}
@@ -142,14 +144,14 @@ func TestMailFaults(t *testing.T) {
 func TestExpired(t *testing.T) {
 	l, _ := start(t, Options{Instant: true})
 	ctx := t.Context()
-	if _, err := l.Configure(ctx, "mx.crepes.fr", "smarthost_user", []string{"customer@relay.test"}); err != nil {
+	if _, err := l.Configure(ctx, "mx.relay.test", "relay_networks", []string{"127.33.0.0/16"}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := l.Configure(ctx, "mx.crepes.fr", "smarthost", []string{"mx.relay.test"}); err != nil {
 		t.Fatal(err)
 	}
 	letter(t, l, "by the smarthost")
-	arrives(t, l, "bob@hamburger.edu", 1)
+	arrives(t, l, dan, 1)
 	broken(t, l, Fault{Kind: FaultExpired, Host: "mx.relay.test"})
 	if err := l.Jump(ctx, time.Minute); err != nil { // connections that were kept are closed
 		t.Fatal(err)
@@ -164,7 +166,7 @@ func TestExpired(t *testing.T) {
 	if err := l.Jump(ctx, time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	arrives(t, l, "bob@hamburger.edu", 2)
+	arrives(t, l, dan, 2)
 }
 
 // A letter over a slow way takes the time of its round trips, on the lab's clock,
@@ -172,18 +174,18 @@ func TestExpired(t *testing.T) {
 func TestSlow(t *testing.T) {
 	l, _ := start(t, Options{Instant: true})
 	letter(t, l, "fast") // names are in caches now
-	arrives(t, l, "bob@hamburger.edu", 1)
+	arrives(t, l, dan, 1)
 	if err := l.Jump(t.Context(), time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	broken(t, l, Fault{Kind: FaultSlow, Host: "mx.hamburger.edu", Latency: Duration(100 * time.Millisecond)})
+	broken(t, l, Fault{Kind: FaultSlow, Host: "mail.sfu.ca", Latency: Duration(100 * time.Millisecond)})
 	l.ResetTraffic()
 	began := l.clock.Now()
 	letter(t, l, "slow")
-	arrives(t, l, "bob@hamburger.edu", 2)
+	arrives(t, l, dan, 2)
 	took, trips := l.clock.Now().Sub(began), 0
 	for _, h := range l.Traffic() {
-		if h.From == "mx.crepes.fr" && h.To == "mx.hamburger.edu" {
+		if h.From == "mx.crepes.fr" && h.To == "mail.sfu.ca" {
 			trips = h.RoundTrips
 		}
 	}
@@ -203,11 +205,20 @@ func TestHostile(t *testing.T) {
 		}
 	}
 	letter(t, l, "meanwhile")
-	arrives(t, l, "bob@hamburger.edu", 1)
+	arrives(t, l, dan, 1)
 	waits(t, l, "perhaps tomorrow")
 	q, err := l.Queues(ctx, "mx.crepes.fr")
-	if err != nil || len(q) != 1 || len(q[0].Items) != 6 {
-		t.Errorf("%+v, %v", q, err)
+	if err != nil || len(q) != 1 {
+		t.Fatalf("%+v, %v", q, err)
+	}
+	n := 0
+	for _, i := range q[0].Items {
+		if strings.HasSuffix(i.Recipients[0].Address, "@mallory.test") {
+			n++
+		}
+	}
+	if n != 6 {
+		t.Errorf("%d of 6 letters to mallory.test wait", n)
 	}
 }
 

@@ -442,16 +442,17 @@ func (l *Lab) Jump(ctx context.Context, d time.Duration) error {
 const maxJump = 400 * 24 * time.Hour
 
 const (
-	settleQuiet = 2 * time.Millisecond   // without traffic: what a timer woke is done
-	settleMost  = 250 * time.Millisecond // at one stop of a jump
+	settleFirst = 300 * time.Microsecond // for what a timer woke to begin
+	settleQuiet = time.Millisecond       // without traffic: it is done
+	settleMost  = 500 * time.Millisecond // at one stop of a jump
 )
 
-// settle waits until nothing goes through the network for a moment. This is
-// waiting for work that has no end to wait for: servers that a timer woke do
-// what they do.
+// settle waits until nobody waits for an answer and nothing went through the
+// network for a moment. This is waiting for work that has no end to wait for:
+// servers that a timer woke do what they do.
 func (l *Lab) settle(ctx context.Context) error {
 	base := cmp.Or[clock.Clock](l.o.Clock, clock.System())
-	t := base.NewTimer(settleQuiet)
+	t := base.NewTimer(settleFirst)
 	defer t.Stop()
 	seen := l.network.busy.Load()
 	for waited := time.Duration(0); waited < settleMost; waited += settleQuiet {
@@ -463,7 +464,7 @@ func (l *Lab) settle(ctx context.Context) error {
 			return l.ctx.Err()
 		}
 		now := l.network.busy.Load()
-		if now == seen {
+		if now == seen && l.network.waiting.Load() == 0 {
 			return nil
 		}
 		seen = now

@@ -24,6 +24,7 @@ type network struct {
 	shared  bool // all sockets have one address, which tells no hosts apart
 	closed  chan struct{}
 	busy    atomic.Int64 // what went through; Jump watches it
+	waiting atomic.Int64 // connections on which an answer is due
 
 	// dialing is held for reading from a connect until its caller is known, so
 	// that whoever accepts the connection finds it.
@@ -295,6 +296,7 @@ type lineConn struct {
 	once          sync.Once
 	done          chan struct{}
 
+	awaits   atomic.Bool // in network.waiting
 	mu       sync.Mutex
 	flip     bool      // written to since the last read: the answer takes a round trip
 	due      time.Time // of the lab: before it no answer can be here
@@ -307,8 +309,20 @@ type lineConn struct {
 func (c *lineConn) LocalAddr() net.Addr  { return c.local }
 func (c *lineConn) RemoteAddr() net.Addr { return c.remote }
 
+// await counts a connection on which an answer is due.
+func (c *lineConn) await(due bool) {
+	if c.awaits.Swap(due) != due {
+		if due {
+			c.network.waiting.Add(1)
+		} else {
+			c.network.waiting.Add(-1)
+		}
+	}
+}
+
 func (c *lineConn) Close() error {
 	c.once.Do(func() {
+		c.await(false)
 		close(c.done)
 		c.network.mu.Lock()
 		defer c.network.mu.Unlock()
@@ -357,10 +371,15 @@ func (c *lineConn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	c.flip, c.due = true, n.clock.Now().Add(way.rtt)
 	c.mu.Unlock()
+	c.await(!way.down)
 	if c.udp && (way.down || way.loss > 0 && n.chance(way.loss)) {
 		return len(p), nil
 	}
-	return c.Conn.Write(p)
+	size, err := c.Conn.Write(p)
+	if err != nil {
+		c.await(false)
+	}
+	return size, err
 }
 
 func (c *lineConn) Read(p []byte) (int, error) {
@@ -394,6 +413,7 @@ func (c *lineConn) Read(p []byte) (int, error) {
 		}
 	}
 	got, err := c.Conn.Read(p)
+	c.await(false)
 	n.busy.Add(1)
 	n.mu.Lock()
 	n.countLocked(c, Traffic{Received: got})
