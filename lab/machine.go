@@ -190,7 +190,6 @@ func (m *machine) options() node.Options {
 	o.Clock = l.clock
 	o.Journey, o.JourneyRetention = l.journey, 0 // the lab remembers for all
 	o.Log = l.logger(h)
-	o.Journey, o.JourneyRetention = l.journey, 0 // for whoever follows, and not on disk
 	o.Upgrade = true
 	o.SearchIndex = false
 	o.Limits.FailedLoginsPerMinute = 0
