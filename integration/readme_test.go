@@ -62,6 +62,7 @@ func TestReadmeCovered(t *testing.T) {
 		"postrider upgrade --dry-run", "postrider upgrade", // TestReadmeUpgrade
 		"postrider user add --shared sales@example.org", "postrider acl set sales@example.org INBOX you@example.org lrswite", // TestReadmeSharing
 		"postrider acl list sales@example.org",
+		"postrider dns records example.org", "postrider dns check example.org", "postrider dns query example.org MX", // TestReadmeDNS
 		"postrider restore backups --list", "postrider restore backups --to restored",
 		"postrider import imaps://you@mail.example.net --to you@example.org",
 		"postrider export you@example.org mail --format maildir", "postrider export you@example.org sent.mbox --format mbox --mailbox Sent",

@@ -188,6 +188,34 @@ sign_validity = "1s"
 	}}.try(t)
 }
 
+func TestOwnZoneProblems(t *testing.T) {
+	configProblems{"own zones", `hostname = "a.b"
+[dns]
+own = ["example.org", "a..b"]
+own_servers = ["ns.example.org 192.0.2.x"]
+own_addresses = ["mail.example.org"]
+own_sign = "yes"
+`, []string{
+		"c.toml:3: dns.own: \"a..b\": does not exist: \"a..b\" is not a domain name: label 2 is empty",
+		"c.toml:4: dns.own_servers: \"ns.example.org 192.0.2.x\": must be an IP address",
+		"c.toml:5: dns.own_addresses: \"mail.example.org\": must be an IP address",
+		"c.toml:6: dns.own_sign: must be true or false",
+	}}.try(t)
+	configProblems{"own zones of others", `hostname = "a.b"
+[dns]
+own = ["example.org", "example.net"]
+[[dns.zone]]
+name = "Example.org"
+allow_transfer = ["192.0.2.1"]
+[[dns.zone]]
+name = "example.net"
+file = "x"
+`, []string{
+		"c.toml:3: dns.own: needs a name server: [listen] dns names no address",
+		"c.toml:7: dns.zone[1]: dns.own has this zone, whose records the server makes",
+	}}.try(t)
+}
+
 // try wants just these problems of a configuration.
 func (p configProblems) try(t *testing.T) {
 	_, err := parseConfig("c.toml", []byte(p.text))

@@ -62,7 +62,6 @@ func TestUsage(t *testing.T) {
 	p := newProgram(t)
 	p.want(exitUsage, "", "frobnicate", "", "frobnicate")
 	for _, args := range [][]string{
-		{"lab", "run", "x"},
 		{"check", "spf"}, {"check", "dkim"}, {"check", "arc"}, {"check", "dmarc"},
 	} {
 		p.want(exitUsage, "", args[0], "", args...)

@@ -164,7 +164,11 @@ func (c *checker) judgeServers() {
 		}
 	}
 	if len(good) == 0 && len(c.servers) > 0 {
-		c.add(Warning, "delegation", c.zone, "postrider dns query "+bare(c.zone)+" SOA --server "+serverText(c.servers[0]),
+		mend := "publish the addresses of its name servers"
+		if a := c.servers[0].addr; a.IsValid() {
+			mend = "postrider dns query " + bare(c.zone) + " SOA --no-recursion --server " + a.String()
+		}
+		c.add(Warning, "delegation", c.zone, mend,
 			"none of its name servers answers us directly (%s: %v); what follows is the resolver's word alone", bare(c.servers[0].name), c.servers[0].err)
 		return
 	}

@@ -40,7 +40,7 @@ func (o *Own) zone(name, hostname string) own.Zone {
 
 // ownLook spaces the looks at what the records are made of: certificates are
 // renewed and addresses change without a word to us.
-const ownLook = time.Minute
+const ownLook = 10 * time.Minute
 
 // ownZones keeps the zones of our own records current. The version that is
 // served is the name server's, and durable there; only what is needed to decide
@@ -83,15 +83,23 @@ func (o *ownZones) run(ctx context.Context) {
 		return
 	}
 	for {
+		o.mu.Lock()
+		none := len(o.own.Zones) == 0
+		o.mu.Unlock()
 		t := o.n.options.Clock.NewTimer(ownLook)
-		select {
-		case <-t.Chan():
-		case <-o.kick:
+		due := t.Chan()
+		if none {
 			t.Stop()
+			due = nil
+		}
+		select {
+		case <-due:
+		case <-o.kick:
 		case <-ctx.Done():
 			t.Stop()
 			return
 		}
+		t.Stop()
 		o.refresh(ctx)
 	}
 }

@@ -204,7 +204,11 @@ func reachablePorts(addrs []serviceAddr) (ports map[string]uint16, loopbackOnly 
 // leaf is the certificate that the services show; nil while there is none yet.
 func (n *Node) leaf() (*x509.Certificate, error) {
 	if n.certs != nil {
-		return n.certs.Leaf(), nil
+		shown, err := n.certs.Config().GetCertificate(nil) // looks at the files
+		if err != nil {
+			return nil, err
+		}
+		return shown.Leaf, nil
 	}
 	var text []byte
 	var err error
