@@ -59,6 +59,7 @@ func TestReadmeCovered(t *testing.T) {
 		"postrider alias add info@example.org you@example.org", "postrider serve",
 		"postrider import old/inbox.mbox --to you@example.org", "postrider import old/Maildir --to you@example.org", // TestReadmeMoving
 		"postrider verify", "postrider backup backups", // TestReadmeBackup
+		"postrider trace --to you@example.org", "postrider trace --follow --sessions", "postrider trace --explain letter.eml", // TestReadmeTrace
 		"postrider upgrade --dry-run", "postrider upgrade", // TestReadmeUpgrade
 		"postrider user add --shared sales@example.org", "postrider acl set sales@example.org INBOX you@example.org lrswite", // TestReadmeSharing
 		"postrider acl list sales@example.org",
