@@ -28,6 +28,7 @@ const (
 	treeServers = 6
 	// treeQuestions is how many each tree is asked.
 	treeQuestions = 80
+	treeLame      = "127.203.7.7" // serves no zone
 	unboundAddr   = "127.203.7.250"
 )
 
@@ -76,7 +77,8 @@ func inNamespace(t *testing.T, why error) {
 
 // listen puts the world's hosts on real sockets.
 func (w *world) listen(t *testing.T) {
-	for i := 1; i <= treeServers; i++ {
+	w.twist(treeLame, nil)
+	for i := 1; i <= treeServers+1; i++ {
 		addr := netip.MustParseAddr(treePrefix + strconv.Itoa(i))
 		w.mu.Lock()
 		h := w.hosts[addr]
@@ -258,6 +260,7 @@ func startUnbound(t *testing.T, dir, hints, anchors string) {
 	do-not-query-localhost: no
 	module-config: "validator iterator"
 	aggressive-nsec: no
+	harden-below-nxdomain: no
 	minimal-responses: yes
 	rrset-roundrobin: no
 	outgoing-interface: %s
@@ -321,7 +324,12 @@ type branch struct {
 	signed  bool
 	hashed  bool
 	kids    []*branch
+	ns      []nameServer
 }
+
+// nameServer is one that a zone is delegated to; its address is said by the
+// parent unless it is in another zone.
+type nameServer struct{ name, glue string }
 
 type grower struct {
 	t    *testing.T
@@ -359,6 +367,16 @@ func (g *grower) zone(origin string, depth int) *branch {
 			b.servers = append(b.servers, a)
 		}
 	}
+	for i, a := range b.servers {
+		name := under(fmt.Sprintf("ns%d", i), origin)
+		if origin == "." {
+			name = fmt.Sprintf("r%d.", i)
+		}
+		b.ns = append(b.ns, nameServer{name, a})
+	}
+	if origin != "." {
+		g.outside(b)
+	}
 	if depth > 0 {
 		for i := range 1 + g.r.Intn(3) {
 			label := fmt.Sprintf("z%d", i)
@@ -369,6 +387,25 @@ func (g *grower) zone(origin string, depth int) *branch {
 		}
 	}
 	return b
+}
+
+// outside lets a zone be served by a server of one that was there before, or be
+// delegated to a server that refuses. (Where that one had the parent zone, unbound
+// takes its referral to the same zone for an empty answer.)
+func (g *grower) outside(b *branch) {
+	other := g.all[g.r.Intn(len(g.all))]
+	switch g.r.Intn(6) {
+	case 0, 1:
+		if ns := other.ns; other != b && len(ns) > 0 && ns[0].glue != "" && !slices.Contains(b.servers, ns[0].glue) {
+			b.servers = append(b.servers, ns[0].glue)
+			b.ns = append(b.ns, nameServer{name: ns[0].name})
+		}
+		if g.r.Intn(2) == 0 && len(b.ns) > 1 {
+			b.ns = b.ns[len(b.ns)-1:] // and by no other
+		}
+	case 2:
+		b.ns = append(b.ns, nameServer{under("lame", b.origin), treeLame})
+	}
 }
 
 func under(label, origin string) string {
@@ -385,13 +422,11 @@ func (g *grower) fill(b *branch) {
 		fmt.Fprintf(&b.text, "%s 300 IN %s\n", name, fmt.Sprintf(format, args...))
 	}
 	put(b.origin, "SOA %s nobody. 1 3600 600 86400 60", under("ns0", b.origin))
-	for i, a := range b.servers {
-		name := under(fmt.Sprintf("ns%d", i), b.origin)
-		if b.origin == "." {
-			name = fmt.Sprintf("r%d.", i)
+	for _, ns := range b.ns {
+		put(b.origin, "NS %s", ns.name)
+		if ns.glue != "" {
+			put(ns.name, "A %s", ns.glue)
 		}
-		put(b.origin, "NS %s", name)
-		put(name, "A %s", a)
 	}
 	for i := range 2 + g.r.Intn(3) {
 		name := under(fmt.Sprintf("h%d", i), b.origin)
@@ -446,9 +481,11 @@ func (g *grower) publish(b *branch) (delegation string) {
 		}
 	}
 	var text strings.Builder
-	for i, a := range b.servers {
-		name := under(fmt.Sprintf("ns%d", i), b.origin)
-		fmt.Fprintf(&text, "%s 300 IN NS %s\n%s 300 IN A %s\n", b.origin, name, name, a)
+	for _, ns := range b.ns {
+		fmt.Fprintf(&text, "%s 300 IN NS %s\n", b.origin, ns.name)
+		if ns.glue != "" {
+			fmt.Fprintf(&text, "%s 300 IN A %s\n", ns.name, ns.glue)
+		}
 	}
 	return text.String() + ds
 }
