@@ -3,6 +3,9 @@ package recursor
 import (
 	"encoding/hex"
 	"errors"
+	"fmt"
+	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -583,5 +586,57 @@ func BenchmarkCached(b *testing.B) {
 		if a := r.Resolve(b.Context(), q, Ask{}); len(a.Answer) != 2 {
 			b.Fatal(a)
 		}
+	}
+}
+
+// Each query has a socket of its own, with a port that the system chooses.
+func TestPorts(t *testing.T) {
+	w := newWorld(t)
+	w.serve("127.0.0.1", ".", "@ SOA a.root. nobody. 1 1h 10m 5d 60\n@ NS a.root.\na.root. A 127.0.0.1\n")
+	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ports := map[string]bool{}
+	w.wg.Go(func() {
+		buf := make([]byte, 4096)
+		for {
+			n, from, err := pc.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			ports[from.String()] = true
+			for _, b := range w.handle(w.hosts[mustAddr("127.0.0.1")], mustAddr("127.0.0.1"), "udp", buf[:n]) {
+				pc.WriteTo(b, from)
+			}
+		}
+	})
+	h, err := ReadHints(strings.NewReader(". NS a.root.\na.root. A 127.0.0.1\n"), "hints")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := New(Options{Hints: h, Port: uint16(pc.LocalAddr().(*net.UDPAddr).Port), Local: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 40 {
+		if a := ask(t, r, fmt.Sprintf("n%d.", i), miekg.TypeA); a.Rcode != miekg.RcodeNameError {
+			t.Errorf("got %v, %v", data(a), a.Err)
+		}
+	}
+	r.Close()
+	pc.Close()
+	w.wg.Wait()
+	if n := len(w.queries()); len(ports) < 30 {
+		t.Errorf("%d ports for %d queries", len(ports), n)
+	}
+	// Without leave, loopback is not asked at all.
+	r, err = New(Options{Hints: h})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if a := ask(t, r, "n.", miekg.TypeA); a.Rcode != miekg.RcodeServerFailure || len(w.queries()) != 0 {
+		t.Errorf("got %+v", a)
 	}
 }
