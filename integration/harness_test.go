@@ -253,7 +253,7 @@ func (s *server) start() {
 		s.t.Fatalf("serve was not ready after %v:\n%s%s", patience, s.out, s.err)
 	}
 	s.addr = map[string]string{}
-	for _, m := range regexp.MustCompile(`(?m)^  ([a-z0-9]+) +(\S+:\d+)`).FindAllStringSubmatch(s.out.String(), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^  ([a-z0-9_]+) +(\S+:\d+)`).FindAllStringSubmatch(s.out.String(), -1) {
 		s.addr[m[1]] = m[2]
 	}
 }
