@@ -70,7 +70,7 @@ func ReadAnchors(r io.Reader, name string) ([]dns.RR, error) {
 // or says why it cannot be an anchor.
 func checkAnchor(rr dns.RR) (dns.RR, error) {
 	var buf [dns.DefaultMsgSize]byte
-	n, err := dns.PackRR(rr, buf[:], 0, nil, false)
+	n, err := dns.PackRR(dns.Copy(rr), buf[:], 0, nil, false) // a copy: it writes into the header
 	if err != nil {
 		return nil, fmt.Errorf("%s of %s: malformed", dns.Type(rr.Header().Rrtype), rr.Header().Name)
 	}
