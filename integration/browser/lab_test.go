@@ -98,6 +98,9 @@ func run(t *testing.T, pattern string, args ...string) []string {
 	return found
 }
 
+// arrived is the kind of event that a letter ends with.
+const arrived = "mailbox.delivered"
+
 // page is a lab and its page in a browser.
 type page struct {
 	*tab
@@ -178,7 +181,7 @@ func (p *page) sendLetter() step {
 	p.t.Helper()
 	after := p.last()
 	p.click(`#letter button[type=submit]`)
-	s := p.find(after, "mailbox.delivered", "mx.hamburger.edu")
+	s := p.find(after, arrived, "mx.hamburger.edu")
 	p.drawn(s.Seq)
 	return s
 }

@@ -37,7 +37,7 @@ func TestLetter(t *testing.T) {
 			kinds = append(kinds, s.Kind)
 		}
 	}
-	for _, want := range []string{"smtp.command", "smtp.reply", "message.accepted", "dns.query", "dns.reply", "queue.attempt", "deliver.command", "deliver.reply", "deliver.tls", "deliver.content", "queue.delivered", "mailbox.delivered"} {
+	for _, want := range []string{"smtp.command", "smtp.reply", "message.accepted", "dns.query", "dns.reply", "queue.attempt", "deliver.command", "deliver.reply", "deliver.tls", "deliver.content", "queue.delivered", arrived} {
 		if !slices.Contains(kinds, want) {
 			t.Errorf("the journey has no %s: %v", want, kinds)
 		}
@@ -85,7 +85,7 @@ func TestPlayer(t *testing.T) {
 	p.click("#play")
 	after := p.last()
 	p.click(`#letter button[type=submit]`)
-	s := p.find(after, "mailbox.delivered", "mx.hamburger.edu")
+	s := p.find(after, arrived, "mx.hamburger.edu")
 	p.wait(fmt.Sprintf(`Number(document.getElementById("seek").max) >= %d`, s.Seq))
 	if n := count(); n != 0 {
 		t.Errorf("paused, and %d steps are shown", n)
@@ -138,7 +138,7 @@ func TestConsole(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
 	}
-	p.find(0, "mailbox.delivered", "mx.hamburger.edu")
+	p.find(0, arrived, "mx.hamburger.edu")
 	answer, err := http.Post(p.url+"api/console", "application/json", strings.NewReader(`{"host":"192.0.2.1","port":25}`))
 	if err != nil {
 		t.Fatal(err)
@@ -155,18 +155,18 @@ func TestKeyboard(t *testing.T) {
 	focus := func() string {
 		return eval[string](p.tab, `document.activeElement.id || document.activeElement.dataset.host || document.activeElement.textContent`)
 	}
-	p.key("l")
+	p.press("l")
 	if at := focus(); at != "to" {
 		t.Fatalf("L leads to %s", at)
 	}
 	after := p.last()
 	p.key(kb.Enter)
-	s := p.find(after, "mailbox.delivered", "mx.hamburger.edu")
+	s := p.find(after, arrived, "mx.hamburger.edu")
 	p.drawn(s.Seq)
 	p.run(`document.activeElement.blur()`)
-	p.key(" ")
+	p.press(" ")
 	p.wait(`document.getElementById("play").textContent.includes("Go on")`)
-	p.key("d")
+	p.press("d")
 	p.key(kb.End)
 	p.key(kb.ArrowUp)
 	n := eval[int](p.tab, `document.querySelectorAll("#steps button").length`)
@@ -179,7 +179,7 @@ func TestKeyboard(t *testing.T) {
 	if width := eval[string](p.tab, `getComputedStyle(document.activeElement).outlineStyle`); width == "none" {
 		t.Error("the focus is not seen")
 	}
-	p.key("m")
+	p.press("m")
 	if at := focus(); at != "a.root-servers.net" {
 		t.Errorf("M leads to %s", at)
 	}
@@ -191,7 +191,7 @@ func TestKeyboard(t *testing.T) {
 	p.wait(`document.getElementById("detail").innerText.includes("b.root-servers.net")`)
 	for key, want := range map[string]string{"c": "host", "a": "name", "f": "faulty", "t": "tablekind"} {
 		p.run(`document.activeElement.blur()`)
-		p.key(key)
+		p.press(key)
 		if at := focus(); at != want {
 			t.Errorf("%s leads to %s", key, at)
 		}
@@ -202,11 +202,11 @@ func TestKeyboard(t *testing.T) {
 		t.Errorf("→ among the tabs leads to %s", at)
 	}
 	p.run(`document.activeElement.blur()`)
-	p.key("?")
+	p.press("?")
 	p.wait(`document.getElementById("keys").open`)
 	p.key(kb.Escape)
 	p.wait(`!document.getElementById("keys").open`)
-	p.key("+")
+	p.press("+")
 	if size := eval[string](p.tab, `document.documentElement.dataset.size`); size != "2" {
 		t.Errorf("+ makes the text size %s", size)
 	}

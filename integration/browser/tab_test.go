@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
 )
 
@@ -150,6 +151,21 @@ func (b *tab) wait(condition string) {
 func (b *tab) key(keys string, options ...chromedp.KeyOption) {
 	b.t.Helper()
 	b.do(chromedp.KeyEvent(keys, options...))
+}
+
+// press presses a key that types a character, as a keyboard does: a page that
+// takes the key for itself keeps the character from being typed, which key does
+// not.
+func (b *tab) press(character string) {
+	b.t.Helper()
+	for _, p := range []input.DispatchKeyEventParams{
+		{Type: input.DispatchKeyEventTypeKeyDown, Key: character, Text: character},
+		{Type: input.DispatchKeyEventTypeKeyUp, Key: character},
+	} {
+		if _, err := chromedp.Call(b.ctx, input.DispatchKeyEvent, p); err != nil {
+			b.t.Fatal(err)
+		}
+	}
 }
 
 func (b *tab) click(selector string) {

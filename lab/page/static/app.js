@@ -117,7 +117,7 @@ function refilter() {
 }
 
 find("filters").addEventListener("change", (e) => { if (e.target.id !== "seek") refilter(); });
-find("seek").addEventListener("input", (e) => { player.play(false); player.seek(Number(e.target.value)); });
+find("seek").addEventListener("input", (e) => { const to = Number(e.target.value); player.play(false); player.seek(to); });
 find("play").addEventListener("click", () => player.play(!player.playing));
 find("next").addEventListener("click", forward);
 find("back").addEventListener("click", back);
