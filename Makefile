@@ -36,7 +36,7 @@ run: build ## a working mail server for hamburger.edu, by config.toml, with alic
 	@echo
 	@exec $(BIN) --config config.toml serve --port-offset auto
 
-lab: build ## two mail servers on loopback: watch a letter travel from crepes.fr to hamburger.edu
+lab: build ## the Internet in one process: watch a letter travel, at http://127.0.0.1:8080/
 	@exec $(BIN) lab
 
 deps: ## the programs that the tests run, from Debian's packages

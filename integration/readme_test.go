@@ -52,9 +52,10 @@ func TestReadmeCovered(t *testing.T) {
 	known := []string{
 		"make run", "telnet 127.0.0.1 25", "telnet 127.0.0.1 110", // TestReadmeLetter
 		`curl --user bob:hungry 'imap://127.0.0.1:143/INBOX;MAILINDEX=1'`,
-		"make lab",     // TestReadmeLab
-		"make test",    // this run, and .ci/run
-		"make install", // TestReadmeInstall, and the lines below it
+		"make lab",              // TestReadmeLab
+		"postrider lab --catch", // TestCatchManual
+		"make test",             // this run, and .ci/run
+		"make install",          // TestReadmeInstall, and the lines below it
 		"postrider init --domain example.org", "postrider user add you@example.org",
 		"postrider alias add info@example.org you@example.org", "postrider serve",
 		"postrider import old/inbox.mbox --to you@example.org", "postrider import old/Maildir --to you@example.org", // TestReadmeMoving

@@ -229,7 +229,7 @@ func TestPhone(t *testing.T) {
 		t.Errorf("too small for a finger: %v", small)
 	}
 	p.click("#play")
-	p.run(`document.querySelector("#steps li:last-child button").click()`)
+	p.run(`const b = document.querySelector("#steps li:last-child button"); b.scrollIntoView({block: "start"}); b.click()`)
 	p.wait(`document.getElementById("details").getBoundingClientRect().bottom <= innerHeight + 1`)
 }
 
