@@ -23,7 +23,7 @@ func TestScreenshots(t *testing.T) {
 	p := openLab(t, 1280, 800)
 	s := p.sendLetter()
 	p.click("#play")
-	mail := p.find(0, "deliver.command", "mx.crepes.fr")
+	mail := p.find(p.find(0, "deliver.tls", "").Seq+2, "deliver.command", "mx.crepes.fr")
 	p.run(fmt.Sprintf(`const b = document.querySelector('#steps [data-seq="%d"]'); b.scrollIntoView({block: "center"}); b.click()`, mail.Seq))
 	picture(t, p.tab, filepath.Join(dir, "lab-letter.png"))
 

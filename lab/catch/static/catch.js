@@ -3,7 +3,7 @@ import { ask, find, make } from "./dom.js";
 // The page of caught mail: it looks for new messages every two seconds. A
 // letter's HTML is shown in a frame without an origin, in which nothing runs.
 
-let shown = [];
+let shown = null; // nothing was asked yet
 let open = null;
 let view = "text";
 

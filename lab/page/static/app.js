@@ -24,6 +24,7 @@ const diagram = new Diagram((step, byHand) => {
   showStep(step, nameOf);
 });
 diagram.nameOf = nameOf;
+diagram.roleOf = (id) => (id === "you" ? "person" : (scene.hosts.find((h) => h.id === id) || { role: "" }).role);
 const tables = new Tables(() => !file && !find("pane-tables").hidden);
 const terminal = file ? null : new Console();
 

@@ -2,9 +2,12 @@ import { find, make } from "./dom.js";
 import { viaNames } from "./words.js";
 
 // The sequence diagram: a lane for each host that takes part, a row for each
-// step. Lanes come in the order in which hosts speak up.
+// step. People and mail servers are to the left, then resolvers, then name
+// servers, each in the order in which they speak up.
 
 const maxRows = 800; // in the document; older ones are behind the slider
+
+const laneRank = { person: 1, mail: 2, resolver: 3, root: 4, tld: 5, names: 6, web: 6 };
 
 export class Diagram {
   constructor(onpick) {
@@ -14,6 +17,7 @@ export class Diagram {
     this.onpick = onpick;
     this.lane = new Map(); // host id to its place
     this.nameOf = (id) => id;
+    this.roleOf = () => "";
     this.picked = null;
     this.steps.addEventListener("keydown", (e) => this.key(e));
     this.steps.addEventListener("click", (e) => {
@@ -22,37 +26,44 @@ export class Diagram {
     });
   }
 
+  /** place makes sure that a host has a lane, and moves others aside for it. */
   place(id) {
-    if (!this.lane.has(id)) {
-      this.lane.set(id, this.lane.size);
-      this.lanes.append(make("span", { "data-host": id }, this.nameOf(id)));
-      this.scroll.style.setProperty("--lanes", this.lane.size);
-      this.edges();
-    }
-    return this.lane.get(id);
+    if (this.lane.has(id)) return;
+    const ids = [...this.lane.keys()];
+    const rank = (x) => laneRank[this.roleOf(x)] ?? 5;
+    const before = ids.findIndex((x) => rank(x) > rank(id));
+    ids.splice(before < 0 ? ids.length : before, 0, id);
+    this.lane = new Map(ids.map((x, i) => [x, i]));
+    this.lanes.replaceChildren(...ids.map((x) => {
+      const [first, ...rest] = this.nameOf(x).split(".");
+      return make("span", { "data-host": x, title: this.nameOf(x) }, first, rest.length ? make("small", {}, rest.join(".")) : null);
+    }));
+    this.scroll.style.setProperty("--lanes", ids.length);
+    for (const row of this.steps.children) this.lay(row.firstChild);
   }
 
-  /** edges puts labels of the outer lanes to where they have room. */
-  edges() {
-    const last = this.lane.size - 1;
-    for (const label of this.steps.querySelectorAll(".label")) sideOf(label, last);
+  /** lay puts a row's arrow and label where its hosts' lanes are. */
+  lay(button) {
+    const one = this.lane.get(button.step.from), two = this.lane.get(button.step.to);
+    const a = Math.min(one, two), b = Math.max(one, two), space = button.lastChild;
+    const close = a + b > this.lane.size - 1;
+    space.style.setProperty("--a", a);
+    space.style.setProperty("--b", b);
+    space.className = `space ${one === two ? "note" : one < two ? "right" : "left"} ${close ? "close" : "begin"}`;
   }
 
   add(step, fresh) {
-    const a = this.place(step.from), b = this.place(step.to);
-    const one = this.nameOf(step.from), two = this.nameOf(step.to);
-    const said = a === b ? `at ${one}` : `${one} to ${two}`;
-    const label = make("span", { class: "label", "data-a": Math.min(a, b), "data-b": Math.max(a, b) }, step.label || viaNames[step.via] || step.kind);
-    const kind = a === b ? "note" : "arrowed " + (a < b ? "right" : "left");
-    const space = make("span", { class: `space ${kind}` }, a === b ? null : make("span", { class: "arrow" }), label);
-    space.style.setProperty("--a", Math.min(a, b));
-    space.style.setProperty("--b", Math.max(a, b));
+    this.place(step.from);
+    this.place(step.to);
+    const one = this.nameOf(step.from), two = this.nameOf(step.to), here = step.from === step.to;
+    const said = here ? `at ${one}` : `${one} to ${two}`;
+    const label = make("span", { class: "label" }, step.label || viaNames[step.via] || step.kind);
     const button = make("button", { type: "button", tabindex: -1, "data-seq": step.seq,
       class: `via-${step.via} ${step.tone || ""} ${step.letter ? "letter" : ""} ${fresh ? "new" : ""}`,
       "aria-label": `${step.seq}. ${said}: ${viaNames[step.via] || ""} ${step.label}` },
-    make("span", { class: "num" }, step.seq), space);
+    make("span", { class: "num" }, step.seq), make("span", {}, here ? null : make("span", { class: "arrow" }), label));
     button.step = step;
-    sideOf(label, this.lane.size - 1);
+    this.lay(button);
     const low = this.scroll.scrollHeight - this.scroll.scrollTop - this.scroll.clientHeight < 120;
     this.steps.append(make("li", {}, button));
     while (this.steps.children.length > maxRows) this.steps.firstChild.remove();
@@ -104,13 +115,4 @@ export class Diagram {
     const b = this.steps.querySelector('[tabindex="0"]');
     (b || this.steps).focus();
   }
-}
-
-function sideOf(label, last) {
-  const a = Number(label.dataset.a), b = Number(label.dataset.b);
-  label.classList.toggle("first", a === b && a === 0);
-  label.classList.toggle("last", a === b && a === last && a > 0);
-  const close = a !== b && a + b > last;
-  label.classList.toggle("close", close);
-  label.classList.toggle("begin", a !== b && !close);
 }
