@@ -153,7 +153,8 @@ func records(list []dns.RR) string {
 			break
 		}
 		data := strings.TrimPrefix(rr.String(), rr.Header().String())
-		if rr.Header().Rrtype != dns.TypeTXT {
+		switch rr.Header().Rrtype {
+		case dns.TypeNS, dns.TypeMX, dns.TypeCNAME, dns.TypePTR, dns.TypeSRV, dns.TypeSOA:
 			data = strings.ToLower(data) // the asker mixes cases against forgers
 		}
 		out = append(out, dns.TypeToString[rr.Header().Rrtype]+" "+data)
