@@ -130,8 +130,7 @@ func matchesAny(patterns []string, pkg string) bool {
 }
 
 // TestTreeImports: imports point one way, by the table above. Tests may use the
-// packages made for them (wiretest, dnstest, storetest), the product may not;
-// the lab has a name server of its own from dnstest.
+// packages made for them (wiretest, dnstest, storetest), the product may not.
 func TestTreeImports(t *testing.T) {
 	tr := parseTree(t)
 	for dir, files := range tr.files {
@@ -160,7 +159,7 @@ func TestTreeImports(t *testing.T) {
 				case dir == "integration":
 					ok = false
 				case forTests:
-					ok = inTest || rel == "dns/dnstest" && dir == "lab"
+					ok = inTest
 				}
 				if !ok {
 					t.Errorf("%s may not import %s", f.name, imported)

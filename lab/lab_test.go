@@ -260,3 +260,39 @@ func TestDownAndJump(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// A registered domain gets mail, also in the next run on the same folder; what
+// cannot be registered is refused.
+func TestRegister(t *testing.T) {
+	dir := t.TempDir()
+	l, _ := start(t, Options{Keep: dir, Instant: true})
+	ctx := t.Context()
+	for _, name := range []string{"", "com", "a.b.com", "crepes.fr", "no..com", "x.invalid", strings.Repeat("a", 64) + ".com"} {
+		if _, err := l.Register(ctx, name); err == nil {
+			t.Errorf("%q was registered", name)
+		}
+	}
+	r, err := l.Register(ctx, "NetworkUtopia.com.")
+	if err != nil || r.Domain != "networkutopia.com" || len(r.Steps) != 3 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	write := func(subject string) {
+		t.Helper()
+		if _, err := l.Send(ctx, Letter{From: "alice@crepes.fr", To: []string{r.Account.Address}, Subject: subject}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("one")
+	arrives(t, l, r.Account.Address, 1)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l, _ = start(t, Options{Keep: dir, Instant: true})
+	write("two")
+	if s := arrives(t, l, r.Account.Address, 2); s[0].Subject != "one" || s[1].Subject != "two" {
+		t.Errorf("%+v", s)
+	}
+	if _, err := l.Register(ctx, "networkutopia.com"); err == nil {
+		t.Error("it was registered twice")
+	}
+}

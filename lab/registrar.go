@@ -2,8 +2,13 @@ package lab
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -36,6 +41,16 @@ func (l *Lab) Register(ctx context.Context, name string) (*Registration, error) 
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
 	l.registering.Lock()
 	defer l.registering.Unlock()
+	r, err := l.register(ctx, name, false)
+	if err != nil || l.o.Keep == "" {
+		return r, err
+	}
+	return r, l.remember(name)
+}
+
+// register registers a domain, or, again, brings back one of an earlier run, whose
+// delegation may be there still.
+func (l *Lab) register(ctx context.Context, name string, again bool) (*Registration, error) {
 	tld, err := l.mayRegister(name)
 	if err != nil {
 		return nil, err
@@ -57,13 +72,65 @@ func (l *Lab) Register(ctx context.Context, name string) (*Registration, error) 
 		return nil, fmt.Errorf("register %s: %w", name, err)
 	}
 	say(fmt.Sprintf("%s and %s serve the new zone %s: A for www, MX for mail", dns1.Name, dns2.Name, name))
-	if err := l.delegate(ctx, tld, name, dns1, dns2); err != nil {
+	if err := l.delegate(ctx, tld, name, dns1, dns2); err != nil && !(again && errors.Is(err, errDelegated)) {
 		return nil, fmt.Errorf("register %s: %w", name, err)
 	}
 	say(fmt.Sprintf("the zone %s has by dynamic update: %s NS %s, %s NS %s, and as glue their addresses %s and %s",
 		tld.Name, name, dns1.Name, name, dns2.Name, dns1.Address, dns2.Address))
 	say(fmt.Sprintf("%s takes mail for %s, password %s", mail.Name, r.Account.Address, r.Account.Password))
 	return r, nil
+}
+
+// errDelegated is of delegate, for a name that the zone above has.
+var errDelegated = errors.New("the zone above has that name already")
+
+// registered is the file of Options.Keep that lists what was registered.
+const registered = "registered.json"
+
+// remember adds a domain to those that the next run brings back.
+func (l *Lab) remember(name string) error {
+	names, err := l.remembered()
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(append(names, name))
+	if err != nil {
+		return err
+	}
+	return replace(filepath.Join(l.dir, registered), text, 0o600)
+}
+
+// remembered are the domains that earlier runs registered, in their order, which
+// gives them the same addresses again.
+func (l *Lab) remembered() ([]string, error) {
+	text, err := os.ReadFile(filepath.Join(l.dir, registered))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	if err := json.Unmarshal(text, &names); err != nil {
+		return nil, fmt.Errorf("%s: %w", registered, err)
+	}
+	return names, nil
+}
+
+// bringBack registers again what earlier runs registered.
+func (l *Lab) bringBack() error {
+	names, err := l.remembered()
+	if err != nil {
+		return err
+	}
+	l.registering.Lock()
+	defer l.registering.Unlock()
+	for _, name := range names {
+		if _, err := l.register(l.ctx, name, true); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // mayRegister finds the zone above a name that can be registered.
@@ -163,6 +230,9 @@ func (l *Lab) delegate(ctx context.Context, tld *Zone, name string, servers ...*
 	reply, err := l.Update(ctx, tld.Primary, m)
 	if err != nil {
 		return err
+	}
+	if reply.Rcode == miekg.RcodeYXDomain {
+		return errDelegated
 	}
 	if reply.Rcode != miekg.RcodeSuccess {
 		return fmt.Errorf("the server of %s answered the update with %s", tld.Name, miekg.RcodeToString[reply.Rcode])

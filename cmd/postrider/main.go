@@ -84,7 +84,7 @@ type cli struct {
 	Send     sendCmd     `cmd:"" passthrough:"" help:"Send a message from standard input, like sendmail (-t, -f, -i)."`
 	DNS      dnsCmd      `cmd:"" name:"dns" help:"Ask the domain name system."`
 	Check    checkCmd    `cmd:"" help:"Explain a verdict."`
-	Lab      labCmd      `cmd:"" help:"Two mail servers and their DNS on loopback, to watch a letter travel."`
+	Lab      labCmd      `cmd:"" help:"The Internet in one process, to watch a letter travel."`
 	Reindex  reindexCmd  `cmd:"" help:"Make the index for IMAP's SEARCH anew."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 }
