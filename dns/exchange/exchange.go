@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"time"
 
 	miekg "github.com/miekg/dns"
@@ -166,6 +167,10 @@ func Parse(b []byte) (*miekg.Msg, error) {
 
 // accept makes a reply of an answer that judge let through.
 func (q *Query) accept(b []byte) (*Reply, error) {
+	wire := append([]byte(nil), b...)
+	if q.Exact {
+		lowerQuestion(b)
+	}
 	m, err := Parse(b)
 	switch {
 	case err != nil:
@@ -178,7 +183,37 @@ func (q *Query) accept(b []byte) (*Reply, error) {
 			return nil, err
 		}
 	}
-	return &Reply{Msg: m, Wire: append([]byte(nil), b...)}, nil
+	if q.Exact {
+		q.lowerOwners(m)
+	}
+	return &Reply{Msg: m, Wire: wire}, nil
+}
+
+// lowerQuestion takes our random case out of the question of an answer that
+// judge let through, and so out of all names that point there (RFC 1035 section
+// 4.1.4).
+func lowerQuestion(b []byte) {
+	for i := headerLen; i < len(b) && b[i] != 0 && b[i] < 0xc0; i += 1 + int(b[i]) {
+		for j := i + 1; j <= i+int(b[i]) && j < len(b); j++ {
+			if 'A' <= b[j] && b[j] <= 'Z' {
+				b[j] += 'a' - 'A'
+			}
+		}
+	}
+}
+
+// lowerOwners takes it out of owners that a server spelled as we had the name or
+// its end, without pointing.
+func (q *Query) lowerOwners(m *miekg.Msg) {
+	name := miekg.CanonicalName(q.Name)
+	for _, section := range [][]miekg.RR{m.Answer, m.Ns, m.Extra} {
+		for _, rr := range section {
+			owner := rr.Header().Name
+			if i := len(name) - len(owner); i >= 0 && strings.EqualFold(owner, name[i:]) {
+				rr.Header().Name = name[i:]
+			}
+		}
+	}
 }
 
 // UDP sends the query and reads until the answer comes or the socket is

@@ -640,3 +640,41 @@ func TestPorts(t *testing.T) {
 		t.Errorf("got %+v", a)
 	}
 }
+
+// The random case of our queries is not in what we say, wherever the server
+// repeats it: with pointers to the question (long answers, here) and without.
+func TestCaseStays(t *testing.T) {
+	for _, size := range []int{0, 40} {
+		synctest.Test(t, func(t *testing.T) {
+			w := ordinary(t)
+			for _, a := range []string{"9.9.9.1", "9.9.9.2"} {
+				w.serve(a, "example.com.", exampleZone+"d DNAME example.com.\nself MX 10 self\n")
+				w.twist(a, func(q asking, m *miekg.Msg) []*miekg.Msg {
+					m = m.Copy()
+					for i := range size {
+						m.Extra = append(m.Extra, rr(t, fmt.Sprintf("x%d.example.com. 1 IN A 9.9.9.9", i)))
+					}
+					for _, rr := range slices.Concat(m.Answer, m.Ns) {
+						sent := q.query.Question[0].Name
+						if i := len(sent) - len(rr.Header().Name); i >= 0 && strings.EqualFold(sent[i:], rr.Header().Name) {
+							rr.Header().Name = sent[i:]
+						}
+					}
+					return []*miekg.Msg{m}
+				})
+			}
+			r := newTest(t, w, Options{})
+			for _, q := range []key{{"www.example.com.", miekg.TypeA}, {"none.example.com.", miekg.TypeA}, {"web.d.example.com.", miekg.TypeA}, {"self.example.com.", miekg.TypeMX}} {
+				for range 5 {
+					a := ask(t, r, q.name, q.typ)
+					for _, rr := range slices.Concat(a.Answer, a.Ns) {
+						if s := strings.TrimSuffix(rr.Header().Name, "."); s != strings.ToLower(s) {
+							t.Errorf("%v: %v", q, rr)
+						}
+					}
+					r.Flush("example.com.")
+				}
+			}
+		})
+	}
+}
