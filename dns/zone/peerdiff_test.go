@@ -246,7 +246,8 @@ var knownDifferences = []difference{
 	// RFC 9460 section 4.1: named follows aliases of services, and adds what the last
 	// leads to.
 	{"named", func(c *comparison) {
-		if len(only(c.theirs[3], " HTTPS 0 "))+len(only(c.theirs[3], " SVCB 0 ")) > 0 {
+		seen := slices.Concat(c.theirs[1], c.theirs[3])
+		if len(only(seen, " HTTPS 0 "))+len(only(seen, " SVCB 0 ")) > 0 {
 			c.ours[3] = c.theirs[3]
 		}
 	}},
