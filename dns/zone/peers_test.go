@@ -35,7 +35,7 @@ type nameServer struct {
 }
 
 var nameServers = []nameServer{
-	{"named", "/usr/sbin/named", []string{"-g", "-c"}, namedConfig, " running", ""},
+	{"named", "/usr/sbin/named", []string{"-g", "-c"}, namedConfig, " running\n", ""},
 	{"nsd", "/usr/sbin/nsd", []string{"-d", "-c"}, nsdConfig, "nsd started", ""},
 	{"knot", "/usr/sbin/knotd", []string{"-c"}, knotConfig, "", "zone event 'load' failed|zone file parsed|loaded, serial"},
 }
@@ -188,7 +188,7 @@ func (p nameServer) follow(log *bufio.Scanner, zones int, ready chan<- error, do
 				}
 			}
 		}
-		if p.ready != "" && strings.Contains(log.Text(), p.ready) || p.perZone != "" && zones == 0 {
+		if p.ready != "" && strings.Contains(log.Text()+"\n", p.ready) || p.perZone != "" && zones == 0 {
 			told = true
 			ready <- nil
 		}
