@@ -37,7 +37,7 @@ export class HostMap {
     let x = 0, y = 0, high = 0;
     for (const [name, hosts] of sites) {
       const many = hosts.every((h) => h.role === "root" || h.role === "tld");
-      const cell = (hosts[0].role === "root" ? 2.2 : many ? 2.9 : 3.1) * em, tall = 2.7 * em;
+      const cell = (hosts[0].role === "root" ? 2.05 : many ? 2.9 : 3.1) * em, tall = 2.7 * em;
       const across = Math.max(1, Math.min(hosts.length, many ? 14 : 3, Math.floor((width - em) / cell)));
       const w = Math.max(across * cell + em * 0.6, Math.min(width, name.length * 0.52 * em + em));
       const h = Math.ceil(hosts.length / across) * tall + 1.4 * em;
