@@ -447,7 +447,7 @@ const maxJump = 400 * 24 * time.Hour
 const (
 	settleFirst = 300 * time.Microsecond // for what a timer woke to begin
 	settleQuiet = time.Millisecond       // without traffic: it is done
-	settleMost  = 500 * time.Millisecond // at one stop of a jump
+	settleMost  = 3 * time.Second        // at one stop of a jump
 )
 
 // settle waits until nobody waits for an answer and nothing went through the

@@ -371,10 +371,10 @@ func (c *lineConn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	c.flip, c.due = true, n.clock.Now().Add(way.rtt)
 	c.mu.Unlock()
-	c.await(!way.down)
 	if c.udp && (way.down || way.loss > 0 && n.chance(way.loss)) {
-		return len(p), nil
+		return len(p), nil // no answer is due
 	}
+	c.await(!way.down)
 	size, err := c.Conn.Write(p)
 	if err != nil {
 		c.await(false)

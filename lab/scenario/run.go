@@ -34,7 +34,7 @@ type StepResult struct {
 }
 
 const (
-	commandPatience = 20 * time.Second // for one command
+	commandPatience = 30 * time.Second // for one command
 	jumpPatience    = 2 * time.Minute
 )
 
