@@ -77,8 +77,7 @@ func TestBadConfiguration(t *testing.T) {
 	s.init()
 	for extra, want := range map[string]string{
 		"[limits]\nrecipients = \"many\"\nconections = 1\n[smtp]\nbare_newline = \"keep\"\n": `limits\.recipients.*\n(.*\n)*.*limits\.conections.*\n(.*\n)*.*smtp\.bare_newline`,
-		"[dns]\nzones = [\"a.zone\"]\nhosts = \"\"\n":                                        `dns\.zones.*not built yet`,
-		"[dns]\nresolver = \"iterative\"\n":                                                  `dns\.resolver.*not built yet`,
+		"[dns]\nresolver = \"recursive\"\nroot_hints = 7\n":                                  `dns\.resolver.*\n(.*\n)*.*dns\.root_hints|dns\.root_hints.*\n(.*\n)*.*dns\.resolver`,
 		"[listen]\nhttp = [\"127.0.0.1:0\"]\n":                                               `listen\.http.*not built yet`,
 		"[storage]\nengine = \"paper\"\n":                                                    `storage\.engine`,
 		"[delivery]\nretry = [\"soon\"]\n":                                                   `delivery\.retry`,
