@@ -45,7 +45,7 @@ func TestExitCodes(t *testing.T) {
 		{"frobnicate", 2, "."},
 		{"user add", 2, "."},
 		{"serve --port-offset x", 2, "."},
-		{"trace 1", 2, "not built yet"},
+		{"trace 1", 1, "nothing is known"},
 		{"import x", 2, "."},
 		{"export x", 2, "."},
 		{"import nothing.mbox --to bob@hamburger.edu", 1, "nothing.mbox"},
