@@ -110,13 +110,8 @@ func (q hasFlag) match(c *candidates, out []truth) {
 		if q.positive {
 			want = q.bit
 		}
-		out := out[:len(c.columns.System)]
 		for i, f := range c.columns.System {
-			answer := no
-			if f&q.bit == want {
-				answer = yes
-			}
-			out[i] = answer
+			out[i] = is(f&q.bit == want)
 		}
 	case c.columns.Keys == nil:
 		fill(out, is(!q.positive))

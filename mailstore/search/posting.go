@@ -46,22 +46,15 @@ func (s *bitset) and(other *bitset) {
 // or adds the numbers of part, each with base added to it; they are below the
 // limit of s.
 func (s *bitset) or(part *bitset, base int) {
-	at, shift := base>>6, base&63
 	for i, w := range part.words {
-		if low := w << shift; low != 0 {
-			s.orWord(at+i, low)
-		}
-		if high := w >> (64 - shift); high != 0 {
-			s.orWord(at+i+1, high)
-		}
+		s.orAt(base+i<<6, w)
 	}
 }
 
 // orBitmap adds the numbers of a bitmap, each with base added to it; they are below
 // the limit of s.
 func (s *bitset) orBitmap(b []byte, base int) {
-	at, shift := base>>6, base&63
-	for len(b) > 0 {
+	for ; len(b) > 0; base += 64 {
 		var w uint64
 		if len(b) >= 8 {
 			w, b = binary.LittleEndian.Uint64(b), b[8:]
@@ -70,13 +63,18 @@ func (s *bitset) orBitmap(b []byte, base int) {
 			copy(last[:], b)
 			w, b = binary.LittleEndian.Uint64(last[:]), nil
 		}
-		if low := w << shift; low != 0 {
-			s.orWord(at, low)
-		}
-		if high := w >> (64 - shift); high != 0 {
-			s.orWord(at+1, high)
-		}
-		at++
+		s.orAt(base, w)
+	}
+}
+
+// orAt adds 64 numbers from one that need not be a multiple of 64.
+func (s *bitset) orAt(first int, w uint64) {
+	at, shift := first>>6, first&63
+	if low := w << shift; low != 0 {
+		s.orWord(at, low)
+	}
+	if high := w >> (64 - shift); high != 0 {
+		s.orWord(at+1, high)
 	}
 }
 
