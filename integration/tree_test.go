@@ -96,6 +96,7 @@ var layers = []struct {
 	{pkg: "internal/clock"},
 	{pkg: "internal/journey"},
 	{pkg: "internal/provenance"},
+	{pkg: "internal/tomlkeys"},
 	{pkg: "mta"},
 	{pkg: "internal/wire/...", may: []string{"internal/wire/..."}},
 	{pkg: "dns/server", may: []string{"dns/...", "internal/wire"}, never: []string{"dns"}},

@@ -13,7 +13,8 @@ import (
 
 	miekg "github.com/miekg/dns"
 	"github.com/pelletier/go-toml/v2"
-	"github.com/pelletier/go-toml/v2/unstable"
+
+	"postrider/internal/tomlkeys"
 )
 
 // Limits of a world.
@@ -49,7 +50,7 @@ func ParseWorld(path string, text []byte) (*World, error) {
 	if err := d.Decode(w); err != nil {
 		return nil, decodeError(path, err)
 	}
-	c := &checker{world: w, path: path, lines: keyLines(text)}
+	c := &checker{world: w, path: path, lines: tomlkeys.Lines(text)}
 	c.check()
 	return w, errors.Join(c.problems...)
 }
@@ -83,11 +84,15 @@ type checker struct {
 }
 
 // fail notes a problem of a key of the n-th table of that name, such as
-// host[3].address.
+// host[3].address; n is 0 for a table that there is once.
 func (c *checker) fail(table string, n int, key, format string, args ...any) {
-	line := c.lines[fmt.Sprintf("%s[%d].%s", table, n, key)]
+	at := fmt.Sprintf("%s[%d]", table, n)
+	if c.lines[at] == 0 {
+		at = table
+	}
+	line := c.lines[at+"."+key]
 	if line == 0 {
-		line = c.lines[fmt.Sprintf("%s[%d]", table, n)]
+		line = c.lines[at]
 	}
 	c.problems = append(c.problems, fmt.Errorf("%s:%d: %s.%s: %s", c.path, max(line, 1), table, key, fmt.Sprintf(format, args...)))
 }
@@ -274,48 +279,4 @@ func (c *checker) accounts() {
 			c.fail("account", i, "address", "no host keeps the mail of %s", domain)
 		}
 	}
-}
-
-// keyLines finds the line of each key: site[0].name, host[2].mail.domains, title;
-// and of each table: site[0].
-func keyLines(doc []byte) map[string]int {
-	lines, counts := map[string]int{}, map[string]int{}
-	var p unstable.Parser
-	p.Reset(doc)
-	table := ""
-	for p.NextExpression() {
-		e := p.Expression()
-		var parts []string
-		offset := -1
-		for it := e.Key(); it.Next(); {
-			if offset < 0 {
-				offset = int(it.Node().Raw.Offset)
-			}
-			parts = append(parts, string(it.Node().Data))
-		}
-		if offset < 0 {
-			continue
-		}
-		key := strings.Join(parts, ".")
-		switch e.Kind {
-		case unstable.ArrayTable:
-			table = fmt.Sprintf("%s[%d]", key, counts[key])
-			counts[key]++
-			key = table
-			table += "."
-		case unstable.Table: // [host.mail] belongs to the last [[host]]
-			if first, rest, nested := strings.Cut(key, "."); nested && counts[first] > 0 {
-				key = fmt.Sprintf("%s[%d].%s", first, counts[first]-1, rest)
-			} else {
-				key += "[0]"
-			}
-			table = key + "."
-		default:
-			key = table + key
-		}
-		if lines[key] == 0 {
-			lines[key] = 1 + bytes.Count(doc[:offset], []byte{'\n'})
-		}
-	}
-	return lines
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,11 +16,11 @@ import (
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
-	"github.com/pelletier/go-toml/v2/unstable"
 
 	"postrider/dns"
 	"postrider/internal/directory"
 	"postrider/internal/node"
+	"postrider/internal/tomlkeys"
 	"postrider/mta"
 	"postrider/pop3"
 )
@@ -87,7 +86,7 @@ func parseConfig(path string, text []byte) (*config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the folder of %s: %w", path, err)
 	}
-	lines := keyLines(text)
+	lines := tomlkeys.Lines(text)
 	e := &configError{path: path}
 	fail := func(key, format string, args ...any) {
 		line := lines[key]
@@ -608,43 +607,6 @@ func flatten(prefix string, tree map[string]any, out map[string]any) {
 func notTable(v any) bool {
 	_, ok := v.(map[string]any)
 	return !ok
-}
-
-// keyLines finds the line of each key and table of a well-formed document.
-func keyLines(doc []byte) map[string]int {
-	lines := map[string]int{}
-	var p unstable.Parser
-	p.Reset(doc)
-	table := ""
-	tables := map[string]int{} // how many of an array there were
-	for p.NextExpression() {
-		e := p.Expression()
-		var parts []string
-		offset := -1
-		for it := e.Key(); it.Next(); {
-			if offset < 0 {
-				offset = int(it.Node().Raw.Offset)
-			}
-			parts = append(parts, string(it.Node().Data))
-		}
-		if offset < 0 {
-			continue
-		}
-		key := strings.Join(parts, ".")
-		switch e.Kind {
-		case unstable.KeyValue:
-			key = table + key
-		case unstable.ArrayTable:
-			key, tables[key] = fmt.Sprintf("%s[%d]", key, tables[key]), tables[key]+1
-			table = key + "."
-		default:
-			table = key + "."
-		}
-		if lines[key] == 0 {
-			lines[key] = 1 + bytes.Count(doc[:offset], []byte{'\n'})
-		}
-	}
-	return lines
 }
 
 // nearest suggests the key that was likely meant.
