@@ -114,6 +114,33 @@ func TestPlayer(t *testing.T) {
 	}
 }
 
+// TestLetterFilter: one letter's steps are those that name it, and what the
+// resolver asked for it, from the root down; not what it asked for others.
+func TestLetterFilter(t *testing.T) {
+	p := openLab(t, 1440, 900)
+	p.click("#tab-names")
+	p.fill("resolver", "dns.crepes.fr")
+	p.fill("name", "gaia.cs.umass.edu")
+	p.click("#ask button")
+	p.wait(`document.getElementById("answer").textContent.includes("non-authoritative")`)
+	others := p.find(0, "dns.query", "dns.crepes.fr")
+	after := p.last()
+	p.click("#tab-letter")
+	p.sendLetter()
+	p.drawn(others.Seq)
+	p.fill("which", p.find(after, "message.accepted", "mx.crepes.fr").Message)
+	for _, s := range p.steps() {
+		if s.Seq > after && s.Via == "dns" && s.From == "dns.crepes.fr" && strings.Contains(s.Label, "hamburger") {
+			p.drawn(s.Seq)
+		}
+	}
+	p.drawn(p.find(after, "dns.query", "dns.crepes.fr").Seq)
+	p.drawn(p.find(after, "queue.delivered", "mx.crepes.fr").Seq)
+	if shown := eval[bool](p.tab, fmt.Sprintf(`!!document.querySelector('#steps [data-seq="%d"]')`, others.Seq)); shown {
+		t.Errorf("a question for nobody's letter is shown: %s", others.Label)
+	}
+}
+
 // TestConsole: a letter typed into the console, each line explained, reaches the
 // mailbox; another host than the lab's cannot be reached.
 func TestConsole(t *testing.T) {

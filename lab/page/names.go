@@ -45,6 +45,7 @@ func (st *stepper) dns(s *Step, e journey.Event, what, node, peer string) bool {
 	if msg != nil {
 		s.Fields = append(s.Fields, decode(msg)...)
 	}
+	s.For = st.behalf.dns(s, what, node, name, typ)
 	return true
 }
 

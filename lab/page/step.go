@@ -27,6 +27,7 @@ type Step struct {
 	Fields  [][2]string `json:"fields"`  // what it says, decoded
 	Wire    []byte      `json:"wire"`    // octets
 	Message string      `json:"message"` // id
+	For     []string    `json:"for"`     // DNS: ids of the messages that it is asked for
 	Session string      `json:"session"` // id
 	Letter  bool        `json:"letter"`  // the letter itself moves
 }
@@ -39,6 +40,7 @@ type stepper struct {
 	records func(id string) bool
 	said    map[string]*dialogue // by session or pair of hosts: what was said last
 	begun   map[string]*Step     // by the same: a reply whose last line is still to come
+	behalf  behalf
 }
 
 // maxDialogues bounds the conversations that are followed at once; beyond it,
@@ -46,7 +48,8 @@ type stepper struct {
 const maxDialogues = 1000
 
 func newStepper(hostOf func(string) string, records func(string) bool) *stepper {
-	return &stepper{hostOf: hostOf, records: records, said: make(map[string]*dialogue), begun: make(map[string]*Step)}
+	return &stepper{hostOf: hostOf, records: records, said: make(map[string]*dialogue), begun: make(map[string]*Step),
+		behalf: behalf{open: make(map[string][]task)}}
 }
 
 // host is the id behind a name or an address.

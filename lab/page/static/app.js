@@ -114,7 +114,7 @@ function refilter() {
   const on = new Set([...find("filters").querySelectorAll("input[type=checkbox]:checked")].map((c) => c.value));
   const which = find("which").value;
   const group = (via) => ({ dns: "dns", smtp: "smtp", tls: "smtp", pop3: "reading", imap: "reading" }[via] || "inside");
-  player.refilter((s) => on.has(group(s.via)) && (!which || s.message === which));
+  player.refilter((s) => on.has(group(s.via)) && (!which || s.message === which || (s.for || []).includes(which)));
 }
 
 find("filters").addEventListener("change", (e) => { if (e.target.id !== "seek") refilter(); });
