@@ -3,7 +3,6 @@ package dns
 import (
 	"fmt"
 	"net/netip"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -175,29 +174,4 @@ func reverse(a netip.Addr) string {
 		fmt.Fprintf(&b, "%x.%x.", ip[i]&15, ip[i]>>4)
 	}
 	return b.String() + "ip6.arpa."
-}
-
-// unescape turns a character-string of a TXT record, which miekg/dns keeps in
-// presentation form, back into its octets.
-func unescape(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
-	}
-	out := make([]byte, 0, len(s))
-	for i := 0; i < len(s); i++ {
-		if s[i] != '\\' || i+1 == len(s) {
-			out = append(out, s[i])
-			continue
-		}
-		if i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 10, 8); err == nil {
-				out = append(out, byte(n))
-				i += 3
-				continue
-			}
-		}
-		i++
-		out = append(out, s[i])
-	}
-	return string(out)
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	miekg "github.com/miekg/dns"
+
+	"postrider/dns/names"
 )
 
 func TestNormalize(t *testing.T) {
@@ -95,7 +97,7 @@ func FuzzUnescape(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		unescape(s) // anything at all
+		names.Unescape(s) // anything at all
 		if len(s) > 255 {
 			return
 		}
@@ -104,7 +106,7 @@ func FuzzUnescape(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := unescape(rr.(*miekg.TXT).Txt[0]); got != s {
+		if got := names.Unescape(rr.(*miekg.TXT).Txt[0]); got != s {
 			t.Errorf("%q became %q", s, got)
 		}
 	})

@@ -16,6 +16,7 @@ import (
 
 	miekg "github.com/miekg/dns"
 
+	"postrider/dns/names"
 	"postrider/dns/recursor"
 	"postrider/internal/clock"
 	"postrider/internal/journey"
@@ -248,7 +249,7 @@ func (r *Resolver) TXT(ctx context.Context, name string) ([]string, error) {
 		if txt, ok := rr.(*miekg.TXT); ok {
 			var b strings.Builder
 			for _, s := range txt.Txt {
-				b.WriteString(unescape(s))
+				b.WriteString(names.Unescape(s))
 			}
 			list = append(list, b.String())
 		}

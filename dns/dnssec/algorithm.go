@@ -1,6 +1,10 @@
 package dnssec
 
-import "github.com/miekg/dns"
+import (
+	"strconv"
+
+	"github.com/miekg/dns"
+)
 
 // What this package validates of RFC 8624 section 3.1: every algorithm whose
 // validation is required, but not those that must not be validated (RSAMD5, DSA)
@@ -29,5 +33,5 @@ func algorithmName(a uint8) string {
 	if s, ok := dns.AlgorithmToString[a]; ok {
 		return s
 	}
-	return "algorithm " + itoa(int(a))
+	return "algorithm " + strconv.Itoa(int(a))
 }

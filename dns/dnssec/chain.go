@@ -3,10 +3,13 @@ package dnssec
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/miekg/dns"
+
+	"postrider/dns/names"
 )
 
 // zone is what is known about a name as a place where a zone may begin.
@@ -76,7 +79,7 @@ func (r *run) set(ctx context.Context, set *rrset) (checked, *zone, error) {
 // above a cut at the name.
 func (r *run) zoneOf(ctx context.Context, name string, typ uint16) (*zone, error) {
 	if typ == dns.TypeDS && name != "." {
-		name = parent(name)
+		name = names.Parent(name)
 	}
 	return r.walk(ctx, name)
 }
@@ -94,7 +97,7 @@ func (r *run) walk(ctx context.Context, name string) (*zone, error) {
 		return z, err
 	}
 	for n := dns.CountLabel(top) + 1; n <= dns.CountLabel(name); n++ {
-		below, err := r.place(ctx, z, tail(name, n), nil)
+		below, err := r.place(ctx, z, names.Tail(name, n), nil)
 		if err != nil {
 			return below, err
 		}
@@ -372,9 +375,9 @@ func trustedBy(trust []dns.RR, anchor bool) string {
 	for _, rr := range trust {
 		switch a := rr.(type) {
 		case *dns.DS:
-			tags = append(tags, itoa(int(a.KeyTag)))
+			tags = append(tags, strconv.Itoa(int(a.KeyTag)))
 		case *dns.DNSKEY:
-			tags = append(tags, itoa(int(a.KeyTag())))
+			tags = append(tags, strconv.Itoa(int(a.KeyTag())))
 		}
 	}
 	list := strings.Join(tags, ", ")

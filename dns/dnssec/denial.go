@@ -2,6 +2,8 @@ package dnssec
 
 import (
 	"github.com/miekg/dns"
+
+	"postrider/dns/names"
 )
 
 // Existence is what records prove about a name and type.
@@ -95,7 +97,7 @@ func denyPlain(zone, name string, typ uint16, records []*dns.NSEC) Denial {
 		encloser = other
 	}
 	d := Denial{Existence: Expands, Encloser: encloser, Used: []dns.RR{rr}}
-	star := wildcardOf(encloser)
+	star := names.Wildcard(encloser)
 	if w := matching(star, records); w != nil {
 		if lacks(w.TypeBitMap, zone, star, typ) && !delegates(w.TypeBitMap) {
 			d.Existence = NoData
@@ -131,11 +133,11 @@ func matching(name string, records []*dns.NSEC) *dns.NSEC {
 func covering(zone, name string, records []*dns.NSEC) *dns.NSEC {
 	for _, rr := range records {
 		owner, next := dns.CanonicalName(rr.Hdr.Name), dns.CanonicalName(rr.NextDomain)
-		if compareNames(owner, name) >= 0 {
+		if names.Compare(owner, name) >= 0 {
 			continue
 		}
 		// The last record of a zone points to the apex.
-		if next != zone && compareNames(name, next) >= 0 {
+		if next != zone && names.Compare(name, next) >= 0 {
 			continue
 		}
 		if above(owner, name) && (delegates(rr.TypeBitMap) || has(rr.TypeBitMap, dns.TypeDNAME)) {

@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"github.com/miekg/dns"
+
+	"postrider/dns/names"
 )
 
 // chain3 is the NSEC3 records of one zone with equal parameters, and the hashes
@@ -24,7 +26,7 @@ func newChain3(b *budget, zone string, records []*dns.NSEC3) *chain3 {
 	c := &chain3{zone: zone, hashes: make(map[string]string), budget: b}
 	for _, rr := range records {
 		owner := dns.CanonicalName(rr.Hdr.Name)
-		if rr.Hash != dns.SHA1 || rr.Flags&^1 != 0 || owner == "." || parent(owner) != zone {
+		if rr.Hash != dns.SHA1 || rr.Flags&^1 != 0 || owner == "." || names.Parent(owner) != zone {
 			continue
 		}
 		if len(c.records) > 0 && (rr.Iterations != c.records[0].Iterations || !strings.EqualFold(rr.Salt, c.records[0].Salt)) {
@@ -94,7 +96,7 @@ type encloser3 struct {
 // closest finds the closest provable encloser of a name that does not exist.
 func (c *chain3) closest(name string) (encloser3, error) {
 	for next, up := name, name; up != c.zone; next = up {
-		up = parent(up)
+		up = names.Parent(up)
 		match, err := c.match(up)
 		if err != nil {
 			return encloser3{}, err
@@ -144,7 +146,7 @@ func denyHashed(b *budget, zone, name string, typ uint16, records []*dns.NSEC3) 
 // wildcard completes a proof that a name does not exist by what is known about
 // the wildcard at its closest encloser.
 func (c *chain3) wildcard(d Denial, typ uint16) (Denial, error) {
-	star := wildcardOf(d.Encloser)
+	star := names.Wildcard(d.Encloser)
 	w, err := c.match(star)
 	if err != nil {
 		return Denial{}, err
@@ -180,7 +182,7 @@ func nextCloser(b *budget, zone, encloser, name string, records []dns.RR) (Denia
 	if len(c.records) == 0 || !above(encloser, name) {
 		return Denial{}, nil
 	}
-	rr, err := c.cover(tail(name, dns.CountLabel(encloser)+1))
+	rr, err := c.cover(names.Tail(name, dns.CountLabel(encloser)+1))
 	if err != nil || rr == nil {
 		return Denial{}, err
 	}

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"postrider/dns/durable"
 )
 
 // Key is a key of a zone that we sign: a DNSKEY record and its private half. It
@@ -154,10 +156,10 @@ func (k *Key) Write(dir string) (path string, err error) {
 			return "", fmt.Errorf("%s: there already", name)
 		}
 	}
-	if err := replaceFile(path+".private", []byte(k.record.PrivateKeyString(k.signer)), 0o600); err != nil {
+	if err := durable.Write(path+".private", 0o600, []byte(k.record.PrivateKeyString(k.signer))); err != nil {
 		return "", err
 	}
-	return path, replaceFile(path+".key", []byte(k.record.String()+"\n"), 0o644)
+	return path, durable.Write(path+".key", 0o644, []byte(k.record.String()+"\n"))
 }
 
 // maxKeyFile bounds each file of a key in bytes.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"postrider/dns/durable"
 	"postrider/internal/clock"
 )
 
@@ -104,11 +105,23 @@ func OpenRing(dir, zone string, p Policy, o RingOptions) (*Ring, error) {
 	return r, nil
 }
 
+// HasKeys tells whether a directory has keys with which a zone is signed, and which
+// no Ring has taken out of it again.
+func HasKeys(dir, zone string) (bool, error) {
+	zone, err := canonical(zone)
+	if err != nil {
+		return false, err
+	}
+	r := &Ring{dir: dir, zone: zone}
+	err = r.loadState()
+	return len(r.live("")) > 0, err
+}
+
 func (r *Ring) file() string {
 	return filepath.Join(r.dir, "K"+strings.ReplaceAll(r.zone, "/", "%2f")+"rollover.json")
 }
 
-func (r *Ring) load() error {
+func (r *Ring) loadState() error {
 	name := r.file()
 	text, _, err := readKeyFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -124,6 +137,14 @@ func (r *Ring) load() error {
 	if r.state.Version != ringVersion || r.state.Zone != r.zone {
 		return fmt.Errorf("%s: version %d for zone %q is not known here", name, r.state.Version, r.state.Zone)
 	}
+	return nil
+}
+
+func (r *Ring) load() error {
+	if err := r.loadState(); err != nil {
+		return err
+	}
+	name := r.file()
 	for _, k := range r.state.Keys {
 		if !k.Removed.IsZero() {
 			continue
@@ -172,7 +193,7 @@ func (r *Ring) saveLocked() error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(r.file(), append(text, '\n'), 0o600)
+	return durable.Write(r.file(), 0o600, append(text, '\n'))
 }
 
 // live are the keys in the zone that have a role, "" for any, oldest first.

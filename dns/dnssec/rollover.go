@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"postrider/dns/names"
 )
 
 // Times of RFC 5011 sections 2.3 and 2.4. A new key is trusted once it has stood
@@ -118,7 +120,7 @@ func (v *Validator) closestAnchor(name string) (zone string, trust []dns.RR, err
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	revoked := ""
-	for up := name; ; up = parent(up) {
+	for up := name; ; up = names.Parent(up) {
 		if p := v.anchors.points[up]; p != nil {
 			if trust := p.trusted(); len(trust) > 0 {
 				return up, trust, nil

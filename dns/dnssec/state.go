@@ -8,11 +8,12 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/miekg/dns"
+
+	"postrider/dns/durable"
 )
 
 // stateVersion is that of the state file: JSON, one object per key.
@@ -103,37 +104,5 @@ func (a *anchors) save() error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(a.state, append(text, '\n'), 0o600)
-}
-
-// replaceFile puts text in place of a file so that a crash leaves the old or the
-// new one: it is written beside it, synced and renamed, and the directory synced.
-func replaceFile(name string, text []byte, mode fs.FileMode) (err error) {
-	dir := filepath.Dir(name)
-	f, err := os.CreateTemp(dir, filepath.Base(name)+".new*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name()) // it may be gone already; nothing more can be done
-		}
-	}()
-	_, err = f.Write(text)
-	err = errors.Join(err, f.Chmod(mode), f.Sync())
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), name); err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.Write(a.state, 0o600, append(text, '\n'))
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"postrider/dns/names"
 	"postrider/internal/clock"
 )
 
@@ -223,7 +224,7 @@ func (w *weighing) checkExpansion(e expansion) error {
 // where the wildcard stands. With NSEC3 the next closer name alone is proven, since
 // the signature itself gives the closest encloser.
 func expansionProof(b *budget, e expansion, records []dns.RR, d Denial) (Denial, error) {
-	encloser := parent(e.wildcard)
+	encloser := names.Parent(e.wildcard)
 	if d.Existence == Expands || d.Existence == NoName || d.Existence == NoData {
 		if d.Encloser == encloser {
 			return d, nil

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"postrider/dns/names"
 )
 
 // key is a DNSKEY with its tag computed once.
@@ -90,7 +92,7 @@ func accept(now time.Time, set *rrset, sig *dns.RRSIG) checked {
 	left := int32(sig.Expiration - uint32(now.Unix()))
 	c.lifetime = time.Duration(min(set.ttl(), sig.OrigTtl, sig.Hdr.Ttl, uint32(max(left, 0)))) * time.Second
 	if n := ownLabels(set.name); int(sig.Labels) < n {
-		c.wildcard = wildcardOf(tail(set.name, int(sig.Labels)))
+		c.wildcard = names.Wildcard(names.Tail(set.name, int(sig.Labels)))
 	}
 	return c
 }

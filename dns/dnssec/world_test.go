@@ -15,6 +15,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"postrider/dns/names"
 	"postrider/internal/clock"
 )
 
@@ -160,7 +161,7 @@ func (z *testZone) add(rr dns.RR) {
 // cut is the delegation at or above name, or "".
 func (z *testZone) cut(name string) string {
 	for n := dns.CountLabel(z.name) + 1; n <= dns.CountLabel(name); n++ {
-		if up := tail(name, n); z.sets[up][dns.TypeNS] != nil {
+		if up := names.Tail(name, n); z.sets[up][dns.TypeNS] != nil {
 			return up
 		}
 	}
@@ -177,7 +178,7 @@ func (z *testZone) sign(t testing.TB) {
 		if c := z.cut(name); c != "" && c != name {
 			continue // glue
 		}
-		for up := name; up != z.name; up = parent(up) {
+		for up := name; up != z.name; up = names.Parent(up) {
 			if z.nsec3 || up == name {
 				if z.optOut && z.cut(name) == name && z.sets[name][dns.TypeDS] == nil {
 					continue
@@ -190,7 +191,7 @@ func (z *testZone) sign(t testing.TB) {
 	for name := range present {
 		z.names = append(z.names, name)
 	}
-	slices.SortFunc(z.names, compareNames)
+	slices.SortFunc(z.names, names.Compare)
 	if z.nsec3 {
 		z.buildChain3()
 	} else {
@@ -264,7 +265,7 @@ func (z *testZone) buildChain3() {
 // zoneFor is the zone that answers for a name and type.
 func (w *world) zoneFor(name string, typ uint16) *testZone {
 	if typ == dns.TypeDS && name != "." {
-		name = parent(name)
+		name = names.Parent(name)
 	}
 	for {
 		if z := w.zones[name]; z != nil {
@@ -273,7 +274,7 @@ func (w *world) zoneFor(name string, typ uint16) *testZone {
 		if name == "." {
 			return nil
 		}
-		name = parent(name)
+		name = names.Parent(name)
 	}
 }
 
@@ -313,7 +314,7 @@ func (z *testZone) put(section *[]dns.RR, owner, as string, typ uint16) {
 func (z *testZone) answer(m *dns.Msg, name string, typ uint16) (next string) {
 	owner, encloser := name, name
 	for encloser != z.name && !z.exists(encloser) {
-		encloser = parent(encloser)
+		encloser = names.Parent(encloser)
 		if d := z.sets[encloser][dns.TypeDNAME]; d != nil {
 			return z.redirect(m, name, encloser, d[0].(*dns.DNAME))
 		}
@@ -382,10 +383,10 @@ func (z *testZone) prove(m *dns.Msg, encloser, name, owner string) {
 	default:
 		if encloser != name || z.match3(name) == nil {
 			for z.match3(encloser) == nil { // a name inside an opt-out span
-				encloser = parent(encloser)
+				encloser = names.Parent(encloser)
 			}
 			add(z.match3(encloser))
-			add(z.cover3(tail(name, dns.CountLabel(encloser)+1)))
+			add(z.cover3(names.Tail(name, dns.CountLabel(encloser)+1)))
 		}
 		if owner == "" {
 			return
@@ -402,7 +403,7 @@ func (z *testZone) prove(m *dns.Msg, encloser, name, owner string) {
 func (z *testZone) nsecFor(name string) dns.RR {
 	at := z.names[0]
 	for _, n := range z.names {
-		if compareNames(n, name) <= 0 {
+		if names.Compare(n, name) <= 0 {
 			at = n
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	miekg "github.com/miekg/dns"
+
+	"postrider/dns/names"
 )
 
 // Zone is the data of a name server: the records of any number of zones.
@@ -44,7 +46,7 @@ func Read(r io.Reader, file string) (*Zone, error) {
 		if soa, ok := rr.(*miekg.SOA); ok {
 			z.soas[name] = soa
 		}
-		for up := parent(name); up != "."; up = parent(up) {
+		for up := names.Parent(name); up != "."; up = names.Parent(up) {
 			if _, ok := z.names[up]; !ok {
 				z.names[up] = nil // an empty non-terminal exists (RFC 4592 section 2.2.2)
 			}
@@ -54,13 +56,6 @@ func Read(r io.Reader, file string) (*Zone, error) {
 		return nil, fmt.Errorf("read zone: %w", err)
 	}
 	return z, nil
-}
-
-func parent(name string) string {
-	if off, end := miekg.NextLabel(name, 0); !end {
-		return name[off:]
-	}
-	return "."
 }
 
 // answer fills in the sections and the rcode for one question.
@@ -106,8 +101,8 @@ func (z *Zone) find(name string) (rrs []miekg.RR, exists bool) {
 	if rrs, ok := z.names[name]; ok || name == "." {
 		return rrs, true
 	}
-	for up := parent(name); ; up = parent(up) {
-		if rrs, ok := z.names["*."+strings.TrimPrefix(up, ".")]; ok {
+	for up := names.Parent(name); ; up = names.Parent(up) {
+		if rrs, ok := z.names[names.Wildcard(up)]; ok {
 			return rrs, true
 		}
 		if _, ok := z.names[up]; ok || up == "." {
@@ -118,7 +113,7 @@ func (z *Zone) find(name string) (rrs []miekg.RR, exists bool) {
 
 // soa is the record of the zone that a name is in.
 func (z *Zone) soa(name string) *miekg.SOA {
-	for ; ; name = parent(name) {
+	for ; ; name = names.Parent(name) {
 		if soa, ok := z.soas[name]; ok {
 			return soa
 		}

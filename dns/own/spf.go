@@ -12,6 +12,8 @@ import (
 
 	"blitiri.com.ar/go/spf"
 	miekg "github.com/miekg/dns"
+
+	"postrider/dns/names"
 )
 
 const (
@@ -146,29 +148,10 @@ func (c *checker) texts(ctx context.Context, name string) (list []string, err er
 	rrs, _, err := c.lookup(ctx, name, miekg.TypeTXT)
 	for _, rr := range rrs {
 		if txt, ok := rr.(*miekg.TXT); ok {
-			list = append(list, unescape(strings.Join(txt.Txt, "")))
+			list = append(list, names.Unescape(strings.Join(txt.Txt, "")))
 		}
 	}
 	return list, err
-}
-
-// unescape undoes the library's presentation form of octets.
-func unescape(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 10, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		if s[i] == '\\' && i+1 < len(s) {
-			i++
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
 }
 
 func isSPF(s string) bool {

@@ -1,6 +1,10 @@
 package recursor
 
-import miekg "github.com/miekg/dns"
+import (
+	miekg "github.com/miekg/dns"
+
+	"postrider/dns/names"
+)
 
 // minimiser chooses how much of a name servers get to see (RFC 9156 section
 // 2.3): of a zone's servers no more is asked than whether the next label is a
@@ -29,7 +33,7 @@ func (m *minimiser) next() key {
 		m.off = true
 		return m.full
 	}
-	return key{suffix(m.full.name, n), miekg.TypeA}
+	return key{names.Tail(m.full.name, n), miekg.TypeA}
 }
 
 // step is by how many labels the question grows: one at first, then as many as
@@ -60,12 +64,3 @@ func (m *minimiser) enter(zone string) {
 }
 
 func (m *minimiser) giveUp() { m.off = true }
-
-// suffix is the last n labels of a name.
-func suffix(name string, n int) string {
-	i, start := miekg.PrevLabel(name, n)
-	if start && i != 0 {
-		return name
-	}
-	return name[i:]
-}

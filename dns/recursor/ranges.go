@@ -9,6 +9,7 @@ import (
 	miekg "github.com/miekg/dns"
 
 	"postrider/dns/dnssec"
+	"postrider/dns/names"
 )
 
 const (
@@ -96,7 +97,7 @@ func (d *denials) accepts(s *span) bool {
 	}
 	switch rr := s.rr.(type) {
 	case *miekg.NSEC:
-		s.order = s.zone + " " + order(miekg.CanonicalName(rr.Hdr.Name))
+		s.order = s.zone + " " + names.Order(miekg.CanonicalName(rr.Hdr.Name))
 		return d.nsec3 == nil
 	case *miekg.NSEC3:
 		if rr.Iterations > maxIterations || rr.Flags&1 != 0 || rr.Hash != miekg.SHA1 {
@@ -189,7 +190,7 @@ func (c *cache) prove(k key) *piece {
 func (c *cache) denialsLocked(k key) (string, *denials) {
 	name := k.name
 	if k.typ == miekg.TypeDS && name != "." {
-		name = parent(name)
+		name = names.Parent(name)
 	}
 	for {
 		if d := c.denials[name]; d != nil {
@@ -198,7 +199,7 @@ func (c *cache) denialsLocked(k key) (string, *denials) {
 		if name == "." {
 			return "", nil
 		}
-		name = parent(name)
+		name = names.Parent(name)
 	}
 }
 
@@ -214,12 +215,12 @@ func (d *denials) candidates(zone, name string, now time.Time) []*span {
 		return s
 	}
 	if d.nsec3 == nil {
-		s := add(order(name))
+		s := add(names.Order(name))
 		if s == nil {
 			return nil
 		}
 		if e := dnssec.Deny(zone, name, miekg.TypeA, []miekg.RR{s.rr}).Encloser; e != "" {
-			add(order(wildcard(e)))
+			add(names.Order(names.Wildcard(e)))
 		}
 		return list
 	}
@@ -229,11 +230,11 @@ func (d *denials) candidates(zone, name string, now time.Time) []*span {
 	hash := func(n string) string {
 		return strings.ToLower(miekg.HashName(n, miekg.SHA1, d.nsec3.Iterations, d.nsec3.Salt))
 	}
-	for n := name; ; n = parent(n) { // RFC 5155 section 8.3
+	for n := name; ; n = names.Parent(n) { // RFC 5155 section 8.3
 		h := hash(n)
 		if s := add(h); s != nil && strings.HasSuffix(s.order, " "+h) {
 			if n != name {
-				add(hash(wildcard(n)))
+				add(hash(names.Wildcard(n)))
 			}
 			return list
 		}
@@ -241,13 +242,6 @@ func (d *denials) candidates(zone, name string, now time.Time) []*span {
 			return nil
 		}
 	}
-}
-
-func wildcard(name string) string {
-	if name == "." {
-		return "*."
-	}
-	return "*." + name
 }
 
 // at is the span at a place or before it; the last one of the zone for a place
@@ -261,33 +255,4 @@ func (d *denials) at(o string, now time.Time) *span {
 		return nil
 	}
 	return d.spans[i-1]
-}
-
-// order is a name as octets that sort as RFC 4034 section 6.1 has it: labels
-// from the root on, each ended by an octet that comes before all others.
-func order(name string) string {
-	var wire [256]byte
-	n, err := miekg.PackDomainName(name, wire[:], 0, nil, false)
-	if err != nil {
-		return ""
-	}
-	var labels [][]byte
-	for i := 0; i < n && wire[i] != 0; i += 1 + int(wire[i]) {
-		labels = append(labels, wire[i+1:i+1+int(wire[i])])
-	}
-	b := make([]byte, 0, n)
-	for i := len(labels) - 1; i >= 0; i-- {
-		for _, c := range labels[i] {
-			switch {
-			case c <= 1:
-				b = append(b, 1, c+1)
-			case 'A' <= c && c <= 'Z':
-				b = append(b, c-'A'+'a')
-			default:
-				b = append(b, c)
-			}
-		}
-		b = append(b, 0)
-	}
-	return string(b)
 }

@@ -19,6 +19,7 @@ import (
 
 	"postrider/dns/dnssec"
 	"postrider/dns/exchange"
+	"postrider/dns/names"
 	"postrider/internal/clock"
 )
 
@@ -284,7 +285,7 @@ func (r *Resolver) closestKnown(name string) Answer {
 		if name == "." {
 			return Answer{Rcode: miekg.RcodeServerFailure, Err: errors.New("nothing is known of it without asking")}
 		}
-		name = parent(name)
+		name = names.Parent(name)
 	}
 }
 

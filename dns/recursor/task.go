@@ -10,6 +10,7 @@ import (
 	miekg "github.com/miekg/dns"
 
 	"postrider/dns/exchange"
+	"postrider/dns/names"
 )
 
 // The reasons why there is no answer.
@@ -130,7 +131,7 @@ func (t *task) walk(ctx context.Context, k key) (*piece, error) {
 func (t *task) closest(ctx context.Context, k key) (*cut, error) {
 	name := k.name
 	if k.typ == dsType && name != "." {
-		name = parent(name)
+		name = names.Parent(name)
 	}
 	if t.begin != nil && miekg.IsSubDomain(t.begin.zone, name) {
 		return t.begin, nil
@@ -140,7 +141,7 @@ func (t *task) closest(ctx context.Context, k key) (*cut, error) {
 			t.stepCut(c)
 			return c, nil
 		}
-		name = parent(name)
+		name = names.Parent(name)
 	}
 	return t.root(ctx, k)
 }
@@ -183,15 +184,6 @@ func (t *task) root(ctx context.Context, k key) (*cut, error) {
 	t.r.cache.delegate(c)
 	t.r.primed()
 	return c, nil
-}
-
-// parent is the name above; that of the root is the root.
-func parent(name string) string {
-	i, end := miekg.NextLabel(name, 0)
-	if end {
-		return "."
-	}
-	return name[i:]
 }
 
 // askZone puts a question to the servers of a zone, one after the other, until

@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	miekg "github.com/miekg/dns"
+
+	"postrider/dns/names"
 )
 
 // maxExtra bounds the additional section: what does not fit a message, or costs
@@ -58,7 +60,7 @@ func (a *answering) additional(s *rrset, owner string) {
 			continue
 		}
 		var l labels
-		if t = canonical(t); t == "" || !l.split(t) || l.below(a.z.origin, a.z.labels) < 0 {
+		if t = names.Canonical(t); t == "" || !l.split(t) || l.below(a.z.origin, a.z.labels) < 0 {
 			continue
 		}
 		n, _ := a.z.raw(&l)

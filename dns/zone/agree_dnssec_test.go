@@ -17,6 +17,7 @@ import (
 	miekg "github.com/miekg/dns"
 
 	"postrider/dns/dnssec"
+	"postrider/dns/names"
 )
 
 // These tests compare with programs of Debian: dnssec-signzone, dnssec-verify and
@@ -253,7 +254,7 @@ type forwarder struct {
 }
 
 func (f *forwarder) answer(q miekg.Question) *miekg.Msg {
-	name := canonical(q.Name)
+	name := names.Canonical(q.Name)
 	at := name
 	if q.Qtype == miekg.TypeDS && f.zones[name] != nil && name != "example." {
 		at = name[strings.IndexByte(name, '.')+1:]

@@ -2,6 +2,8 @@ package zone
 
 import (
 	miekg "github.com/miekg/dns"
+
+	"postrider/dns/names"
 )
 
 // maxChain is how many aliases an answer follows within the zone.
@@ -33,7 +35,7 @@ type Result struct {
 // answer and is not authoritative.
 func (z *Zone) Answer(q miekg.Question, o AnswerOptions) Result {
 	a := answering{z: z, q: q, o: o, proofs: o.DNSSEC && z.Signed()}
-	name := canonical(q.Name)
+	name := names.Canonical(q.Name)
 	if name == "" || !a.l.split(name) {
 		return Result{Rcode: miekg.RcodeRefused}
 	}
@@ -50,7 +52,7 @@ func (z *Zone) Answer(q miekg.Question, o AnswerOptions) Result {
 			break
 		}
 		a.owner = next
-		name = canonical(next)
+		name = names.Canonical(next)
 		if name == "" || !a.l.split(name) {
 			break
 		}
@@ -250,8 +252,8 @@ func (a *answering) redirect(n *node, left int) string {
 	if d.Target != "." {
 		target += d.Target
 	}
-	var wire [maxWire + 1]byte
-	if size, err := miekg.PackDomainName(target, wire[:], 0, nil, false); err != nil || size > maxWire {
+	var wire [names.MaxWire + 1]byte
+	if size, err := miekg.PackDomainName(target, wire[:], 0, nil, false); err != nil || size > names.MaxWire {
 		a.r.Rcode = miekg.RcodeYXDomain
 		return ""
 	}
@@ -259,7 +261,7 @@ func (a *answering) redirect(n *node, left int) string {
 		Hdr:    miekg.RR_Header{Name: a.owner, Rrtype: miekg.TypeCNAME, Class: miekg.ClassINET, Ttl: d.Hdr.Ttl},
 		Target: target,
 	})
-	if a.q.Qtype == miekg.TypeCNAME || miekg.IsSubDomain(n.name, canonical(d.Target)) {
+	if a.q.Qtype == miekg.TypeCNAME || miekg.IsSubDomain(n.name, names.Canonical(d.Target)) {
 		return "" // the answer, or a name that grows with each redirection
 	}
 	return target

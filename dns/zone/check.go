@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	miekg "github.com/miekg/dns"
+
+	"postrider/dns/names"
 )
 
 // check tells what records must not stand together at a name.
@@ -72,7 +74,7 @@ func (z *Zone) doubts(n *node, p position, s *rrset, say func(string, ...any)) {
 		if t == "" || t == "." {
 			continue
 		}
-		t = canonical(t)
+		t = names.Canonical(t)
 		var l labels
 		if !l.split(t) || l.below(z.origin, z.labels) < 0 {
 			continue

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	miekg "github.com/miekg/dns"
+
+	"postrider/dns/names"
 )
 
 // Limits on what one name may hold. A set must fit a message of 64 KiB, and
@@ -142,7 +144,7 @@ func (e *edit) changeIn(k *kids, l *labels, i int, f func(*node) error) error {
 // is replaced.
 func (e *edit) add(rr miekg.RR) error {
 	typ := covered(rr)
-	return e.change(canonical(rr.Header().Name), typ == miekg.TypeNSEC3, func(n *node) error {
+	return e.change(names.Canonical(rr.Header().Name), typ == miekg.TypeNSEC3, func(n *node) error {
 		i, found := slices.BinarySearchFunc(n.sets, typ, func(s rrset, t uint16) int { return int(s.typ) - int(t) })
 		if !found {
 			if len(n.sets) == maxTypes {
@@ -172,7 +174,7 @@ func (e *edit) add(rr miekg.RR) error {
 func (e *edit) remove(rr miekg.RR) bool {
 	typ := covered(rr)
 	hashes := typ == miekg.TypeNSEC3
-	name := canonical(rr.Header().Name)
+	name := names.Canonical(rr.Header().Name)
 	n := e.node(name, hashes)
 	if n == nil || n.set(typ) == nil || n.set(typ).index(rr) < 0 {
 		return false

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	miekg "github.com/miekg/dns"
+
+	"postrider/dns/names"
 )
 
 // FuzzRead: what is read is written and read again as the same zone, in the same
@@ -41,12 +43,12 @@ func FuzzRead(f *testing.F) {
 func checkAnswer(t *testing.T, z *Zone, q miekg.Question, o AnswerOptions) {
 	t.Helper()
 	r := z.Answer(q, o)
-	inside := canonical(q.Name) != "" && z.within(q.Name)
+	inside := names.Canonical(q.Name) != "" && z.within(q.Name)
 	if (r.Rcode == miekg.RcodeRefused) == inside {
 		t.Fatalf("%q: %s", q.Name, miekg.RcodeToString[r.Rcode])
 	}
 	for _, rr := range slices.Concat(r.Answer, r.Ns, r.Extra) {
-		name := canonical(rr.Header().Name)
+		name := names.Canonical(rr.Header().Name)
 		if !z.within(name) {
 			t.Fatalf("%q %d: the answer has %s", q.Name, q.Qtype, rr)
 		}

@@ -12,6 +12,9 @@ import (
 	"sync"
 
 	miekg "github.com/miekg/dns"
+
+	"postrider/dns/durable"
+	"postrider/dns/names"
 )
 
 // A journal's file is journalMagic, then frames. A frame is the length of its
@@ -92,7 +95,7 @@ func OpenJournal(path string, maxOctets int64) (*Journal, error) {
 		err = j.load(f, info.Size())
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(path))
+		err = durable.SyncDir(filepath.Dir(path))
 	}
 	if err != nil {
 		f.Close()
@@ -370,7 +373,7 @@ func (j *Journal) rewriteLocked(keep []entry) (err error) {
 	// From here the new file is the journal, come what may.
 	j.f.Close()
 	j.f, j.end, j.entries = next.f, next.end, next.entries
-	if serr := syncDir(filepath.Dir(j.path)); serr != nil {
+	if serr := durable.SyncDir(filepath.Dir(j.path)); serr != nil {
 		j.err = fmt.Errorf("journal: %w", serr)
 		return j.err
 	}
@@ -455,7 +458,7 @@ func appendDiff(to []byte, d Diff) ([]byte, error) {
 	if d.From == nil || d.To == nil {
 		return nil, fmt.Errorf("%w: it has no SOA record", ErrMismatch)
 	}
-	buf := make([]byte, miekg.MaxMsgSize+maxWire)
+	buf := make([]byte, miekg.MaxMsgSize+names.MaxWire)
 	for _, part := range [][]miekg.RR{{d.From}, d.Deleted, {d.To}, d.Added} {
 		for _, rr := range part {
 			n, err := miekg.PackRR(miekg.Copy(rr), buf, 0, nil, false)
@@ -473,7 +476,7 @@ func decodeDiff(data []byte) (Diff, error) {
 	var d Diff
 	for len(data) > 0 {
 		// The library takes offsets within a message only.
-		rr, n, err := miekg.UnpackRR(data[:min(len(data), miekg.MaxMsgSize+maxWire)], 0)
+		rr, n, err := miekg.UnpackRR(data[:min(len(data), miekg.MaxMsgSize+names.MaxWire)], 0)
 		if err != nil {
 			return Diff{}, err
 		}
@@ -498,14 +501,4 @@ func decodeDiff(data []byte) (Diff, error) {
 		return Diff{}, errors.New("a difference has no second SOA record")
 	}
 	return d, nil
-}
-
-// syncDir makes the names in a directory durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	miekg "github.com/miekg/dns"
+
+	"postrider/dns/names"
 )
 
 // Limits on master files. They guard against mistakes and hostile input; all
@@ -92,7 +94,7 @@ func Read(r io.Reader, o Options) (*Zone, error) {
 			s.Close() // those that an error has left open; they were only read
 		}
 	}()
-	origin := canonical(o.Origin)
+	origin := names.Canonical(o.Origin)
 	if o.Origin == "" {
 		var err error
 		if origin, err = p.guess(top); err != nil {
@@ -238,8 +240,8 @@ func (p *reading) guess(top *source) (string, error) {
 		if strings.EqualFold(name, "$ORIGIN") {
 			name = f[1]
 		}
-		if strings.HasSuffix(name, ".") && canonical(name) != "" {
-			return canonical(name), nil
+		if strings.HasSuffix(name, ".") && names.Canonical(name) != "" {
+			return names.Canonical(name), nil
 		}
 	}
 	return "", fmt.Errorf("%w: it does not say its origin; begin it with $ORIGIN", ErrInvalid)

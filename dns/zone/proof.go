@@ -1,11 +1,11 @@
 package zone
 
 import (
-	"crypto/sha1"
-	"encoding/base32"
-	"encoding/hex"
+	"strings"
 
 	miekg "github.com/miekg/dns"
+
+	"postrider/dns/names"
 )
 
 // maxIterations is how often a zone may have its NSEC3 hashes iterated: with
@@ -65,16 +65,9 @@ func (a *answering) proveNSEC(p proof) {
 	}
 	if p.noName {
 		var l labels
-		l.split(wildcardOf(p.encloser))
+		l.split(names.Wildcard(p.encloser.name))
 		a.denial(a.z.before(&l), miekg.TypeNSEC)
 	}
-}
-
-func wildcardOf(n *node) string {
-	if n.name == "." {
-		return "*."
-	}
-	return "*." + n.name
 }
 
 // before is the last node with an NSEC record at or before a name of the zone.
@@ -140,7 +133,7 @@ func (a *answering) proveNSEC3(p proof) {
 		a.cover(a.l.from(p.left - 1))
 	case p.noName: // 7.2.2
 		encloser := a.enclose(p.encloser.name, a.l.from(p.left-1))
-		a.cover("*." + trimRoot(encloser))
+		a.cover(names.Wildcard(encloser))
 	case p.encloser != nil: // 7.2.5: the wildcard has no such type
 		a.enclose(p.encloser.name, a.l.from(p.left-1))
 		if n := a.z.matching(p.node.name); n != nil {
@@ -158,13 +151,6 @@ func (a *answering) proveNSEC3(p proof) {
 			a.enclose(l.from(1), p.node.name)
 		}
 	}
-}
-
-func trimRoot(name string) string {
-	if name == "." {
-		return ""
-	}
-	return name
 }
 
 // enclose adds the closest encloser proof of RFC 5155 section 7.2.1: the record
@@ -237,22 +223,7 @@ func (z *Zone) inChain(n *node) bool {
 	return r.Hash == z.nsec3.Hash && r.Iterations == z.nsec3.Iterations && r.Salt == z.nsec3.Salt
 }
 
-var hashEncoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
-
 // hashName is the hash of a canonical name (RFC 5155 section 5), in lower case.
 func hashName(name string, p *miekg.NSEC3PARAM) string {
-	var wire [maxWire + 1 + 255]byte
-	n, err := miekg.PackDomainName(name, wire[:maxWire+1], 0, nil, false)
-	if err != nil {
-		return ""
-	}
-	salt, err := hex.DecodeString(p.Salt)
-	if err != nil {
-		salt = nil
-	}
-	sum := sha1.Sum(append(wire[:n], salt...))
-	for range p.Iterations {
-		sum = sha1.Sum(append(append(wire[:0], sum[:]...), salt...))
-	}
-	return hashEncoding.EncodeToString(sum[:])
+	return strings.ToLower(miekg.HashName(name, miekg.SHA1, p.Iterations, p.Salt))
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	miekg "github.com/miekg/dns"
+
+	"postrider/dns/names"
 )
 
 // copier copies records by way of their wire format, which leaves one spelling
@@ -19,8 +21,8 @@ type copier struct {
 // copy gives the zone's own copy of a record.
 func (c *copier) copy(rr miekg.RR) (miekg.RR, error) {
 	if c.buf == nil {
-		c.buf = make([]byte, miekg.MaxMsgSize+maxWire)
-		c.again = make([]byte, miekg.MaxMsgSize+maxWire)
+		c.buf = make([]byte, miekg.MaxMsgSize+names.MaxWire)
+		c.again = make([]byte, miekg.MaxMsgSize+names.MaxWire)
 		c.names = map[reflect.Type][]int{}
 	}
 	h := rr.Header()

@@ -251,11 +251,9 @@ func (s *signer) finish() (*Zone, time.Time, error) {
 		if len(s.jobs) == 0 && s.e.apex == s.old.apex && s.e.hashes == s.old.hashes {
 			return s.old, s.due, nil
 		}
-		if int32(s.z.soa.Serial-s.old.soa.Serial) <= 0 { // RFC 1982
+		if !SerialLess(s.old.soa.Serial, s.z.soa.Serial) {
 			soa := miekg.Copy(s.z.soa).(*miekg.SOA)
-			if soa.Serial = s.old.soa.Serial + 1; soa.Serial == 0 {
-				soa.Serial = 1
-			}
+			soa.Serial = NextSerial(s.old.soa.Serial)
 			if err := s.e.put(s.z.origin, false, miekg.TypeSOA, []miekg.RR{soa}); err != nil {
 				return nil, time.Time{}, err
 			}

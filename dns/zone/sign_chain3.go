@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	miekg "github.com/miekg/dns"
+
+	"postrider/dns/names"
 )
 
 // member3 tells that a name has an NSEC3 record (RFC 5155 section 7.1): it has
@@ -31,7 +33,7 @@ func types3(n *node, p position) []uint16 {
 }
 
 func (s *signer) nsec3(hash, next string, types []uint16) *miekg.NSEC3 {
-	owner := hash + "." + trimRoot(s.z.origin)
+	owner := names.Below(hash, s.z.origin)
 	rr := &miekg.NSEC3{Hdr: s.header(owner, miekg.TypeNSEC3, s.ttl), Hash: miekg.SHA1, HashLength: 20,
 		NextDomain: strings.ToUpper(next), TypeBitMap: types}
 	if s.OptOut {
@@ -66,12 +68,12 @@ func (s *signer) chain3() error {
 
 // mendChain3 corrects the NSEC3 records of names that changed, and of those whose
 // hashes come before.
-func (s *signer) mendChain3(names []string) error {
+func (s *signer) mendChain3(changed []string) error {
 	types := make(map[string][]uint16) // by hash, of members that changed
 	links := make(map[string]bool)     // hashes
 	v := s.view()
 	var gone []string
-	for _, name := range names {
+	for _, name := range changed {
 		var l labels
 		l.split(name)
 		hash := hashName(name, param3)
@@ -86,7 +88,7 @@ func (s *signer) mendChain3(names []string) error {
 				}
 			}
 		} else if v.hashes.get(hash) != nil {
-			if err := s.e.put(hash+"."+trimRoot(s.z.origin), true, miekg.TypeNSEC3, nil); err != nil {
+			if err := s.e.put(names.Below(hash, s.z.origin), true, miekg.TypeNSEC3, nil); err != nil {
 				return err
 			}
 			gone = append(gone, hash)

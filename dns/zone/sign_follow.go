@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	miekg "github.com/miekg/dns"
+
+	"postrider/dns/names"
 )
 
 // follow signs what differs from the old version, and looks at everything else
@@ -40,7 +42,7 @@ func (s *signer) affected() []string {
 	d := Between(s.old, now)
 	set := make(map[string]bool)
 	for _, rr := range slices.Concat(d.Deleted, d.Added) {
-		name, typ := canonical(rr.Header().Name), covered(rr)
+		name, typ := names.Canonical(rr.Header().Name), covered(rr)
 		if typ == miekg.TypeNSEC3 {
 			continue // mended by the names that they speak of
 		}

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"strconv"
 	"strings"
+
+	"postrider/dns/names"
 )
 
 // source is one file on its way to the parser. It counts lines, so that errors
@@ -275,7 +277,7 @@ func (g *generator) modified(s string) error {
 	}
 	width, base := int64(0), "d"
 	if len(f) > 1 {
-		if width, err = strconv.ParseInt(f[1], 10, 32); err != nil || width < 0 || width > maxWire {
+		if width, err = strconv.ParseInt(f[1], 10, 32); err != nil || width < 0 || width > names.MaxWire {
 			return bad
 		}
 	}

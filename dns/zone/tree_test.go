@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	miekg "github.com/miekg/dns"
+
+	"postrider/dns/names"
 )
 
 // TestManyNames adds and deletes names at random, many in each edit, and compares
@@ -34,7 +36,7 @@ func TestManyNames(t *testing.T) {
 		r.Shuffle(len(doomed), func(i, j int) { doomed[i], doomed[j] = doomed[j], doomed[i] })
 		for i := range 700 {
 			rr := &miekg.A{Hdr: miekg.RR_Header{Name: name(), Rrtype: miekg.TypeA, Class: miekg.ClassINET, Ttl: 300}, A: []byte{192, 0, 2, 1}}
-			if key := canonical(rr.Hdr.Name); adding {
+			if key := names.Canonical(rr.Hdr.Name); adding {
 				if err := e.add(rr); err != nil {
 					t.Fatal(err)
 				}
@@ -43,10 +45,10 @@ func TestManyNames(t *testing.T) {
 				if i < len(doomed) {
 					rr.Hdr.Name = doomed[i]
 				}
-				if e.remove(rr) != want[canonical(rr.Hdr.Name)] {
+				if e.remove(rr) != want[names.Canonical(rr.Hdr.Name)] {
 					t.Fatalf("%s: removed, or not", rr.Hdr.Name)
 				}
-				delete(want, canonical(rr.Hdr.Name))
+				delete(want, names.Canonical(rr.Hdr.Name))
 			}
 		}
 		next, err := e.finish()
@@ -70,7 +72,7 @@ func checkNames(t *testing.T, i int, z *Zone, want map[string]bool) {
 	var got []string
 	for rr := range z.All() {
 		if a, ok := rr.(*miekg.A); ok && a.Hdr.Name != "ns.example." {
-			got = append(got, canonical(a.Hdr.Name))
+			got = append(got, names.Canonical(a.Hdr.Name))
 		}
 	}
 	if len(got) != len(want) || z.Len() != len(want)+3 {

@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	miekg "github.com/miekg/dns"
+
+	"postrider/dns/names"
 )
 
 // SerialLess tells that a zone of serial a is older than one of serial b (RFC
@@ -29,7 +31,7 @@ func (z *Zone) Update(m *miekg.Msg) (*Zone, Diff, int) {
 	if len(m.Question) != 1 || m.Question[0].Qtype != miekg.TypeSOA {
 		return fail(miekg.RcodeFormatError)
 	}
-	if q := m.Question[0]; q.Qclass != miekg.ClassINET || canonical(q.Name) != z.origin {
+	if q := m.Question[0]; q.Qclass != miekg.ClassINET || names.Canonical(q.Name) != z.origin {
 		return fail(miekg.RcodeNotAuth)
 	}
 	if rcode := z.prerequisites(m.Answer); rcode != miekg.RcodeSuccess {
@@ -46,7 +48,7 @@ func (z *Zone) Update(m *miekg.Msg) (*Zone, Diff, int) {
 		}
 	}
 	for _, rr := range list {
-		if n := u.node(canonical(rr.Header().Name), covered(rr) == miekg.TypeNSEC3); n != nil {
+		if n := u.node(names.Canonical(rr.Header().Name), covered(rr) == miekg.TypeNSEC3); n != nil {
 			if u.check(n) != nil {
 				return fail(miekg.RcodeRefused)
 			}
@@ -80,7 +82,7 @@ func (z *Zone) close(u *update) (*Zone, Diff, int) {
 // within tells that a name is in the zone.
 func (z *Zone) within(name string) bool {
 	var l labels
-	name = canonical(name)
+	name = names.Canonical(name)
 	return name != "" && l.split(name) && l.below(z.origin, z.labels) >= 0
 }
 
@@ -94,7 +96,7 @@ func (z *Zone) prerequisites(list []miekg.RR) int {
 	var order []key
 	for _, rr := range list {
 		h := rr.Header()
-		name := canonical(h.Name)
+		name := names.Canonical(h.Name)
 		if !z.within(h.Name) {
 			return miekg.RcodeNotZone
 		}
@@ -221,7 +223,7 @@ type update struct {
 // one is section 3.4.2 for one record.
 func (u *update) one(rr miekg.RR) error {
 	h := rr.Header()
-	name := canonical(h.Name)
+	name := names.Canonical(h.Name)
 	n := u.node(name, covered(rr) == miekg.TypeNSEC3)
 	apex := name == u.origin
 	switch {

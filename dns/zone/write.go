@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 
 	miekg "github.com/miekg/dns"
+
+	"postrider/dns/durable"
+	"postrider/dns/names"
 )
 
 // WriteTo writes the zone as a master file for people, in the order of All: the
@@ -29,37 +31,15 @@ func (z *Zone) WriteTo(w io.Writer) (int64, error) {
 
 // WriteFile writes the zone to a file in the place of what is there. When it
 // returns nil the new file survives loss of power; before, the old is whole.
-func (z *Zone) WriteFile(path string) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-		}
-	}()
+func (z *Zone) WriteFile(path string) error {
 	mode := os.FileMode(0o644)
 	if info, err := os.Stat(path); err == nil {
 		mode = info.Mode().Perm()
 	}
-	if err := f.Chmod(mode); err != nil {
+	return durable.Replace(path, mode, func(w io.Writer) error {
+		_, err := z.WriteTo(w)
 		return err
-	}
-	if _, err := z.WriteTo(f); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
+	})
 }
 
 type counter struct {
@@ -192,10 +172,10 @@ func reads(rr miekg.RR, text string) bool {
 
 // wire is the data of a record in wire format.
 func wire(rr miekg.RR) string {
-	buf := make([]byte, miekg.Len(rr)+maxWire)
+	buf := make([]byte, miekg.Len(rr)+names.MaxWire)
 	n, err := miekg.PackRR(miekg.Copy(rr), buf, 0, nil, false)
 	if err != nil {
-		buf = make([]byte, miekg.MaxMsgSize+maxWire)
+		buf = make([]byte, miekg.MaxMsgSize+names.MaxWire)
 		if n, err = miekg.PackRR(miekg.Copy(rr), buf, 0, nil, false); err != nil {
 			return ""
 		}

@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	miekg "github.com/miekg/dns"
+
+	"postrider/dns/names"
 )
 
 var (
@@ -54,7 +56,7 @@ func New(origin string, rrs []miekg.RR) (*Zone, error) {
 }
 
 func newEdit(origin string) (*edit, error) {
-	name := canonical(origin)
+	name := names.Canonical(origin)
 	var l labels
 	if name == "" || !l.split(name) {
 		return nil, fmt.Errorf("%w: its origin %q is not a domain name", ErrInvalid, origin)
@@ -146,7 +148,7 @@ func (z *Zone) Signed() bool { return z.nsec || z.nsec3 != nil }
 // them: for RRSIG all signatures, for ANY everything. It is nil if there are none.
 func (z *Zone) Find(name string, typ uint16) []miekg.RR {
 	e := edit{origin: z.origin, labels: z.labels, apex: z.apex, hashes: z.hashes}
-	name = canonical(name)
+	name = names.Canonical(name)
 	var found []miekg.RR
 	for _, n := range []*node{e.node(name, false), e.node(name, true)} {
 		if n == nil {
@@ -174,7 +176,7 @@ func (z *Zone) Find(name string, typ uint16) []miekg.RR {
 // 4592 section 2.2.2), whether or not a delegation hides it.
 func (z *Zone) Exists(name string) bool {
 	e := edit{origin: z.origin, labels: z.labels, apex: z.apex}
-	return e.node(canonical(name), false) != nil
+	return e.node(names.Canonical(name), false) != nil
 }
 
 // All yields every record once: the SOA record first (RFC 5936 section 2.2), then
