@@ -26,6 +26,9 @@ func (s *Server) ChangeKeys(name string, c KeyChange) (advice []string, err erro
 	if z == nil {
 		return nil, fmt.Errorf("keys of %s: %w", shown(name), ErrNoZone)
 	}
+	if z.left && c == (KeyChange{}) {
+		return z.abandonedAdvice(), nil
+	}
 	if z.signer == nil {
 		return nil, fmt.Errorf("keys of %s: %w", shown(name), errNotSigned)
 	}

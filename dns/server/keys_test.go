@@ -1,10 +1,14 @@
 package server
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -73,4 +77,93 @@ func TestChangeKeys(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestLeftUnsigned: a zone that is no longer to be signed, though its parent says
+// that it is, is complained about; one that was made unsigned first is not.
+func TestLeftUnsigned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "zone")
+		if err := os.WriteFile(file, []byte(strings.ReplaceAll(shortZone, "SERIAL", "1")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var log logBuffer
+		parent := fixed{"example.test. DS": "example.test. 300 IN DS 1 13 2 " + strings.Repeat("00", 32)}
+		m := &memory{t: t}
+		config := func(sign *dnssec.Policy) Settings {
+			return Settings{Zones: []ZoneConfig{{Name: "example.test.", File: file, Sign: sign}}}
+		}
+		s := m.host("192.0.2.1", Options{Dir: dir, Recursor: parent, Log: slog.New(slog.NewTextHandler(&log, nil))}, config(nil))
+		set := func(sign *dnssec.Policy) {
+			t.Helper()
+			if err := s.Configure(config(sign)); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		complains := func() bool {
+			t.Helper()
+			lines, err := s.ChangeKeys("example.test.", KeyChange{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			said := strings.Contains(log.take(), stillSigned)
+			if advised := slices.Contains(lines, stillSigned+"."); advised != said {
+				t.Errorf("logged %t, advised %t: %v", said, advised, lines)
+			}
+			return said
+		}
+		if _, err := s.ChangeKeys("example.test.", KeyChange{}); !errors.Is(err, errNotSigned) {
+			t.Errorf("never signed: %v", err)
+		}
+		set(&dnssec.Policy{})
+		if complains() {
+			t.Error("a complaint about a signed zone")
+		}
+		set(nil)
+		if !complains() {
+			t.Error("no complaint about a zone left unsigned")
+		}
+		time.Sleep(signEvery)
+		synctest.Wait()
+		if !complains() {
+			t.Error("no complaint six hours later")
+		}
+		if _, err := s.ChangeKeys("example.test.", KeyChange{Unsign: true}); !errors.Is(err, errNotSigned) {
+			t.Errorf("unsign what is not signed: %v", err)
+		}
+
+		set(&dnssec.Policy{})
+		parent["example.test. DS"] = "" // the parent has deleted it
+		if _, err := s.ChangeKeys("example.test.", KeyChange{Unsign: true}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * 24 * time.Hour)
+		synctest.Wait()
+		set(nil)
+		if _, err := s.ChangeKeys("example.test.", KeyChange{}); !errors.Is(err, errNotSigned) {
+			t.Errorf("made unsigned: %v", err)
+		}
+	})
+}
+
+// logBuffer holds what was logged.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+// take returns what was logged since the last call.
+func (b *logBuffer) take() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	defer b.buf.Reset()
+	return b.buf.String()
 }

@@ -34,7 +34,6 @@ func (m *memory) host(addr string, o Options, set Settings) *Server {
 	m.t.Helper()
 	self := netip.MustParseAddr(addr)
 	o.Dial = func(ctx context.Context, network, to string) (net.Conn, error) { return m.dial(ctx, self, network, to) }
-	o.Log = nil
 	s, err := New(o)
 	if err != nil {
 		m.t.Fatal(err)

@@ -41,11 +41,59 @@ func (s *Server) openSigner(c *ZoneConfig) (*signer, error) {
 	case s.dir == "":
 		return nil, fmt.Errorf("there is no folder for the keys")
 	}
-	ring, err := dnssec.OpenRing(filepath.Join(s.dir, "keys"), c.Name, *c.Sign, dnssec.RingOptions{Clock: s.clock})
+	ring, err := dnssec.OpenRing(s.keyDir(), c.Name, *c.Sign, dnssec.RingOptions{Clock: s.clock})
 	if err != nil {
 		return nil, err
 	}
 	return &signer{ring: ring}, nil
+}
+
+func (s *Server) keyDir() string { return filepath.Join(s.dir, "keys") }
+
+// abandoned tells of a zone that is not to be signed that it was signed here, and
+// not made unsigned in the way that keeps it valid (Ring.Unsign).
+func (s *Server) abandoned(c *ZoneConfig) bool {
+	if c.Sign != nil || c.secondary() || s.dir == "" {
+		return false
+	}
+	had, err := dnssec.HasKeys(s.keyDir(), c.Name)
+	if err != nil { // no reason not to serve it
+		s.log.Warn("it is not known whether a zone was signed", "zone", shown(c.Name), "err", err)
+	}
+	return had
+}
+
+// stillSigned is what a zone's parent says when the zone is no longer signed.
+const stillSigned = "the parent still has DS records of the zone, which is not signed any more: whoever validates takes its answers for forged; " +
+	"sign it again, and make it unsigned with `postrider dns keys ZONE --unsign`, or have the parent delete the DS records"
+
+// watchParent warns, until the zone stops, as long as its parent says that it is
+// signed.
+func (z *served) watchParent() {
+	for {
+		if seen, known := z.parentDS(); known {
+			if len(seen) > 0 {
+				z.s.log.Warn(stillSigned, "zone", shown(z.name), "key", seen[0].KeyTag)
+			}
+			z.mu.Lock()
+			z.forged = len(seen) > 0
+			z.mu.Unlock()
+		}
+		if !z.wait(signEvery) {
+			return
+		}
+	}
+}
+
+// abandonedAdvice is what there is to say about the keys of a zone that was
+// signed here.
+func (z *served) abandonedAdvice() []string {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if z.forged {
+		return []string{stillSigned + "."}
+	}
+	return []string{"The zone is not signed any more; its keys are kept. No DS record of it is known at the parent."}
 }
 
 // sign makes the signed version of one that was changed; old is what is served
@@ -121,41 +169,30 @@ func (z *served) signAgain() error {
 // askParent tells the ring which DS records the world sees. What cannot be
 // known is not told.
 func (z *served) askParent() error {
+	if seen, known := z.parentDS(); known {
+		return z.signer.ring.ParentDS(seen)
+	}
+	return nil
+}
+
+// parentDS are the DS records of the zone that the world sees, if that can be
+// known.
+func (z *served) parentDS() (seen []*miekg.DS, known bool) {
 	if z.s.recursor == nil || z.name == "." {
-		return nil
+		return nil, false
 	}
 	ctx, cancel := context.WithTimeout(z.ctx, workTime)
 	defer cancel()
 	r := z.s.recursor.Resolve(ctx, miekg.Question{Name: z.name, Qtype: miekg.TypeDS, Qclass: miekg.ClassINET}, recursor.Ask{})
 	if r.Rcode != miekg.RcodeSuccess || r.Err != nil || r.Stale {
-		return nil
+		return nil, false
 	}
-	seen := []*miekg.DS{}
 	for _, rr := range r.Answer {
 		if ds, ok := rr.(*miekg.DS); ok && miekg.CanonicalName(ds.Hdr.Name) == z.name {
 			seen = append(seen, ds)
 		}
 	}
-	return z.signer.ring.ParentDS(seen)
-}
-
-// unsignedEqual tells that a version without signatures says what the signed one
-// does, but for the serial.
-func unsignedEqual(signed, plain *zone.Zone) bool {
-	soa := miekg.Copy(plain.SOA()).(*miekg.SOA)
-	soa.Serial = signed.Serial()
-	if soa.Hdr.Ttl != signed.SOA().Hdr.Ttl || !miekg.IsDuplicate(soa, signed.SOA()) {
-		return false
-	}
-	d := zone.Between(signed, plain)
-	for _, rr := range append(d.Deleted, d.Added...) {
-		switch rr.Header().Rrtype {
-		case miekg.TypeRRSIG, miekg.TypeNSEC, miekg.TypeNSEC3, miekg.TypeNSEC3PARAM, miekg.TypeDNSKEY, miekg.TypeCDS, miekg.TypeCDNSKEY:
-		default:
-			return false
-		}
-	}
-	return true
+	return seen, true
 }
 
 // Keys tells which DS records the zone above is to have for a zone that we sign,

@@ -57,6 +57,7 @@ type served struct {
 	config atomic.Pointer[ZoneConfig]
 	files  *files
 	signer *signer // nil: not signed here
+	left   bool    // not signed, but the keys with which it was are here
 
 	current atomic.Pointer[zone.Zone] // nil: not loaded yet
 	expired atomic.Bool
@@ -73,6 +74,7 @@ type served struct {
 	mu                    sync.Mutex
 	checked               time.Time                     // of a secondary: when a primary last confirmed the version
 	last                  error                         // of the last refresh
+	forged                bool                          // left unsigned while its parent has DS records
 	telling               map[string]context.CancelFunc // notifications under way
 	tells, follows, signs bool                          // which goroutines run
 }
@@ -91,7 +93,7 @@ func (s *Server) open(c *ZoneConfig, old *served) (*served, error) {
 	if err != nil {
 		return nil, err
 	}
-	z := &served{s: s, name: c.Name, signer: keys, poke: make(chan struct{}, 1), changed: make(chan struct{}, 1),
+	z := &served{s: s, name: c.Name, signer: keys, left: s.abandoned(c), poke: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 		telling: map[string]context.CancelFunc{}}
 	z.config.Store(c)
 	files, err := openFiles(s.dir, c)
@@ -144,7 +146,7 @@ const maxProblems = 20
 // is.
 func (z *served) changeLocked(next *zone.Zone) error {
 	have := z.current.Load()
-	if z.signer != nil && have != nil && unsignedEqual(have, next) {
+	if z.signer != nil && have != nil && have.Says(next) {
 		return nil
 	}
 	next, err := z.sign(next, have, false)
@@ -216,6 +218,9 @@ func (z *served) commit(c *ZoneConfig) {
 	case z.signer != nil && !z.signs:
 		z.signs = true
 		z.wg.Go(z.keepSigned)
+	case z.left && !z.signs:
+		z.signs = true
+		z.wg.Go(z.watchParent)
 	case c.secondary():
 		z.hurry() // its primaries may be others now
 	}

@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	miekg "github.com/miekg/dns"
+
+	"postrider/dns/names"
 )
 
 // ErrMismatch is wrapped by the error of Apply when the difference is not one
@@ -40,6 +42,27 @@ func Between(from, to *Zone) Diff {
 	d.node(from.apex, to.apex)
 	d.kids(from.hashes, to.hashes)
 	return d
+}
+
+// Says tells that the version, signed or not, says what one without signatures
+// does, but for the serial.
+func (z *Zone) Says(plain *Zone) bool {
+	soa := miekg.Copy(plain.soa).(*miekg.SOA)
+	soa.Serial = z.soa.Serial
+	if !same(soa, z.soa) {
+		return false
+	}
+	d := Between(z, plain)
+	return !slices.ContainsFunc(slices.Concat(d.Deleted, d.Added), func(rr miekg.RR) bool { return !ofSigner(rr.Header().Rrtype) })
+}
+
+// ofSigner tells the types that Sign adds.
+func ofSigner(typ uint16) bool {
+	switch typ {
+	case miekg.TypeRRSIG, miekg.TypeNSEC, miekg.TypeNSEC3, miekg.TypeNSEC3PARAM, miekg.TypeDNSKEY, miekg.TypeCDS, miekg.TypeCDNSKEY:
+		return true
+	}
+	return false
 }
 
 // node adds what differs at two nodes of one name, of which one may be nil, and
@@ -154,7 +177,7 @@ func (z *Zone) Apply(d Diff) (*Zone, error) {
 	if d.From == nil || d.To == nil || d.From.Serial != z.soa.Serial {
 		return nil, fmt.Errorf("%w: %s is at serial %d", ErrMismatch, z.origin, z.soa.Serial)
 	}
-	if canonical(d.To.Hdr.Name) != z.origin {
+	if names.Canonical(d.To.Hdr.Name) != z.origin {
 		return nil, fmt.Errorf("%w: its SOA record is of %s", ErrMismatch, d.To.Hdr.Name)
 	}
 	e := z.edit()
@@ -179,7 +202,7 @@ func (z *Zone) Apply(d Diff) (*Zone, error) {
 		}
 	}
 	for _, rr := range d.Added {
-		n := e.node(canonical(rr.Header().Name), covered(rr) == miekg.TypeNSEC3)
+		n := e.node(names.Canonical(rr.Header().Name), covered(rr) == miekg.TypeNSEC3)
 		if err := e.check(n); err != nil {
 			return nil, err
 		}

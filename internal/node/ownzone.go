@@ -138,7 +138,7 @@ func (o *ownZones) refreshZoneLocked(ctx context.Context, name string) error {
 		serial = later(have.Serial(), serial)
 	}
 	next, err := o.makeLocked(ctx, name, serial)
-	if err != nil || have != nil && same(have, next) {
+	if err != nil || have != nil && have.Says(next) {
 		return err
 	}
 	if err := o.n.dns.Publish(next); err != nil {
@@ -146,13 +146,6 @@ func (o *ownZones) refreshZoneLocked(ctx context.Context, name string) error {
 	}
 	o.n.log.Info("our own zone has changed", "zone", name, "records", next.Len())
 	return nil
-}
-
-// same tells whether a version that is served, signed or not, says what one
-// without signatures does, but for the serial.
-func same(have, next *zone.Zone) bool {
-	d := zone.Between(have, next)
-	return !slices.ContainsFunc(append(slices.Clone(d.Deleted), d.Added...), func(rr miekg.RR) bool { return !ofSigner(rr.Header().Rrtype) })
 }
 
 // makeLocked makes a version without signatures.
@@ -234,20 +227,11 @@ func (o *Own) config(name string) dnsserver.ZoneConfig {
 	return c
 }
 
-// ofSigner tells the types that signing adds.
-func ofSigner(typ uint16) bool {
-	switch typ {
-	case miekg.TypeRRSIG, miekg.TypeNSEC, miekg.TypeNSEC3, miekg.TypeNSEC3PARAM, miekg.TypeDNSKEY, miekg.TypeCDS, miekg.TypeCDNSKEY:
-		return true
-	}
-	return false
-}
-
 // later is a serial behind have: the time, if it is, so that it goes on growing
 // after everything here was lost (RFC 1982).
 func later(have, now uint32) uint32 {
-	if int32(now-have) > 0 {
+	if zone.SerialLess(have, now) {
 		return now
 	}
-	return have + 1
+	return zone.NextSerial(have)
 }
