@@ -22,6 +22,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	miekg "github.com/miekg/dns"
+
+	"postrider/dns/zone"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -177,4 +179,65 @@ func TestNextKey(t *testing.T) {
 	if err != nil || KeyOf(c, true) != want || IssuerOf(c) != "letsencrypt.org" {
 		t.Errorf("%v, %v, %q", err, KeyOf(c, true), IssuerOf(c))
 	}
+}
+
+// TestPart: a part of the domain that its zone delegates to us. Its records are in
+// the part alone, and the domain's zone leads there.
+func TestPart(t *testing.T) {
+	d := full()
+	part := Zone{Name: "_tcp.hamburger.edu.", Servers: []NameServer{{Name: d.Host}, {Name: "ns._tcp.hamburger.edu.", Addresses: addrs("192.0.2.53")}},
+		DS: []string{"7 13 2 " + strings.Repeat("AB", 32)}}
+	d.Zones = []Zone{part}
+	above := []miekg.RR{mustRR(t, "hamburger.edu. 3600 IN SOA ns hostmaster 1 7200 900 1209600 300"), mustRR(t, "hamburger.edu. 3600 IN NS ns.example.")}
+	for _, r := range d.Records() {
+		inPart := miekg.IsSubDomain(part.Name, r.Name) && r.Type != "NS" && r.Type != "DS" && r.Name != part.Servers[1].Name
+		if inPart != (r.Place == Served) {
+			t.Errorf("%s %s is at %v", r.Name, r.Type, r.Place)
+		}
+		if !inPart && r.Place != Unknown && miekg.IsSubDomain(d.Name, r.Name) {
+			above = append(above, mustRR(t, r.Name+" 3600 IN "+r.Type+" "+r.Data))
+		}
+	}
+	list, err := part.Records(5, []*Domain{d}, []miekg.RR{mustRR(t, "www.hamburger.edu. 60 IN A 192.0.2.80"), mustRR(t, "_x._tcp.hamburger.edu. 60 IN TXT y")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	below, err := zone.New(part.Name, list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := zone.New(d.Name, above)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := zone.AnswerOptions{DNSSEC: true}
+	q := miekg.Question{Name: "_imaps._tcp.hamburger.edu.", Qtype: miekg.TypeSRV, Qclass: miekg.ClassINET}
+	if r := whole.Answer(q, o); r.Authoritative || len(r.Answer) > 0 || len(r.Ns) != 2 || len(r.Extra) == 0 || len(whole.Find(part.Name, miekg.TypeDS)) != 1 {
+		t.Errorf("the zone above does not refer with two servers, a DS record and glue: %+v", r)
+	}
+	if r := below.Answer(q, o); !r.Authoritative || len(r.Answer) != 1 || !strings.HasSuffix(r.Answer[0].String(), "0 1 993 mail.hamburger.edu.") {
+		t.Errorf("the part says %+v", r)
+	}
+	q.Name, q.Qtype = "_x._tcp.hamburger.edu.", miekg.TypeTXT
+	if r := below.Answer(q, o); len(r.Answer) != 1 {
+		t.Errorf("another record in the part: %+v", r)
+	}
+	for rr := range below.All() {
+		if !miekg.IsSubDomain(part.Name, rr.Header().Name) {
+			t.Errorf("%v is outside the part", rr)
+		}
+	}
+	q.Name, q.Qtype = d.Name, miekg.TypeMX
+	if r := whole.Answer(q, o); !r.Authoritative || len(r.Answer) != 1 {
+		t.Errorf("the zone above says %+v", r)
+	}
+}
+
+func mustRR(t *testing.T, text string) miekg.RR {
+	t.Helper()
+	rr, err := miekg.NewRR(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rr
 }

@@ -112,9 +112,7 @@ func TestForged(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := ordinary(t)
-				for a := range w.hosts {
-					w.twist(a.String(), forge(edit))
-				}
+				w.twistAll(forge(edit))
 				r := newTest(t, w, Options{})
 				if a := ask(t, r, "web.example.com.", miekg.TypeA); data(a) != "NOERROR; A 9.9.9.80" {
 					t.Errorf("got %v", data(a))
@@ -247,12 +245,8 @@ func TestNXNS(t *testing.T) {
 func TestMerged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := ordinary(t)
-		for _, a := range []string{"9.9.9.1", "9.9.9.2"} {
-			w.twist(a, func(_ asking, m *miekg.Msg) []*miekg.Msg {
-				time.Sleep(100 * time.Millisecond)
-				return []*miekg.Msg{m}
-			})
-		}
+		w.twist("9.9.9.1", late(100*time.Millisecond))
+		w.twist("9.9.9.2", late(100*time.Millisecond))
 		r := newTest(t, w, Options{})
 		var wg sync.WaitGroup
 		for i := range 300 {
@@ -274,12 +268,7 @@ func TestMerged(t *testing.T) {
 func TestMergedFetches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := ordinary(t)
-		for a := range w.hosts {
-			w.twist(a.String(), func(_ asking, m *miekg.Msg) []*miekg.Msg {
-				time.Sleep(50 * time.Millisecond)
-				return []*miekg.Msg{m}
-			})
-		}
+		w.twistAll(late(50 * time.Millisecond))
 		r := newTest(t, w, Options{})
 		ask(t, r, "web.example.com.", miekg.TypeA)
 		w.queries()

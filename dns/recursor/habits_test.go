@@ -167,9 +167,7 @@ func TestPeculiar(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := ordinary(t)
-				for a := range w.hosts {
-					w.twist(a.String(), twist)
-				}
+				w.twistAll(twist)
 				r := newTest(t, w, Options{})
 				if a := ask(t, r, "web.example.com.", miekg.TypeA); data(a) != "NOERROR; A 9.9.9.80" {
 					t.Errorf("got %v, %v", data(a), a.Err)
@@ -276,14 +274,12 @@ func TestStale(t *testing.T) {
 		time.Sleep(time.Hour)
 		var down atomic.Bool
 		down.Store(true)
-		for a := range w.hosts {
-			w.twist(a.String(), func(_ asking, m *miekg.Msg) []*miekg.Msg {
-				if down.Load() {
-					return nil
-				}
-				return []*miekg.Msg{m}
-			})
-		}
+		w.twistAll(func(_ asking, m *miekg.Msg) []*miekg.Msg {
+			if down.Load() {
+				return nil
+			}
+			return []*miekg.Msg{m}
+		})
 		began := time.Now()
 		a := ask(t, r, "www.example.com.", miekg.TypeA)
 		if data(a) != "NOERROR; CNAME web.example.com.; A 9.9.9.80" || !a.Stale || a.Err != nil || a.Answer[0].Header().Ttl != 30 ||
@@ -391,7 +387,7 @@ func TestRoundTrips(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := ordinary(t)
 		for a, d := range map[string]time.Duration{"9.9.9.1": 5 * time.Millisecond, "9.9.9.2": 300 * time.Millisecond} {
-			w.twist(a, func(_ asking, m *miekg.Msg) []*miekg.Msg { time.Sleep(d); return []*miekg.Msg{m} })
+			w.twist(a, late(d))
 		}
 		r := newTest(t, w, Options{})
 		ask(t, r, "web.glueless.com.", miekg.TypeA) // teaches the second server's address
@@ -490,12 +486,8 @@ func TestPrimingMinimal(t *testing.T) {
 func TestSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := ordinary(t)
-		for _, a := range []string{"9.9.9.1", "9.9.9.2"} {
-			w.twist(a, func(_ asking, m *miekg.Msg) []*miekg.Msg {
-				time.Sleep(2 * time.Second)
-				return []*miekg.Msg{m}
-			})
-		}
+		w.twist("9.9.9.1", late(2*time.Second))
+		w.twist("9.9.9.2", late(2*time.Second))
 		r := newTest(t, w, Options{})
 		if a := ask(t, r, "web.example.com.", miekg.TypeA); data(a) != "NOERROR; A 9.9.9.80" {
 			t.Errorf("got %v, %v", data(a), a.Err)

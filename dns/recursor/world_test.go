@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	miekg "github.com/miekg/dns"
 
@@ -79,6 +80,21 @@ func (w *world) twist(addr string, f func(q asking, m *miekg.Msg) []*miekg.Msg) 
 		w.hosts[a] = &host{}
 	}
 	w.hosts[a].twist = f
+}
+
+// twistAll is twist of all hosts.
+func (w *world) twistAll(f func(q asking, m *miekg.Msg) []*miekg.Msg) {
+	for a := range w.hosts {
+		w.twist(a.String(), f)
+	}
+}
+
+// late is a twist: each answer takes its time.
+func late(d time.Duration) func(asking, *miekg.Msg) []*miekg.Msg {
+	return func(_ asking, m *miekg.Msg) []*miekg.Msg {
+		<-time.After(d) // the bubble's time
+		return []*miekg.Msg{m}
+	}
 }
 
 // queries returns what was asked since the last call.
