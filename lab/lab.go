@@ -158,6 +158,9 @@ func (l *Lab) start() (err error) {
 	if err := l.startNames(); err != nil {
 		return err
 	}
+	if err := l.writeRoot(); err != nil {
+		return err
+	}
 	if err := l.bringBack(); err != nil {
 		return err
 	}

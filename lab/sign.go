@@ -4,7 +4,10 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	miekg "github.com/miekg/dns"
@@ -123,6 +126,28 @@ func (l *Lab) anchors() ([]miekg.RR, error) {
 		}
 	}
 	return nil, nil
+}
+
+const (
+	hintsFile   = "root.hints"  // the lab's root servers
+	anchorsFile = "root.anchor" // DS records of the lab's root
+)
+
+// writeRoot leaves in the lab's folder what a resolver outside of it begins with:
+// the root servers and, if the root is signed, its keys.
+func (l *Lab) writeRoot() error {
+	if err := os.WriteFile(filepath.Join(l.dir, hintsFile), []byte(l.world.hints()), 0o644); err != nil {
+		return err
+	}
+	anchors, err := l.anchors()
+	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	for _, rr := range anchors {
+		fmt.Fprintln(&b, rr)
+	}
+	return os.WriteFile(filepath.Join(l.dir, anchorsFile), []byte(b.String()), 0o644)
 }
 
 // serveZone adds a zone to those that the machine serves; z is nil for a

@@ -26,6 +26,11 @@ func (l *Lab) Introduce(w io.Writer) {
 	fmt.Fprintf(w, "\nAsk where the mail of %s goes:\n\n", to.domain)
 	fmt.Fprintf(w, "  %s dns query %s MX --server %s\n", program, to.domain, from.dns)
 	fmt.Fprintf(w, "  %s\n", dig(from.dns, to.domain+" MX"))
+	if !l.network.shared { // else each name server has a port of its own
+		fmt.Fprintf(w, "\nSee how it is found, from the root down, and that the signatures fit:\n\n")
+		fmt.Fprintf(w, "  %s dns query %s MX --trace --dnssec --root-hints %s --trust-anchors %s --dns-port %d\n", program, to.domain,
+			filepath.Join(l.dir, hintsFile), filepath.Join(l.dir, anchorsFile), 53+l.offset)
+	}
 	fmt.Fprintf(w, "\nSend a letter from %s to %s by hand; what happens to it is shown below:\n\n", from.domain, to.domain)
 	fmt.Fprintf(w, "  %s\n", l.telnet(from.smtp))
 	for _, line := range Toppings(from.Account, to.Account, from.domain) {
@@ -50,7 +55,7 @@ func (l *Lab) Introduce(w io.Writer) {
 	t.Flush()
 	fmt.Fprintf(w, "\nBeside it, in another window:\n\n  %s lab register networkutopia.com\n  %s lab fault down mx.hamburger.edu\n  %s lab clear\n  %s lab jump 5d\n  %s lab hosts\n",
 		program, program, program, program, program)
-	fmt.Fprintf(w, "\nTheir servers have certificates of %s.\n", filepath.Join(l.dir, caFile))
+	fmt.Fprintf(w, "\nThe servers' certificates are signed by %s.\n", filepath.Join(l.dir, caFile))
 	if l.temporary {
 		fmt.Fprintln(w, "Control-C stops the lab and removes its data.")
 	} else {
