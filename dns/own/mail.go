@@ -341,10 +341,14 @@ func (c *checker) checkReverse(ctx context.Context, a netip.Addr, host string, s
 	}
 	mend := fmt.Sprintf("ask where the address comes from for: %s IN PTR %s", reverse, host)
 	rrs, _, err := c.lookup(ctx, reverse, miekg.TypePTR)
-	if err != nil {
-		if unknown(err) && severity == Error {
+	if unknown(err) {
+		if severity == Error {
 			severity = Warning
 		}
+		c.add(severity, "ptr", a.String(), "postrider dns query "+a.String()+" --trace", "its name could not be looked up: %v", err)
+		return
+	}
+	if err != nil {
 		c.add(severity, "ptr", a.String(), mend, "has no name: %v; many servers refuse mail from such an address", err)
 		return
 	}

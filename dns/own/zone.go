@@ -60,7 +60,7 @@ func (d *Domain) inZones(list []Record) []Record {
 				continue
 			}
 			for _, a := range d.addressesOfServer(s) {
-				list = append(list, Record{s.Name, TTL, addressType(a), a.String(), Parent, "the name server's address (glue)"})
+				list = append(list, Record{s.Name, TTL, addressType(a), a.String(), place, "the name server's address (glue)"})
 			}
 		}
 		if len(z.DS) == 0 && z.Wait != "" {
