@@ -11,7 +11,7 @@ import (
 
 type dnsKeysCmd struct {
 	Zone   string `arg:"" help:"Name of the zone."`
-	Roll   string `enum:"zsk,ksk,csk," default:"" placeholder:"ROLE" help:"Replace the key of this role now: zsk or ksk."`
+	Roll   string `enum:"zsk,ksk,csk," default:"" placeholder:"ROLE" help:"Replace the key of this role now: csk where one key does all, else zsk or ksk."`
 	Unsign bool   `help:"Make the zone unsigned, once the parent has deleted its DS records."`
 	Sign   bool   `help:"Think again: keep the zone signed."`
 	jsonFlag

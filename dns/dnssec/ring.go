@@ -446,7 +446,10 @@ func (r *Ring) Roll(role Role) error {
 	keys := r.live(role)
 	switch {
 	case len(keys) == 0:
-		return fmt.Errorf("%s has no %s", r.zone, role)
+		if r.policy.SingleKey {
+			return fmt.Errorf("%s has no %s: its one key is the %s", r.zone, role, CSK)
+		}
+		return fmt.Errorf("%s has no %s: its keys are the %s and the %s", r.zone, role, KSK, ZSK)
 	case len(keys) > 1:
 		return fmt.Errorf("%s: the last rollover of its %s is not over", r.zone, role)
 	}

@@ -324,8 +324,11 @@ func (s *Server) Zones() []ZoneStatus {
 // ErrNoZone.
 func (s *Server) Refresh(name string) error {
 	z := s.setup.Load().zones[name]
-	if z == nil || !z.conf().secondary() {
+	switch {
+	case z == nil:
 		return fmt.Errorf("refresh %s: %w", shown(name), ErrNoZone)
+	case !z.conf().secondary():
+		return fmt.Errorf("refresh %s: it is a primary zone, which has nobody to ask", shown(name))
 	}
 	z.hurry()
 	return nil

@@ -1,10 +1,6 @@
 package node
 
-import (
-	"errors"
-
-	dnsserver "postrider/dns/server"
-)
+import dnsserver "postrider/dns/server"
 
 // KeysArgs name a zone and what is to become of its keys.
 type KeysArgs struct {
@@ -18,7 +14,7 @@ func (a *Admin) DNSKeys(args KeysArgs, reply *[]string) (err error) {
 	_, end := a.command(&err)
 	defer end()
 	if a.n.dns == nil {
-		return errors.New("no running server with [listen] dns has this data directory")
+		return errNoNameServer
 	}
 	lines, err := a.n.dns.ChangeKeys(args.Zone, args.Change)
 	if err != nil {
