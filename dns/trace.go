@@ -135,14 +135,19 @@ func FormatStep(w io.Writer, t TraceStep) error {
 
 func (t TraceStep) headline() string {
 	asked := t.Name + " " + t.Type
-	from := t.Addr
-	if t.Server != "" {
-		from = fmt.Sprintf("%s (%s", t.Server, t.Addr)
+	var how []string
+	from := t.Server
+	if from == "" {
+		from = t.Addr
 	} else {
-		from += " ("
+		how = append(how, t.Addr)
 	}
-	from = fmt.Sprintf("%s, %s, %v)", from, t.Network, t.Took.Round(100*time.Microsecond))
-	from = strings.Replace(from, "(, ", "(", 1)
+	if t.Network != "" { // there was a reply
+		how = append(how, t.Network, t.Took.Round(100*time.Microsecond).String())
+	}
+	if len(how) > 0 {
+		from += " (" + strings.Join(how, ", ") + ")"
+	}
 	switch t.Kind {
 	case "referral":
 		return fmt.Sprintf("bailiwick %s: %s asked for %s: refers to %s", t.Zone, from, asked, t.Cut)

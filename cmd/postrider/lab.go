@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -353,5 +352,5 @@ func (c *labHostsCmd) Run(e *env) error {
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", h.Name, h.Kind, strings.Join(at, ", "), about)
 	}
-	return errors.Join(t.Flush())
+	return t.Flush()
 }
