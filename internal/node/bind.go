@@ -70,11 +70,6 @@ func (ls *Listeners) Add(service string, l net.Listener) {
 	ls.all = append(ls.all, bound{service: service, Listener: l})
 }
 
-// AddDNS takes the two sockets of the name server.
-func (ls *Listeners) AddDNS(l net.Listener, packets net.PacketConn) {
-	ls.all = append(ls.all, bound{"dns", l, packets})
-}
-
 // fourOnly has the ports on which 0.0.0.0 is configured.
 func fourOnly(l *Listen) map[string]bool {
 	ports := map[string]bool{}

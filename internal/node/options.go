@@ -63,12 +63,9 @@ type Options struct {
 	TrustAnchors       string
 	NameServerNetworks []netip.Prefix
 	DNSCache           int64
-	// For the lab: where name servers listen (0 = 53), and that each asks the
-	// next one on behalf of who asks it.
-	NameServerPort   uint16
-	ChainedRecursion bool
-	HostsFile        string // "" = off
-	DNS              DNS    // the service
+	NameServerPort     uint16 // where an iterative resolver asks; 0 = 53
+	HostsFile          string // "" = off
+	DNS                DNS    // the service
 
 	RemotePort      int
 	Smarthost       Smarthost

@@ -22,7 +22,7 @@ func (n *Node) iterative() (*recursor.Resolver, error) {
 		return n.recursor, nil
 	}
 	o := recursor.Options{
-		Local: n.options.NameServerNetworks, Port: n.options.NameServerPort, Chained: n.options.ChainedRecursion,
+		Local: n.options.NameServerNetworks, Port: n.options.NameServerPort,
 		CacheBytes: int(n.options.DNSCache), Dial: n.options.Dial, Clock: n.options.Clock, Log: n.log,
 	}
 	if n.options.RootHints != "" {

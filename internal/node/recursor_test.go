@@ -1,20 +1,19 @@
 package node
 
 import (
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"postrider/dns/dnstest"
+	dnsserver "postrider/dns/server"
 )
 
 // A node that resolves by itself asks the servers of its hints, at the port and
 // in the networks that it was told, and says what is wrong with its files.
 func TestIterativeNode(t *testing.T) {
-	server := dnstest.Start(t, "example.com. 300 MX 10 mx.example.com.\n. 300 SOA a. b. 1 2 3 4 5\n")
-	addr := netip.MustParseAddrPort(server.Addr)
 	file := func(name, text string) string {
 		p := filepath.Join(t.TempDir(), name)
 		if err := os.WriteFile(p, []byte(text), 0o600); err != nil {
@@ -22,8 +21,25 @@ func TestIterativeNode(t *testing.T) {
 		}
 		return p
 	}
+	root, err := dnsserver.New(dnsserver.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	if err := root.Configure(dnsserver.Settings{Zones: []dnsserver.ZoneConfig{{Name: ".",
+		File: file("root", ". 300 SOA a. b. 1 2 3 4 5\n. 300 NS a.\na. 300 A 127.0.0.1\nexample.com. 300 MX 10 mx.example.com.\n")}}}); err != nil {
+		t.Fatal(err)
+	}
+	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := root.ServePacket(packets); err != nil {
+		t.Fatal(err)
+	}
+	addr := netip.MustParseAddrPort(packets.LocalAddr().String())
 	o := options(t)
-	o.Resolver, o.TrustAnchors, o.ChainedRecursion = "iterative", "off", true
+	o.Resolver, o.TrustAnchors = "iterative", "off"
 	o.RootHints = file("hints", ". NS a.\na. A "+addr.Addr().String()+"\n")
 	o.NameServerNetworks, o.NameServerPort = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, addr.Port()
 	n, err := New(t.Context(), o, nil)
