@@ -33,7 +33,7 @@ func (r *Resolver) recordAnswer(ctx context.Context, q question, s *step) {
 		return
 	}
 	scope := journey.ScopeOf(ctx)
-	attrs := make([]journey.Attr, 0, 6+len(s.said))
+	attrs := make([]journey.Attr, 0, 10)
 	attrs = append(attrs, journey.Attr{Key: "name", Value: plain(q.name)}, journey.Attr{Key: "type", Value: q.typ.String()})
 	switch s.outcome {
 	case found:

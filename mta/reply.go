@@ -1,6 +1,9 @@
 package mta
 
-import "fmt"
+import (
+	"fmt"
+	"strconv"
+)
 
 // Reply is the outcome of one SMTP command, ours or a peer's (RFC 5321 section
 // 4.2). It is the error that tells a caller what to do next: a 4xx may pass
@@ -14,10 +17,11 @@ type Reply struct {
 }
 
 func (r *Reply) Error() string {
+	code := strconv.Itoa(r.Code)
 	if r.Status == "" {
-		return fmt.Sprintf("%d %s", r.Code, r.Text)
+		return code + " " + r.Text
 	}
-	return fmt.Sprintf("%d %s %s", r.Code, r.Status, r.Text)
+	return code + " " + r.Status + " " + r.Text
 }
 
 // Temporary tells whether the same command may succeed later.

@@ -57,20 +57,11 @@ func (e *Event) All(key string) []string {
 	return list
 }
 
-// kept is the event as it is kept: within the bounds, and sharing nothing that
-// its maker may change.
+// kept is the event as it is kept: within the bounds, complete, and sharing nothing
+// with e. It is read from its record: no pointer of e outlives the call, so that
+// the attributes of most events are on the stacks of those who record them.
 func (e *Event) kept() Event {
-	k := *e
-	k.Node, k.Message, k.Session = cut(e.Node, maxName), cut(e.Message, maxName), cut(e.Session, maxName)
-	k.Peer, k.RFC = cut(e.Peer, maxName), cut(e.RFC, maxName)
-	k.Text = cut(e.Text, maxText)
-	k.Attrs = make([]Attr, min(len(e.Attrs), maxAttrs))
-	for i := range k.Attrs {
-		k.Attrs[i] = Attr{cut(e.Attrs[i].Key, maxName), cut(e.Attrs[i].Value, maxText)}
-	}
-	if k.Wire = nil; len(e.Wire) > 0 {
-		k.Wire = append([]byte(nil), e.Wire[:min(len(e.Wire), maxWire)]...)
-	}
+	k, _, _ := readRecord(appendRecord(nil, e)) // which was written just now
 	k.fill()
 	return k
 }

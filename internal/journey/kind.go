@@ -1,5 +1,7 @@
 package journey
 
+import "strings"
+
 // Kind says what happened. What is before the dot is the part of the system.
 type Kind string
 
@@ -59,10 +61,6 @@ const Lost Kind = "journey.lost"
 // OfSession tells whether events of the kind are recorded only while someone
 // listens to sessions.
 func (k Kind) OfSession() bool {
-	switch k {
-	case SessionBegin, SessionEnd, SessionTLS, SessionLogin, SMTPCommand, SMTPReply, SMTPContent,
-		POP3Command, POP3Reply, IMAPCommand, IMAPReply:
-		return true
-	}
-	return false
+	return strings.HasPrefix(string(k), "session.") || strings.HasPrefix(string(k), "smtp.") ||
+		strings.HasPrefix(string(k), "pop3.") || strings.HasPrefix(string(k), "imap.")
 }

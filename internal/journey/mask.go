@@ -17,7 +17,7 @@ const masked = "***"
 func MaskCommand(line string) string {
 	verb, arg, spaced := strings.Cut(line, " ")
 	switch v := strings.ToUpper(verb); {
-	case !strings.Contains(verbs, " "+v+" ") || v == "":
+	case !known(v):
 		return masked
 	case !spaced:
 		return verb
@@ -68,13 +68,21 @@ func MaskReply(line string) string {
 	return line
 }
 
-// verbs are those of SMTP, POP3 and IMAP.
-const verbs = " HELO EHLO LHLO MAIL RCPT DATA BDAT BURL RSET NOOP QUIT VRFY EXPN HELP STARTTLS AUTH ETRN TURN ATRN SEND SOML SAML " +
-	"USER PASS APOP STLS UTF8 LANG STAT LIST UIDL RETR TOP DELE CAPA " +
-	"LOGIN AUTHENTICATE LOGOUT CAPABILITY ID ENABLE SELECT EXAMINE CREATE DELETE RENAME SUBSCRIBE UNSUBSCRIBE LSUB " +
-	"NAMESPACE STATUS APPEND IDLE DONE CHECK CLOSE UNSELECT EXPUNGE SEARCH FETCH STORE COPY MOVE UID SORT THREAD " +
-	"GETQUOTA GETQUOTAROOT SETQUOTA GETACL SETACL DELETEACL LISTRIGHTS MYRIGHTS GETMETADATA SETMETADATA NOTIFY " +
-	"COMPRESS CANCELUPDATE ESEARCH REPLACE GENURLAUTH RESETKEY URLFETCH UNAUTHENTICATE GETJMAPACCESS "
+// known tells whether a word in upper case is a verb of SMTP, POP3 or IMAP.
+func known(verb string) bool {
+	switch verb {
+	case "HELO", "EHLO", "LHLO", "MAIL", "RCPT", "DATA", "BDAT", "BURL", "RSET", "NOOP", "QUIT", "VRFY", "EXPN", "HELP",
+		"STARTTLS", "AUTH", "ETRN", "TURN", "ATRN", "SEND", "SOML", "SAML", "USER", "PASS", "APOP", "STLS", "UTF8",
+		"LANG", "STAT", "LIST", "UIDL", "RETR", "TOP", "DELE", "CAPA", "LOGIN", "AUTHENTICATE", "LOGOUT", "CAPABILITY",
+		"ID", "ENABLE", "SELECT", "EXAMINE", "CREATE", "DELETE", "RENAME", "SUBSCRIBE", "UNSUBSCRIBE", "LSUB",
+		"NAMESPACE", "STATUS", "APPEND", "IDLE", "DONE", "CHECK", "CLOSE", "UNSELECT", "EXPUNGE", "SEARCH", "FETCH",
+		"STORE", "COPY", "MOVE", "UID", "SORT", "THREAD", "GETQUOTA", "GETQUOTAROOT", "SETQUOTA", "GETACL", "SETACL",
+		"DELETEACL", "LISTRIGHTS", "MYRIGHTS", "GETMETADATA", "SETMETADATA", "NOTIFY", "COMPRESS", "CANCELUPDATE",
+		"ESEARCH", "REPLACE", "GENURLAUTH", "RESETKEY", "URLFETCH", "UNAUTHENTICATE", "GETJMAPACCESS":
+		return true
+	}
+	return false
+}
 
 // mechanisms are those of SASL that may be named; any other word may be a password.
 var mechanisms = []string{"PLAIN", "LOGIN", "SCRAM-SHA-1", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS",

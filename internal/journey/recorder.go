@@ -118,18 +118,14 @@ func (r *Recorder) listening() bool {
 
 // Record takes an event. It does not wait and does not keep what e points to.
 func (r *Recorder) Record(e Event) {
-	if !r.Wants(e.Kind) {
-		return
-	}
-	if e.Node == "" {
-		e.Node = r.o.Node
-	}
-	if e.Time.IsZero() {
-		e.Time = r.o.Clock.Now()
-	}
-	r.take(&e)
-	if r.o.Parent != nil {
-		r.o.Parent.Record(e)
+	for ; r.Wants(e.Kind); r = r.o.Parent {
+		if e.Node == "" {
+			e.Node = r.o.Node
+		}
+		if e.Time.IsZero() {
+			e.Time = r.o.Clock.Now()
+		}
+		r.take(&e)
 	}
 }
 
@@ -138,10 +134,10 @@ func (r *Recorder) take(e *Event) {
 	defer r.mu.Unlock()
 	r.seq++
 	e.Seq = r.seq
-	if r.writer != nil && !r.waiting.add(e) {
-		r.lost.Add(1)
-	}
 	if r.writer != nil {
+		if !r.waiting.add(e) {
+			r.lost.Add(1)
+		}
 		r.writer.nudge(len(r.waiting.records))
 	}
 	if r.o.Memory > 0 || len(r.followers) > 0 {

@@ -32,10 +32,11 @@ func (b *batch) add(e *Event) bool {
 	b.entries = appendEntries(b.entries, e, uint32(len(b.records)))
 	b.records = appendRecord(b.records, e)
 	b.events++
+	at := time.Unix(0, e.Time.UnixNano()) // without what e.Time points to
 	if b.first.IsZero() {
-		b.first = e.Time
+		b.first = at
 	}
-	b.last = e.Time
+	b.last = at
 	return true
 }
 

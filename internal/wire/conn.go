@@ -33,12 +33,16 @@ type Conn struct {
 	TLS    *tls.ConnectionState // nil before a handshake is done
 	Log    *slog.Logger         // carries the session id
 
-	life *life // nil when made by hand
+	life *life  // nil when made by hand
+	peer string // Remote in words; "" when made by hand
 }
 
 // Peer names the far end in logs: its address, or "local" for a UNIX socket.
 func (c *Conn) Peer() string {
-	if !c.Remote.IsValid() {
+	switch {
+	case c.peer != "":
+		return c.peer
+	case !c.Remote.IsValid():
 		return "local"
 	}
 	return c.Remote.String()

@@ -222,6 +222,7 @@ func (s *Server) start(raw net.Conn, p Protocol) {
 		Log:    s.log.With("session", id),
 		life:   l,
 	}
+	c.peer = c.Peer()
 	go func() {
 		defer s.retire(l)
 		defer s.gate.leave(&l.slot)

@@ -3,6 +3,7 @@ package deliver
 import (
 	"bytes"
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -51,7 +52,7 @@ func (s *session) heard(line []byte, last bool) {
 	if len(s.asked) > 0 {
 		verb = s.asked[0]
 		if last {
-			s.asked = s.asked[1:]
+			s.asked = slices.Delete(s.asked, 0, 1)
 		}
 	}
 	text := journey.MaskReply(string(line))

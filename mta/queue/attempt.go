@@ -522,7 +522,8 @@ func (q *Queue) conclude(ctx context.Context, vs []verdict) {
 
 // log tells the log and the counters what became of a recipient.
 func (q *Queue) log(ctx context.Context, v *verdict) {
-	q.recordVerdict(v)
+	reply := oneLine(v.outcome.Reply.Error(), maxReplyText)
+	q.recordVerdict(v, reply)
 	m := &q.o.Metrics
 	what := "deferred"
 	switch {
@@ -545,7 +546,7 @@ func (q *Queue) log(ctx context.Context, v *verdict) {
 	item := &v.entry.msg.item
 	attrs := []slog.Attr{slog.String("id", item.Envelope), slog.String("to", v.row.Address),
 		slog.Duration("age", q.o.Clock.Now().Sub(item.Accepted).Round(time.Millisecond)),
-		slog.Int("attempts", v.row.Attempts), slog.String("reply", oneLine(v.outcome.Reply.Error(), maxReplyText))}
+		slog.Int("attempts", v.row.Attempts), slog.String("reply", reply)}
 	if v.outcome.Host != "" {
 		attrs = append(attrs, slog.String("host", v.outcome.Host), slog.String("tls", v.outcome.TLS))
 	}

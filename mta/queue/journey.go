@@ -79,7 +79,7 @@ func (q *Queue) recordAttempt(b *batch) {
 	if !q.o.Journey.Wants(journey.QueueAttempt) {
 		return
 	}
-	attrs := make([]journey.Attr, 0, 1+min(len(b.entries), 16))
+	attrs := make([]journey.Attr, 0, 4)
 	attrs = append(attrs, journey.Attr{Key: "attempt", Value: strconv.Itoa(b.entries[0].row.Attempts + 1)})
 	for _, e := range b.entries[:min(len(b.entries), 16)] {
 		attrs = append(attrs, journey.Attr{Key: "to", Value: e.row.Address})
@@ -88,13 +88,13 @@ func (q *Queue) recordAttempt(b *batch) {
 }
 
 // recordVerdict tells what became of a recipient, and when and why it is tried
-// again.
-func (q *Queue) recordVerdict(v *verdict) {
+// again. The reply is v's on one line.
+func (q *Queue) recordVerdict(v *verdict, reply string) {
 	if !q.o.Journey.Wants(journey.QueueDelivered) {
 		return
 	}
 	e := journey.Event{Kind: journey.QueueDelivered, Message: v.entry.msg.item.Envelope, Peer: v.outcome.Host, Attrs: []journey.Attr{
-		{Key: "to", Value: v.row.Address}, {Key: "reply", Value: oneLine(v.outcome.Reply.Error(), maxReplyText)},
+		{Key: "to", Value: v.row.Address}, {Key: "reply", Value: reply},
 		{Key: "attempt", Value: strconv.Itoa(v.row.Attempts)}, {Key: "tls", Value: v.outcome.TLS}}}
 	switch {
 	case v.fate == kept:

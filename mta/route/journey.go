@@ -15,18 +15,17 @@ func (r *Router) recordHops(ctx context.Context, domain string, hops []mta.Hop, 
 		return
 	}
 	scope := journey.ScopeOf(ctx)
-	attrs := make([]journey.Attr, 0, 2+len(hops))
+	attrs := make([]journey.Attr, 0, 6)
 	attrs = append(attrs, journey.Attr{Key: "domain", Value: domain})
+	var room [96]byte // for most
 	for _, h := range hops {
-		host := h.Host
-		for i, a := range h.Addrs {
-			sep := ", "
-			if i == 0 {
-				sep = " ("
-			}
-			host += sep + a.String()
+		b := append(room[:0], h.Host...)
+		sep := " ("
+		for _, a := range h.Addrs {
+			b = a.AppendTo(append(b, sep...))
+			sep = ", "
 		}
-		attrs = append(attrs, journey.Attr{Key: "host", Value: host + ")"})
+		attrs = append(attrs, journey.Attr{Key: "host", Value: string(append(b, ')'))})
 	}
 	var reply *mta.Reply
 	switch {

@@ -113,8 +113,9 @@ func (s *session) recordLogin(name, mechanism string, failure *mta.Reply) {
 
 // recordSender tells what MAIL was judged by.
 func (s *session) recordSender(from mta.Address, limits *Limits, r *mta.Reply) {
-	key := journey.Attr{Key: "from", Value: from.String()}
-	check, input := journey.Attr{Key: "check", Value: "sender"}, journey.Attr{Key: "input", Value: "<" + from.String() + ">"}
+	address := from.String()
+	key := journey.Attr{Key: "from", Value: address}
+	check, input := journey.Attr{Key: "check", Value: "sender"}, journey.Attr{Key: "input", Value: "<" + address + ">"}
 	if r != nil {
 		s.record(journey.CheckFailed, key, check, input, journey.Attr{Key: "reply", Value: r.Error()})
 		return
@@ -178,7 +179,7 @@ func (s *session) recordContent(m *message, r *mta.Reply) {
 // recordAccepted tells that the message is durable.
 func (s *session) recordAccepted(m *message) {
 	env := s.txn.env
-	attrs := make([]journey.Attr, 0, 8+len(env.To))
+	attrs := make([]journey.Attr, 0, 12) // on the stack; more recipients than a few are rare
 	attrs = append(attrs, journey.Attr{Key: "from", Value: env.From.String()}, journey.Attr{Key: "message-id", Value: m.messageID()},
 		journey.Attr{Key: "protocol", Value: s.protocol(s.txn)}, journey.Attr{Key: "tls", Value: tlsName(s.conn.TLS)},
 		journey.Attr{Key: "hello", Value: s.hello.name}, journey.Attr{Key: "login", Value: env.Client.Login},
