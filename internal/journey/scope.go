@@ -10,9 +10,6 @@ type scopeKey struct{}
 // With returns a context for work on behalf of s. It is how package dns, which
 // knows no messages, records for which one it asked.
 func With(ctx context.Context, s Scope) context.Context {
-	if ScopeOf(ctx) == s {
-		return ctx
-	}
 	return context.WithValue(ctx, scopeKey{}, s)
 }
 
