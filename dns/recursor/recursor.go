@@ -214,7 +214,7 @@ func (r *Resolver) Resolve(ctx context.Context, q miekg.Question, a Ask) Answer 
 // askable tells whether a type can be asked for: not transfers, nor what is no
 // data (RFC 6895 section 3.1).
 func askable(typ uint16) bool {
-	return typ != miekg.TypeNone && typ != miekg.TypeOPT && (typ < 128 || typ >= 256 || typ == miekg.TypeANY) || typ == miekg.TypeANY
+	return typ == miekg.TypeANY || typ != miekg.TypeNone && typ != miekg.TypeOPT && (typ < 128 || typ >= 256)
 }
 
 func refusal(rcode int, text string) Answer {

@@ -43,7 +43,7 @@ func (f *family) delegate(ds []miekg.RR) {
 	}
 	var err error
 	s := signing(f.t, dnssec.Policy{}, f.clock.now, f.keys...)
-	if f.parent, _, err = parseZone(f.t, "example.", text).Sign(SignOptions{Signing: s}); err != nil {
+	if f.parent, _, err = mustRead(f.t, "example.", text).Sign(SignOptions{Signing: s}); err != nil {
 		f.t.Fatal(err)
 	}
 }
@@ -64,7 +64,7 @@ func TestKeysRollUnseen(t *testing.T) {
 		f := &family{t: t, clock: &moving{now: signTime}, keys: signKeys(t, "example.")}
 		policy := dnssec.Policy{SingleKey: single, ZSKLifetime: 30 * 24 * time.Hour, KSKLifetime: 60 * 24 * time.Hour, Algorithm: miekg.ED25519}
 		dir := t.TempDir()
-		f.child = parseZone(t, "sub.example.", signText)
+		f.child = mustRead(t, "sub.example.", signText)
 		f.delegate(nil)
 		remembers := f.validator()
 		var yesterday []*miekg.Msg // answers of the last day, oldest first

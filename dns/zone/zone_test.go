@@ -17,6 +17,18 @@ func mustRead(t testing.TB, origin, text string) *Zone {
 	return z
 }
 
+// addText adds a record to a version in the making.
+func addText(t testing.TB, e *edit, text string) {
+	t.Helper()
+	rr, err := miekg.NewRR(text)
+	if err == nil {
+		err = e.add(rr)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // ask prints the answer to "name type" in sections, one record a line.
 func ask(z *Zone, name string, typ uint16, o AnswerOptions) string {
 	r := z.Answer(miekg.Question{Name: name, Qtype: typ, Qclass: miekg.ClassINET}, o)
