@@ -146,11 +146,7 @@ var clients = []struct {
 func (d *Domain) Records() []Record {
 	var list []Record
 	add := func(name, typ, data string, about string, args ...any) {
-		r := Record{Name: name, TTL: TTL, Type: typ, Data: data, Place: InZone, About: fmt.Sprintf(about, args...)}
-		if !miekg.IsSubDomain(d.Name, name) {
-			r.Place = Elsewhere
-		}
-		list = append(list, r)
+		list = append(list, Record{Name: name, TTL: TTL, Type: typ, Data: data, Place: d.place(name), About: fmt.Sprintf(about, args...)})
 	}
 	if port, on := d.Ports["smtp"]; on {
 		about := "mail for the domain comes to this server"
@@ -191,19 +187,23 @@ func (d *Domain) Records() []Record {
 	return d.inZones(list)
 }
 
+// place is where a record of a name belongs, as long as we serve no zone.
+func (d *Domain) place(name string) Place {
+	if miekg.IsSubDomain(d.Name, name) {
+		return InZone
+	}
+	return Elsewhere
+}
+
 // addresses are the records of the server's name.
 func (d *Domain) addresses() []Record {
-	place := InZone
-	if !miekg.IsSubDomain(d.Name, d.Host) {
-		place = Elsewhere
-	}
 	if len(d.Addresses) == 0 {
 		return []Record{{d.Host, TTL, "A", "(the public IPv4 address of this machine)", Unknown,
 			"this machine has no public address of its own: give it by --address"}}
 	}
 	var list []Record
 	for _, a := range d.Addresses {
-		list = append(list, Record{d.Host, TTL, addressType(a), a.WithZone("").String(), place, "the server's address"})
+		list = append(list, Record{d.Host, TTL, addressType(a), a.WithZone("").String(), d.place(d.Host), "the server's address"})
 	}
 	slices.SortStableFunc(list, func(a, b Record) int { return cmp.Compare(a.Type, b.Type) })
 	return list
@@ -212,10 +212,6 @@ func (d *Domain) addresses() []Record {
 // spf says who sends mail of the domain (RFC 7208), and for bounces, whose
 // sender is empty, who calls itself by the server's name (section 2.3).
 func (d *Domain) spf() []Record {
-	place := InZone
-	if !miekg.IsSubDomain(d.Name, d.Host) {
-		place = Elsewhere
-	}
 	text, about := "v=spf1 mx -all", "only the domain's mail servers send its mail (SPF)"
 	if _, on := d.Ports["smtp"]; !on {
 		text, about = "v=spf1 a:"+strings.TrimSuffix(d.Host, ".")+" -all", "only this server sends the domain's mail (SPF)"
@@ -226,7 +222,7 @@ func (d *Domain) spf() []Record {
 	}
 	list := []Record{{d.Name, TTL, "TXT", fmt.Sprintf("%q", text), InZone, about}}
 	if d.Host != d.Name {
-		list = append(list, Record{d.Host, TTL, "TXT", `"v=spf1 a -all"`, place, "the same for the server's own name, which bounces come from"})
+		list = append(list, Record{d.Host, TTL, "TXT", `"v=spf1 a -all"`, d.place(d.Host), "the same for the server's own name, which bounces come from"})
 	}
 	return list
 }
