@@ -3,8 +3,8 @@
 //
 // It owns the trust anchors, the chain of DS and DNSKEY records from an anchor
 // to a zone, the check of signatures and of proofs that something does not
-// exist. It asks the network nothing by itself: records come through a Fetcher,
-// the present from a clock.
+// exist; and the keys that zones of ours are signed with. It asks the network
+// nothing by itself: records come through a Fetcher, the present from a clock.
 //
 // # What a Validator says
 //
@@ -24,8 +24,9 @@
 //
 // # Concurrency, crashes
 //
-// All methods of a Validator may be called concurrently; no lock is held while
-// something is fetched or verified. It starts no goroutine. The only state on
-// disk is that of RFC 5011 (anchors that came and went), written to a new file
-// that is synced and renamed; a crash leaves the old or the new one.
+// All methods of a Validator and of a Ring may be called concurrently; no lock of
+// a Validator is held while something is fetched or verified. The package starts
+// no goroutine. On disk are the state of RFC 5011 (anchors that came and went), the
+// keys of a Ring and where each is in its life. Each file is written anew, synced
+// and renamed, before anybody acts on it; a crash leaves the old or the new one.
 package dnssec
