@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"iter"
 	"strings"
 	"testing"
 	"time"
@@ -156,7 +157,9 @@ func TestExpired(t *testing.T) {
 	if err := l.Jump(ctx, time.Minute); err != nil { // connections that were kept are closed
 		t.Fatal(err)
 	}
+	f := follow(t, l)
 	letter(t, l, "waits")
+	f.happens(t, "the expired certificate", kind(journey.DeliverTLS, "mx.crepes.fr", "error", "expired"))
 	if said := waits(t, l, "certificate"); !strings.Contains(said, "expired") {
 		t.Errorf("the queue says %q", said)
 	}
@@ -258,5 +261,137 @@ func TestFaultProblems(t *testing.T) {
 	}
 	if n := len(l.Faults()); n != maxFaults {
 		t.Errorf("%d faults", n)
+	}
+}
+
+// story is the journey from now on, event by event.
+type story struct {
+	next func() (journey.Event, bool)
+}
+
+func follow(t *testing.T, l *Lab) *story {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	f := l.journey.Follow(journey.Filter{Sessions: true})
+	next, stop := iter.Pull(f.All(ctx))
+	t.Cleanup(func() { stop(); f.Close(); cancel() })
+	return &story{next}
+}
+
+// happens waits for an event after those of before.
+func (s *story) happens(t *testing.T, what string, match func(journey.Event) bool) journey.Event {
+	t.Helper()
+	var seen []string
+	for {
+		e, ok := s.next()
+		switch {
+		case !ok:
+			t.Fatalf("the journey does not show %s:\n%s", what, strings.Join(seen, ""))
+		case match(e):
+			return e
+		}
+		seen = append(seen, fmt.Sprintln(e.Node, e.Kind, e.Peer, e.Text, e.Attrs))
+	}
+}
+
+// kind matches events of a kind at a host whose attribute contains a text.
+func kind(k journey.Kind, node, attr, text string) func(journey.Event) bool {
+	return func(e journey.Event) bool {
+		return e.Kind == k && e.Node == node && strings.Contains(strings.ToLower(e.Get(attr)), strings.ToLower(text))
+	}
+}
+
+// What is wrong with names is seen in the journey of the letter that waits for
+// them: what the name server said to the resolver, and what that one said to the
+// mail server, by the message's id.
+func TestNameFaultsInJourney(t *testing.T) {
+	const resolver, alices = "dns.crepes.fr", "mx.crepes.fr"
+	for _, c := range []struct {
+		fault       Fault
+		said, where string // at the resolver, and in which attribute
+	}{
+		{Fault{Kind: FaultServFail}, "SERVFAIL", "rcode"},
+		{Fault{Kind: FaultLossy, Percent: 100}, "", "error"},
+	} {
+		t.Run(string(c.fault.Kind), func(t *testing.T) {
+			l, _ := start(t, Options{Instant: true})
+			f := follow(t, l)
+			c.fault.Host = "ns.sfu.ca"
+			broken(t, l, c.fault)
+			letter(t, l, "waits")
+			f.happens(t, "what the name server said", func(e journey.Event) bool {
+				return e.Get(c.where) != "" && strings.HasPrefix(e.Get("server"), "ns.sfu.ca") && kind(journey.DNSReply, resolver, c.where, c.said)(e)
+			})
+			failed := f.happens(t, "that the resolver found nothing", kind(journey.DNSReply, alices, "rcode", "SERVFAIL"))
+			deferred := f.happens(t, "that the letter waits", kind(journey.QueueDeferred, alices, "", ""))
+			if failed.Message == "" || failed.Message != deferred.Message {
+				t.Errorf("the answer is for %q, and %q waits", failed.Message, deferred.Message)
+			}
+			if err := l.ClearFaults(t.Context(), "ns.sfu.ca", ""); err != nil {
+				t.Fatal(err)
+			}
+			if err := l.Jump(t.Context(), time.Hour); err != nil {
+				t.Fatal(err)
+			}
+			arrives(t, l, dan, 1)
+			f.happens(t, "that it was delivered", func(e journey.Event) bool {
+				return e.Message == deferred.Message && kind(journey.QueueDelivered, alices, "", "")(e)
+			})
+		})
+	}
+}
+
+// A spoofed answer of a zone that is not signed is seen in the journey, with the
+// letter's way to the thief; scenario 38 has the signed one.
+func TestSpoofInJourney(t *testing.T) {
+	l, _ := start(t, Options{Instant: true})
+	f := follow(t, l)
+	broken(t, l, Fault{Kind: FaultSpoof, Host: "ns.sfu.ca", Record: "sfu.ca. 300 MX 1 thief.mallory.test."})
+	letter(t, l, "stolen")
+	f.happens(t, "the answer to the resolver", kind(journey.DNSReply, "dns.crepes.fr", "answer", "thief.mallory.test"))
+	told := f.happens(t, "the answer to the mail server", kind(journey.DNSReply, "mx.crepes.fr", "answer", "thief.mallory.test"))
+	line := f.happens(t, "that the thief is told of Dan", func(e journey.Event) bool {
+		return e.Kind == journey.DeliverCommand && strings.Contains(e.Text, dan) && strings.HasPrefix(e.Peer, "thief.mallory.test")
+	})
+	if told.Message == "" || told.Message != line.Message {
+		t.Errorf("the answer is for %q, and %q is stolen", told.Message, line.Message)
+	}
+}
+
+// A slow way and a STARTTLS that somebody takes out are seen in the lines of the
+// delivery.
+func TestWayFaultsInJourney(t *testing.T) {
+	l, _ := start(t, Options{Instant: true})
+	f := follow(t, l)
+	const alices, latency = "mx.crepes.fr", 100 * time.Millisecond
+	broken(t, l, Fault{Kind: FaultSlow, Host: "mail.sfu.ca", Latency: Duration(latency)})
+	letter(t, l, "slow")
+	asked := f.happens(t, "a line", kind(journey.DeliverCommand, alices, "", ""))
+	told := f.happens(t, "its reply", kind(journey.DeliverReply, alices, "", ""))
+	if took := told.Time.Sub(asked.Time); took < 2*latency {
+		t.Errorf("%q was answered after %v", asked.Text, took)
+	}
+	f.happens(t, "the use of TLS", kind(journey.DeliverTLS, alices, "tls", "TLS"))
+	f.happens(t, "the delivery", kind(journey.QueueDelivered, alices, "", ""))
+	if err := l.ClearFaults(t.Context(), "", ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Jump(t.Context(), time.Hour); err != nil { // connections that were kept are closed
+		t.Fatal(err)
+	}
+	broken(t, l, Fault{Kind: FaultStripTLS, Host: "mail.sfu.ca"})
+	letter(t, l, "stripped")
+	lines := 0
+	f.happens(t, "the delivery", func(e journey.Event) bool {
+		if e.Kind == journey.DeliverTLS || e.Kind == journey.DeliverReply && strings.Contains(e.Text+string(e.Wire), "STARTTLS") {
+			t.Errorf("TLS is offered or begun: %s %s", e.Kind, e.Text)
+		}
+		if e.Kind == journey.DeliverReply {
+			lines++
+		}
+		return kind(journey.QueueDelivered, alices, "", "")(e)
+	})
+	if lines < 5 {
+		t.Errorf("%d lines are recorded", lines)
 	}
 }
