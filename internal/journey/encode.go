@@ -71,7 +71,7 @@ func readRecord(b []byte) (e Event, n int, err error) {
 	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(b[4:]) {
 		return e, 0, errRecord
 	}
-	d := decoder{b: body}
+	d := decoder{b: body, text: string(body)}
 	e.Seq = d.uvarint()
 	e.Time = time.Unix(0, d.varint()).UTC()
 	e.Node = d.string()
@@ -81,49 +81,58 @@ func readRecord(b []byte) (e Event, n int, err error) {
 		e.Wire = []byte(wire)
 	}
 	attrs := d.uvarint()
-	for range min(attrs, maxAttrs) {
-		e.Attrs = append(e.Attrs, Attr{d.string(), d.string()})
+	if d.bad || attrs > maxAttrs {
+		return e, 0, errRecord
 	}
-	if d.bad || len(d.b) > 0 || attrs > maxAttrs {
+	if attrs > 0 {
+		e.Attrs = make([]Attr, attrs)
+	}
+	for i := range e.Attrs {
+		e.Attrs[i] = Attr{d.string(), d.string()}
+	}
+	if d.bad || d.at < len(d.b) {
 		return e, 0, errRecord
 	}
 	return e, recordHead + size, nil
 }
 
-// decoder reads values off the front of b; what is not there is zero, and bad.
+// decoder reads values one after the other; what is not there is zero, and bad.
 type decoder struct {
-	b   []byte
-	bad bool
+	b    []byte
+	text string // b; strings are parts of it, in place of copies of their own
+	at   int
+	bad  bool
+}
+
+// took goes on behind a number of n octets; n below 1: there is none.
+func (d *decoder) took(n int) {
+	if n <= 0 {
+		d.at, d.bad = len(d.b), true
+		return
+	}
+	d.at += n
 }
 
 func (d *decoder) uvarint() uint64 {
-	v, n := binary.Uvarint(d.b)
-	if n <= 0 {
-		d.b, d.bad = nil, true
-		return 0
-	}
-	d.b = d.b[n:]
+	v, n := binary.Uvarint(d.b[d.at:])
+	d.took(n)
 	return v
 }
 
 func (d *decoder) varint() int64 {
-	v, n := binary.Varint(d.b)
-	if n <= 0 {
-		d.b, d.bad = nil, true
-		return 0
-	}
-	d.b = d.b[n:]
+	v, n := binary.Varint(d.b[d.at:])
+	d.took(n)
 	return v
 }
 
 func (d *decoder) string() string {
 	n := d.uvarint()
-	if n > uint64(len(d.b)) {
-		d.b, d.bad = nil, true
+	if n > uint64(len(d.b)-d.at) {
+		d.at, d.bad = len(d.b), true
 		return ""
 	}
-	s := string(d.b[:n])
-	d.b = d.b[n:]
+	s := d.text[d.at : d.at+int(n)]
+	d.at += int(n)
 	return s
 }
 
