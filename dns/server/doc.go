@@ -10,7 +10,8 @@
 //
 // # The way of a query
 //
-// A goroutine per processor reads datagrams a batch at a time, and one per
+// A goroutine reads datagrams a batch at a time, others help it when batches are
+// full, and one per
 // connection reads what comes over TCP and TLS. Each message is read as far as
 // its question and its OPT record. An answer that was given before is kept as
 // octets: it is copied, and the copy gets the identifier, the spelling of the

@@ -50,7 +50,7 @@ func TestSockets(t *testing.T) {
 func TestManyDatagrams(t *testing.T) {
 	w := newTown(t, Options{}, Settings{Minimal: true}, parse(t, "example.test.", exampleZone)).listen()
 	var wg sync.WaitGroup
-	for range 20 {
+	for range 100 {
 		wg.Go(func() {
 			c, err := net.Dial("udp", w.udp)
 			if err != nil {
@@ -59,7 +59,7 @@ func TestManyDatagrams(t *testing.T) {
 			}
 			defer c.Close()
 			buf := make([]byte, 4096)
-			for i := range 50 {
+			for i := range 20 {
 				m := question("x.wild.example.test.", miekg.TypeTXT)
 				m.Id = uint16(i)
 				if _, err := c.Write(packed(t, m)); err != nil {
