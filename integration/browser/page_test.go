@@ -342,9 +342,15 @@ func TestExport(t *testing.T) {
 	if n := eval[int](b, `performance.getEntriesByType("resource").length`); n > 0 {
 		t.Errorf("the file loads %s", eval[string](b, `performance.getEntriesByType("resource").map((r) => r.name).join(" ")`))
 	}
+	b.run(`document.getElementById("replay").click(); document.getElementById("play").click()`)
+	for n := range 3 {
+		if shown := eval[int](b, `document.querySelectorAll("#steps button").length`); shown != n {
+			t.Errorf("%d steps are shown, not %d", shown, n)
+		}
+		b.click("#next")
+	}
 	b.fill("pace", "40")
 	b.click("#replay")
-	b.wait(`document.querySelectorAll("#steps button").length === 3`)
 	b.wait(fmt.Sprintf(`document.querySelector('#steps [data-seq="%d"]')`, s.Seq))
 	b.run(fmt.Sprintf(`document.querySelector('#steps [data-seq="%d"]').click()`, s.Seq))
 	if detail := eval[string](b, `document.getElementById("detail").innerText`); !strings.Contains(detail, s.Label) {
