@@ -586,14 +586,15 @@ func number(t *testing.T, name string, otherwise uint64) uint64 {
 
 // TestSimulationR10: whatever disk, network, clock and operator do, each
 // acknowledged change is in effect, each letter ends once, and all invariants
-// hold. SEED=n plays one seed, SEEDS=n so many from the first on.
+// hold. SEED=n plays one seed, SEEDS=m so many from the first on, both of them
+// m seeds from n on.
 func TestSimulationR10(t *testing.T) {
 	first, seeds := uint64(1), number(t, "SEEDS", 1000)
 	if os.Getenv("POSTRIDER_TORTURE") != "" {
 		seeds = number(t, "SEEDS", 1_000_000)
 	}
 	if one := number(t, "SEED", 0); one != 0 {
-		first, seeds = one, 1
+		first, seeds = one, number(t, "SEEDS", 1)
 	}
 	log := slog.New(slog.DiscardHandler)
 	if seeds == 1 {
