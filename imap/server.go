@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"hash/maphash"
 	"log/slog"
 	"math"
 	"sync"
@@ -97,9 +98,11 @@ func count(c prometheus.Counter, n int) {
 type Server struct {
 	o       Options
 	maxSize atomic.Int64
-	small   sync.Pool // of *[]byte, smallBuffer long
-	large   sync.Pool // of *[]byte, largeBuffer long
-	sent    sentDates
+	small   sync.Pool    // of *[]byte, smallBuffer long
+	large   sync.Pool    // of *[]byte, largeBuffer long
+	sent    kept[int64]  // when messages were sent: seconds since 1970
+	members kept[member] // of threads
+	seed    maphash.Seed // of ids and subjects of members
 	resets  resets
 	idle    idlers
 	// plausible is the key by which URLs of mailboxes are tried that do not exist.
@@ -117,7 +120,9 @@ func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{o: o}
+	s := &Server{o: o, seed: maphash.MakeSeed()}
+	s.sent.most, s.sent.size = maxKeptDates, func(int64) int { return 8 }
+	s.members.most, s.members.size = maxKeptThreads, member.octets
 	s.SetMaxSize(o.MaxSize)
 	rand.Read(s.plausible[:]) // it never fails
 	s.small.New = func() any { b := make([]byte, 0, smallBuffer); return &b }

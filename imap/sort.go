@@ -125,7 +125,7 @@ func (s *session) sort(ctx context.Context, found []int, keys []syntax.SortKey, 
 		}
 	}
 	if plain && has("DATE") {
-		dates, err := s.dates(ctx, found)
+		dates, err := learn(ctx, s, &s.srv.sent, found, study{}, func(f *facts) int64 { return f.sent })
 		if err != nil {
 			return nil, err
 		}

@@ -36,11 +36,11 @@ func (s *session) cmdThread(ctx context.Context, c *call) error {
 		s.wantModSeq()
 	}
 	found := result.found
-	f := newForest(len(found), algorithm)
-	err = s.study(ctx, found, study{titles: f.references}, f.add)
+	members, err := learn(ctx, s, &s.srv.members, found, study{titles: true}, s.srv.member)
 	if err != nil {
 		return err
 	}
+	f := newForest(members)
 	out := append(s.out.beginLarge(), "* THREAD"...)
 	if len(found) > 0 {
 		out = append(out, ' ')
@@ -56,24 +56,61 @@ func (s *session) cmdThread(ctx context.Context, c *call) error {
 	return s.out.err
 }
 
+// member is what threads are made of: a message.
+type member struct {
+	there   bool // it was found still
+	reply   bool // or a forward, by its Subject
+	date    int64
+	arrival int64
+	id      uint64   // the hash of its message id; 0 for none
+	subject uint64   // of its base subject; 0 for none
+	refs    []uint64 // of the ids that it refers to, oldest first
+}
+
+// octets is about what a member takes.
+func (m member) octets() int { return 64 + 8*len(m.refs) }
+
+// member makes one of a message.
+func (s *Server) member(m *facts) member {
+	one := member{
+		there: true, reply: m.title != string(m.subject) && message.IsReply(m.title),
+		date: m.sent, arrival: m.row.Internal.Unix(),
+		id:      s.hash(bareID(m.record.MessageID)),
+		subject: s.hash(strings.TrimSpace(search.Fold(string(m.subject)))),
+	}
+	var room [message.MaxReferences]uint64
+	refs := room[:0]
+	for id := range m.record.References() {
+		refs = append(refs, s.hash(bareID(id)))
+	}
+	one.refs = slices.Clone(refs)
+	return one
+}
+
+// bareID is an id without quotes around its local part, which make no difference (RFC
+// 5256 section 3).
+func bareID(id []byte) string {
+	if len(id) > 1 && id[0] == '"' {
+		return strings.Replace(string(id[1:]), `"@`, "@", 1)
+	}
+	return string(id)
+}
+
+// hash names an id or a subject; 0 is that of none.
+func (s *Server) hash(text string) uint64 {
+	if text == "" {
+		return 0
+	}
+	return max(maphash.String(s.seed, text), 1)
+}
+
 // forest is messages on their way to threads. Nodes below messages are messages,
 // by their place in the result; those behind are dummies.
 type forest struct {
-	references bool
-	messages   int
-	there      []bool // of each message: it was found still
-	dates      []int64
-	arrivals   []int64  // for REFS alone
-	subjects   []string // folded base subjects
-	replies    []bool
-	parent     []int32 // of each node; -1 for none
-	children   [][]int32
-
-	seed maphash.Seed
-	ids  map[uint64]int32 // the node of each message id, by its hash
-	refs [][]int32        // the nodes that each message refers to, oldest first
-	own  []uint64         // hash of each message's id; 0 for none
-	left int              // steps that looking for loops may still take
+	messages []member
+	parent   []int32 // of each node; -1 for none
+	children [][]int32
+	left     int // steps that looking for loops may still take
 }
 
 // Looking for loops takes so many steps at most; beyond, messages are taken for
@@ -83,66 +120,14 @@ const (
 	loopStepsMessage = 100
 )
 
-func newForest(n int, algorithm string) *forest {
-	f := &forest{
-		references: algorithm != "ORDEREDSUBJECT", messages: n,
-		there: make([]bool, n), dates: make([]int64, n), subjects: make([]string, n),
-		left: loopSteps + n*loopStepsMessage,
-	}
-	if algorithm == "REFS" {
-		f.arrivals = make([]int64, n)
-	}
-	if f.references {
-		f.replies = make([]bool, n)
-		f.refs, f.own = make([][]int32, n), make([]uint64, n)
-		f.seed, f.ids = maphash.MakeSeed(), make(map[uint64]int32)
-		for range n {
-			f.node()
-		}
-	}
-	return f
+func newForest(messages []member) *forest {
+	return &forest{messages: messages, left: loopSteps + len(messages)*loopStepsMessage}
 }
 
 // node makes one.
 func (f *forest) node() int32 {
 	f.parent = append(f.parent, -1)
 	return int32(len(f.parent) - 1)
-}
-
-// add notes what is known of a message. They come in any order; the one with the
-// lowest number has an id that several claim, which link sees to.
-func (f *forest) add(at int, m *facts) {
-	f.there[at], f.dates[at] = true, m.sent
-	f.subjects[at] = strings.TrimSpace(search.Fold(string(m.subject)))
-	if !f.references {
-		return
-	}
-	if f.arrivals != nil {
-		f.arrivals[at] = m.row.Internal.Unix()
-	}
-	f.replies[at] = m.title != string(m.subject) && message.IsReply(m.title)
-	if id := m.record.MessageID; len(id) > 0 {
-		f.own[at] = f.hash(id)
-	}
-	for id := range m.record.References() {
-		// Nodes are made for ids now and given to messages later.
-		h := f.hash(id)
-		n, ok := f.ids[h]
-		if !ok {
-			n = f.node()
-			f.ids[h] = n
-		}
-		f.refs[at] = append(f.refs[at], n)
-	}
-}
-
-// hash names an id; quotes around a local part make no difference (RFC 5256
-// section 3).
-func (f *forest) hash(id []byte) uint64 {
-	if len(id) > 1 && id[0] == '"' {
-		id = []byte(strings.Replace(string(id[1:]), `"@`, "@", 1))
-	}
-	return maphash.Bytes(f.seed, id)
 }
 
 // threads makes the threads, and returns their roots in order.
@@ -160,16 +145,16 @@ func (f *forest) threads(algorithm string) []int32 {
 func (f *forest) orderedSubject() []int32 {
 	order := f.all()
 	slices.SortFunc(order, func(a, b int32) int {
-		if n := strings.Compare(f.subjects[a], f.subjects[b]); n != 0 {
+		if n := cmp.Compare(f.messages[a].subject, f.messages[b].subject); n != 0 {
 			return n
 		}
 		return f.byDate(a, b)
 	})
-	f.children = make([][]int32, f.messages)
+	f.children = make([][]int32, len(f.messages))
 	var roots []int32
 	for i := 0; i < len(order); {
 		j := i + 1
-		for j < len(order) && f.subjects[order[j]] == f.subjects[order[i]] {
+		for j < len(order) && f.messages[order[j]].subject == f.messages[order[i]].subject {
 			j++
 		}
 		roots = append(roots, order[i])
@@ -183,8 +168,8 @@ func (f *forest) orderedSubject() []int32 {
 // all are the messages.
 func (f *forest) all() []int32 {
 	var list []int32
-	for i, there := range f.there {
-		if there {
+	for i := range f.messages {
+		if f.messages[i].there {
 			list = append(list, int32(i))
 		}
 	}
@@ -194,13 +179,7 @@ func (f *forest) all() []int32 {
 // byDate compares messages by date and then by their order.
 func (f *forest) byDate(a, b int32) int {
 	a, b = f.face(a), f.face(b)
-	switch {
-	case f.dates[a] < f.dates[b]:
-		return -1
-	case f.dates[a] > f.dates[b]:
-		return 1
-	}
-	return int(a) - int(b)
+	return cmp.Or(cmp.Compare(f.messages[a].date, f.messages[b].date), cmp.Compare(a, b))
 }
 
 // face is the message that stands for a node: of a dummy, its first child.
@@ -211,7 +190,7 @@ func (f *forest) face(n int32) int32 {
 	return n
 }
 
-func (f *forest) dummy(n int32) bool { return int(n) >= f.messages }
+func (f *forest) dummy(n int32) bool { return int(n) >= len(f.messages) }
 
 // byReferences makes threads of replies; the steps are those of the RFC.
 func (f *forest) byReferences() []int32 {
@@ -237,7 +216,7 @@ func (f *forest) byArrival() []int32 {
 			n := below[len(below)-1]
 			below = append(below[:len(below)-1], f.children[n]...)
 			if !f.dummy(n) {
-				latest[root] = max(latest[root], f.arrivals[n])
+				latest[root] = max(latest[root], f.messages[n].arrival)
 			}
 		}
 	}
@@ -249,39 +228,33 @@ func (f *forest) byArrival() []int32 {
 
 // link makes parents of what messages refer to.
 func (f *forest) link() {
-	// The node of an id is the first message that has it.
-	alias := make(map[int32]int32)
-	taken := make(map[uint64]bool, f.messages)
-	for at := range int32(f.messages) {
-		id := f.own[at]
-		if id == 0 || taken[id] {
-			continue
-		}
-		taken[id] = true
-		if n, ok := f.ids[id]; ok {
-			alias[n] = at
+	ids := make(map[uint64]int32, len(f.messages)) // the first message that has it, or a dummy
+	for at := range f.messages {
+		n := f.node()
+		if id := f.messages[at].id; id != 0 {
+			if _, ok := ids[id]; !ok {
+				ids[id] = n
+			}
 		}
 	}
-	for at := range int32(f.messages) {
-		if !f.there[at] {
-			continue
-		}
+	for at := range f.messages {
 		last := int32(-1)
-		for _, n := range f.refs[at] {
-			if m, ok := alias[n]; ok {
-				n = m
+		for _, id := range f.messages[at].refs {
+			n, ok := ids[id]
+			if !ok {
+				n = f.node()
+				ids[id] = n
 			}
 			if last >= 0 && f.parent[n] < 0 && !f.above(n, last) {
 				f.parent[n] = last
 			}
 			last = n
 		}
-		if last >= 0 && f.above(at, last) {
+		if last >= 0 && f.above(int32(at), last) {
 			continue // a loop
 		}
 		f.parent[at] = last
 	}
-	f.ids, f.refs = nil, nil
 }
 
 // above tells whether a is b or an ancestor of b.
@@ -304,7 +277,7 @@ func (f *forest) prune() []int32 {
 	var roots []int32
 	for n := range int32(len(f.parent)) {
 		switch p := f.parent[n]; {
-		case !f.dummy(n) && !f.there[n]:
+		case !f.dummy(n) && !f.messages[n].there:
 		case p < 0:
 			roots = append(roots, n)
 		default:
@@ -349,10 +322,10 @@ func (f *forest) sortSiblings(roots []int32) {
 
 // mergeSubjects joins threads of the same subject.
 func (f *forest) mergeSubjects(roots []int32) []int32 {
-	table := make(map[string]int32)
+	table := make(map[uint64]int32)
 	for _, n := range roots {
-		subject := f.subjects[f.face(n)]
-		if subject == "" {
+		subject := f.messages[f.face(n)].subject
+		if subject == 0 {
 			continue
 		}
 		have, ok := table[subject]
@@ -363,9 +336,9 @@ func (f *forest) mergeSubjects(roots []int32) []int32 {
 	gone := make(map[int32]bool)
 	var fresh []int32
 	for _, n := range roots {
-		subject := f.subjects[f.face(n)]
+		subject := f.messages[f.face(n)].subject
 		have, ok := table[subject]
-		if subject == "" || !ok || have == n || gone[n] {
+		if subject == 0 || !ok || have == n || gone[n] {
 			continue
 		}
 		gone[n] = true
@@ -386,7 +359,7 @@ func (f *forest) mergeSubjects(roots []int32) []int32 {
 	return slices.DeleteFunc(roots, func(n int32) bool { return gone[n] })
 }
 
-func (f *forest) reply(n int32) bool { return !f.dummy(n) && f.replies[n] }
+func (f *forest) reply(n int32) bool { return !f.dummy(n) && f.messages[n].reply }
 
 // appendThread appends a thread: a message with its only child behind it, and so
 // on; several children in parentheses each (RFC 5256 section 4).
