@@ -21,7 +21,7 @@ type traceCmd struct {
 	MessageID string `name:"message-id" placeholder:"<ID>" help:"Messages with a Message-ID."`
 	Last      int    `default:"20" help:"At most so many messages, the newest."`
 	Follow    bool   `help:"Tell what happens from now on, until interrupted."`
-	Sessions  bool   `help:"With --follow: also every line of SMTP, POP3 and IMAP sessions."`
+	Sessions  bool   `help:"With --follow: also every line of SMTP, POP3 and IMAP sessions, and what the name server is asked and says."`
 	Explain   string `placeholder:"FILE" help:"Read a message, - for standard input, and say of each header field who wrote it, when and why."`
 	Trust     string `placeholder:"HOST" help:"With --explain: the last server whose Received fields are believed; default: the one on top."`
 	JSON      bool   `name:"json" help:"Print JSON; with --follow one event on a line."`

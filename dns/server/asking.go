@@ -94,12 +94,25 @@ func (s *Server) ask(ctx context.Context, addr string, m *miekg.Msg, key *Key) (
 }
 
 func (s *Server) askOnce(ctx context.Context, network, addr string, m *miekg.Msg, key *Key) (*miekg.Msg, error) {
-	ctx, cancel := withTimeout(ctx, s.clock, askTime)
-	defer cancel()
 	wire, sig, err := s.pack(m, key)
 	if err != nil {
 		return nil, err
 	}
+	asking := s.asking(network, addr, m, wire)
+	wire, err = s.exchange(ctx, network, addr, wire)
+	if err != nil {
+		asking.said(nil, err)
+		return nil, err
+	}
+	reply, err := s.unpack(wire, m.Id, sig)
+	asking.said(wire, err)
+	return reply, err
+}
+
+// exchange sends a request and returns the octets of the reply.
+func (s *Server) exchange(ctx context.Context, network, addr string, wire []byte) ([]byte, error) {
+	ctx, cancel := withTimeout(ctx, s.clock, askTime)
+	defer cancel()
 	conn, err := s.dial(ctx, network, addr)
 	if err != nil {
 		return nil, ended(ctx, err)
@@ -107,14 +120,11 @@ func (s *Server) askOnce(ctx context.Context, network, addr string, m *miekg.Msg
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	if network == "tcp" {
-		if err := writeMessage(conn, wire); err != nil {
-			return nil, ended(ctx, err)
-		}
-		reply, err := readMessage(conn)
+		reply, err := exchangeStream(conn, wire)
 		if err != nil {
 			return nil, ended(ctx, err)
 		}
-		return s.unpack(reply, m.Id, sig)
+		return reply, nil
 	}
 	if _, err := conn.Write(wire); err != nil {
 		return nil, ended(ctx, err)
@@ -125,11 +135,19 @@ func (s *Server) askOnce(ctx context.Context, network, addr string, m *miekg.Msg
 		if err != nil {
 			return nil, ended(ctx, err)
 		}
-		if n < headerSize || binary.BigEndian.Uint16(buf) != m.Id {
+		if n < headerSize || binary.BigEndian.Uint16(buf) != binary.BigEndian.Uint16(wire) {
 			continue // an answer to an earlier try, or a guess
 		}
-		return s.unpack(buf[:n], m.Id, sig)
+		return buf[:n], nil
 	}
+}
+
+// exchangeStream sends a message and reads the next.
+func exchangeStream(c net.Conn, wire []byte) ([]byte, error) {
+	if err := writeMessage(c, wire); err != nil {
+		return nil, err
+	}
+	return readMessage(c)
 }
 
 func writeMessage(c net.Conn, wire []byte) error {

@@ -18,6 +18,8 @@ type entry struct {
 	flags   uint16 // AA, RA, and the lower four bits of the rcode
 	rcode   int    // whole
 	secure  bool   // validated: AD for those who want to know (RFC 6840 section 5.8)
+	origin  origin
+	says    string // of an answer by recursion: "secure", "insecure", "bogus" or "indeterminate"
 	errors  []extended
 	records int // offset of the first record
 	ttls    []uint16
@@ -37,6 +39,15 @@ type entry struct {
 	stored, until int64 // Unix time in nanoseconds
 	generation    uint64
 }
+
+// origin is where an answer is from that is not of our zones.
+type origin uint8
+
+const (
+	ownZone origin = iota // or nobody's
+	asked
+	cached
+)
 
 // run is records of one set of addresses, all of one size, that stand one after
 // the other.

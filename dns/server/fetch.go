@@ -27,8 +27,6 @@ type fetched struct {
 // fetch transfers a zone from a primary. With have it asks for what has changed
 // since (RFC 1995), else for all (RFC 5936).
 func (s *Server) fetch(ctx context.Context, r Remote, key *Key, name string, have *zone.Zone) (*fetched, error) {
-	ctx, cancel := withTimeout(ctx, s.clock, transferTime)
-	defer cancel()
 	m := new(miekg.Msg)
 	m.SetAxfr(name)
 	if have != nil {
@@ -39,7 +37,20 @@ func (s *Server) fetch(ctx context.Context, r Remote, key *Key, name string, hav
 	if err != nil {
 		return nil, err
 	}
-	conn, err := s.dial(ctx, "tcp", r.Addr)
+	asking := s.asking("tcp", r.Addr, m, wire)
+	in := &incoming{origin: name, have: have}
+	got, err := s.receive(ctx, r.Addr, wire, m, sig, in)
+	if asking != nil {
+		asking.brought(in, err)
+	}
+	return got, err
+}
+
+// receive sends the request for a transfer and takes what comes.
+func (s *Server) receive(ctx context.Context, addr string, wire []byte, m *miekg.Msg, sig *signature, in *incoming) (*fetched, error) {
+	ctx, cancel := withTimeout(ctx, s.clock, transferTime)
+	defer cancel()
+	conn, err := s.dial(ctx, "tcp", addr)
 	if err != nil {
 		return nil, ended(ctx, err)
 	}
@@ -50,7 +61,6 @@ func (s *Server) fetch(ctx context.Context, r Remote, key *Key, name string, hav
 	if err := writeMessage(conn, wire); err != nil {
 		return nil, ended(ctx, err)
 	}
-	in := &incoming{origin: name, have: have}
 	octets := 0
 	for !in.done {
 		wire, err := readMessage(conn)

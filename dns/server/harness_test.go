@@ -122,7 +122,7 @@ func (w *town) listen() *town {
 func (w *town) direct(from string, transport Transport, msg []byte) []byte {
 	w.t.Helper()
 	var k worker
-	k.now = w.s.clock.Now()
+	k.now, k.listened = w.s.clock.Now(), w.s.listened()
 	c := client{addr: netip.MustParseAddr(from), transport: transport}
 	reply, pending := w.s.take(nil, &k, &c, msg)
 	if !pending {
@@ -168,8 +168,8 @@ func question(name string, typ uint16) *miekg.Msg {
 	return m.SetQuestion(name, typ)
 }
 
-// exchange asks over a socket.
-func exchange(t testing.TB, network, addr string, m *miekg.Msg) *miekg.Msg {
+// overNet asks over a socket.
+func overNet(t testing.TB, network, addr string, m *miekg.Msg) *miekg.Msg {
 	t.Helper()
 	c, err := net.Dial(network, addr)
 	if err != nil {

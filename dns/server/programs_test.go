@@ -242,7 +242,7 @@ func TestTheirSecondary(t *testing.T) {
 				t.Fatal(err)
 			}
 			until(t, addr, 11)
-			if r := exchange(t, "udp", addr, question("new.example.test.", miekg.TypeA)); len(r.Answer) != 1 {
+			if r := overNet(t, "udp", addr, question("new.example.test.", miekg.TypeA)); len(r.Answer) != 1 {
 				t.Errorf("the new record: %v", r)
 			}
 		})
@@ -271,7 +271,7 @@ func TestTheirPrimary(t *testing.T) {
 				t.Errorf("nsupdate through us: %s", out)
 			}
 			until(t, w.udp, 11)
-			if r := exchange(t, "tcp", w.tcp, question("new.example.test.", miekg.TypeA)); len(r.Answer) != 1 {
+			if r := overNet(t, "tcp", w.tcp, question("new.example.test.", miekg.TypeA)); len(r.Answer) != 1 {
 				t.Errorf("the new record: %v", r)
 			}
 		})

@@ -52,6 +52,9 @@ func (s *Server) resolve(ctx context.Context, at *setup, q *query, c *client, no
 	}
 	e := newEntry(&m)
 	e.secure = r.Authenticated && a == nil
+	if e.origin, e.says = asked, r.Security.String(); r.FromCache {
+		e.origin = cached
+	}
 	for _, x := range r.ExtendedErrors {
 		e.errors = append(e.errors, extended{x.Code, x.Text})
 	}

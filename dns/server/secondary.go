@@ -205,6 +205,7 @@ func (s *Server) notified(at *setup, w *work) {
 		return
 	case !z.fromPrimary(w):
 		s.log.Info("notification refused: not from a primary", "zone", shown(z.name), "client", w.addr.String())
+		w.fate.reason = "not from a primary of the zone"
 		s.fail(w, miekg.RcodeRefused) // section 3.10 says to ignore it; this tells who made a mistake
 		return
 	}

@@ -125,7 +125,7 @@ func (d *datagrams) Write(p []byte) (int, error) {
 	if s == nil {
 		return len(p), nil
 	}
-	k := worker{now: s.clock.Now()}
+	k := worker{now: s.clock.Now(), listened: s.listened()}
 	c := client{addr: d.from, transport: UDP}
 	reply, pending := s.take(nil, &k, &c, p)
 	if pending {

@@ -17,6 +17,7 @@ import (
 	miekg "github.com/miekg/dns"
 
 	"postrider/internal/clock"
+	"postrider/internal/journey"
 )
 
 const (
@@ -49,8 +50,10 @@ type Options struct {
 	// none.
 	HotOctets int64
 	Clock     clock.Clock
-	Rand      io.Reader // identifiers, cookies; nil: crypto/rand
-	Log       *slog.Logger
+	// Journey gets what is asked and answered, and what becomes of zones.
+	Journey *journey.Recorder
+	Rand    io.Reader // identifiers, cookies; nil: crypto/rand
+	Log     *slog.Logger
 	// Dial connects to primaries and those that are notified; network is "udp"
 	// or "tcp". nil: package net.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -61,6 +64,7 @@ type Server struct {
 	recursor Recursor
 	dir      string
 	clock    clock.Clock
+	journey  *journey.Recorder
 	rand     io.Reader
 	log      *slog.Logger
 	dial     func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -109,7 +113,7 @@ func New(o Options) (*Server, error) {
 		return nil, fmt.Errorf("dns: %w", err)
 	}
 	s := &Server{
-		recursor: o.Recursor, dir: o.Dir, clock: o.Clock, rand: o.Rand, log: o.Log, dial: o.Dial,
+		recursor: o.Recursor, dir: o.Dir, clock: o.Clock, journey: o.Journey, rand: o.Rand, log: o.Log, dial: o.Dial,
 		hot: newHotTable(o.HotOctets), cookies: jar, seed: maphash.MakeSeed(), clients: map[netip.Prefix]int{},
 		transfers: make(chan struct{}, maxTransfers),
 	}
@@ -148,36 +152,41 @@ type client struct {
 // work: there is no answer.
 func (s *Server) take(dst []byte, w *worker, c *client, msg []byte) (reply []byte, pending bool) {
 	q := &w.q
-	now := w.now
+	w.fate = fate{}
 	verdict, rcode := q.read(msg)
 	s.stats.query(c.transport)
-	switch {
-	case verdict == drop:
+	if verdict == drop {
 		s.stats.Dropped.Add(1)
 		return nil, false
+	}
+	if w.listened {
+		s.recordQuery(q, c)
+	}
+	switch {
 	case verdict == refuse:
-		return s.finish(dst, w.failure(q, rcode), q, c, now), false
+		return s.finish(dst, w.failure(q, rcode), w, c), false
 	case q.opcode != miekg.OpcodeQuery || q.tsigAt > 0:
 		return nil, true
 	case q.questions == 0:
 		if q.cookie == nil { // with one, it asks for a cookie: RFC 7873 section 5.4
 			rcode = miekg.RcodeFormatError
 		}
-		return s.finish(dst, w.failure(q, rcode), q, c, now), false
+		return s.finish(dst, w.failure(q, rcode), w, c), false
 	}
 	at := s.setup.Load()
 	c.recursion = s.recursor != nil && contains(at.Recursion, c.addr)
 	w.key = q.key(w.key[:0], c.recursion)
-	if e := s.hot.get(w.key, now.UnixNano(), at, s.recursor); e != nil {
+	if e := s.hot.get(w.key, w.now.UnixNano(), at, s.recursor); e != nil {
 		s.stats.Hot.Add(1)
-		return s.finish(dst, e, q, c, now), false
+		w.fate.hot = true
+		return s.finish(dst, e, w, c), false
 	}
 	e, pending := s.local(at, q, c)
 	if pending {
 		return nil, true
 	}
-	s.keep(e, w.key, at, now)
-	return s.finish(dst, e, q, c, now), false
+	s.keep(e, w.key, at, w.now)
+	return s.finish(dst, e, w, c), false
 }
 
 // keep makes an answer ready for who asks the same.
@@ -189,22 +198,32 @@ func (s *Server) keep(e *entry, key []byte, at *setup, now time.Time) {
 	s.hot.put(e, now.UnixNano())
 }
 
-// finish makes the reply to a query, as far as the client may have one.
-func (s *Server) finish(dst []byte, e *entry, q *query, c *client, now time.Time) []byte {
-	at := s.setup.Load()
-	r := reply{q: q, limit: maxMessage, now: now.UnixNano(), stream: c.transport != UDP, padded: c.transport == TLS,
+// finish makes the reply to a query, as far as the client may have one, and tells
+// the journey.
+func (s *Server) finish(dst []byte, e *entry, w *worker, c *client) []byte {
+	reply := s.octets(dst, e, w, c)
+	if w.listened {
+		s.recordReply(&w.q, c, e, reply[min(len(dst), len(reply)):], w.fate)
+	}
+	return reply
+}
+
+// octets adds the reply to a query to dst; nil for none.
+func (s *Server) octets(dst []byte, e *entry, w *worker, c *client) []byte {
+	at, q := s.setup.Load(), &w.q
+	r := reply{q: q, limit: maxMessage, now: w.now.UnixNano(), stream: c.transport != UDP, padded: c.transport == TLS,
 		idle: idleTime, ednsUs: at.MaxUDP}
 	if at.rotate {
 		r.turn = int(s.turn.Add(1) & 0xffff)
 	}
 	known := false
 	if q.cookie != nil {
-		r.cookie, known = s.cookies.check(q.cookie, c.addr, now)
+		r.cookie, known = s.cookies.check(q.cookie, c.addr, w.now)
 	}
 	if c.transport == UDP {
 		r.limit = min(q.size, at.MaxUDP)
 		if !known {
-			switch at.limiter.judge(c.addr, e.kind, r.now) {
+			switch w.fate.limited = at.limiter.judge(c.addr, e.kind, r.now); w.fate.limited {
 			case withhold:
 				s.stats.Withheld.Add(1)
 				return nil
@@ -220,11 +239,15 @@ func (s *Server) finish(dst []byte, e *entry, q *query, c *client, now time.Time
 
 // worker is what one goroutine that answers uses again and again.
 type worker struct {
-	q    query
-	key  []byte
-	now  time.Time
-	fail entry // of the last failure
-	head [headerSize + maxName + 4]byte
+	q   query
+	key []byte
+	now time.Time
+	// listened: somebody wants to know what is asked and answered; fate is what
+	// he is told of the reply beside its octets.
+	listened bool
+	fate     fate
+	fail     entry // of the last failure
+	head     [headerSize + maxName + 4]byte
 }
 
 // failure is an answer without records. It holds until the next one.

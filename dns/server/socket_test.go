@@ -25,7 +25,7 @@ func TestSockets(t *testing.T) {
 	w := newTown(t, Options{}, Settings{Minimal: true, FixedOrder: true}, parse(t, "example.test.", exampleZone)).listen()
 	for _, network := range []string{"udp", "tcp"} {
 		for range 2 {
-			if r := exchange(t, network, w.udp, question("www.example.test.", miekg.TypeA)); len(r.Answer) != 3 {
+			if r := overNet(t, network, w.udp, question("www.example.test.", miekg.TypeA)); len(r.Answer) != 3 {
 				t.Errorf("%s: %v", network, r)
 			}
 		}
@@ -40,7 +40,7 @@ func TestSockets(t *testing.T) {
 		}
 		_, port, _ := net.SplitHostPort(c.LocalAddr().String())
 		// A connected socket takes answers from this address alone.
-		if r := exchange(t, "udp", net.JoinHostPort("127.0.0.1", port), question("www.example.test.", miekg.TypeA)); len(r.Answer) != 3 {
+		if r := overNet(t, "udp", net.JoinHostPort("127.0.0.1", port), question("www.example.test.", miekg.TypeA)); len(r.Answer) != 3 {
 			t.Errorf("%s: %v", network, r)
 		}
 	}
@@ -151,7 +151,7 @@ func TestHalfSent(t *testing.T) {
 		}
 	}
 	for _, network := range []string{"udp", "tcp"} {
-		if r := exchange(t, network, w.tcp, question("www.example.test.", miekg.TypeA)); len(r.Answer) != 3 {
+		if r := overNet(t, network, w.tcp, question("www.example.test.", miekg.TypeA)); len(r.Answer) != 3 {
 			t.Errorf("%s: %v", network, r)
 		}
 	}

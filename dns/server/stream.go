@@ -70,7 +70,7 @@ func (st *stream) serve(ctx context.Context, draining <-chan struct{}) {
 		if err != nil {
 			return
 		}
-		w.now = st.s.clock.Now()
+		w.now, w.listened = st.s.clock.Now(), st.s.listened()
 		start := len(out)
 		out = append(out, 0, 0)
 		reply, pending := st.s.take(out, &w, &st.client, msg)

@@ -28,6 +28,7 @@ func (s *Server) transfer(at *setup, w *work) {
 	}
 	if !z.conf().AllowTransfer.allows(w.addr, w.signer()) {
 		s.log.Info("zone transfer refused", "zone", shown(z.name), "client", w.addr.String())
+		w.fate.reason = "not of those who may have the whole zone"
 		s.fail(w, miekg.RcodeRefused)
 		return
 	}
@@ -53,6 +54,7 @@ func (s *Server) transfer(at *setup, w *work) {
 	case s.transfers <- struct{}{}:
 		defer func() { <-s.transfers }()
 	default:
+		w.fate.reason = "too many transfers at once"
 		s.fail(w, miekg.RcodeServerFailure)
 		return
 	}
@@ -64,6 +66,9 @@ func (s *Server) transfer(at *setup, w *work) {
 		err = out.changes(version, diffs)
 	default:
 		err = out.whole(version)
+	}
+	if w.listened {
+		s.recordSent(w, out, version.Serial(), len(diffs), err)
 	}
 	if err != nil {
 		s.log.Info("zone transfer broken off", "zone", shown(z.name), "client", w.addr.String(), "err", err)
@@ -124,6 +129,8 @@ type outgoing struct {
 	count    int // records in buf
 	names    map[string]int
 	messages int
+	records  int    // in all messages
+	first    []byte // the beginning of the first message, if somebody listens
 }
 
 // whole sends every record, the SOA first and again last.
@@ -216,7 +223,11 @@ func (o *outgoing) flush() error {
 	if o.w.signed != nil {
 		msg = o.w.signed.sign(msg, o.now(), 0)
 	}
+	if o.w.listened && o.messages == 0 {
+		o.first = append(o.first, msg[:min(len(msg), maxKept)]...)
+	}
 	o.off = 0
 	o.messages++
+	o.records += o.count
 	return o.w.send(msg)
 }

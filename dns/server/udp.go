@@ -167,7 +167,7 @@ func (s *Server) helpRead(d socket, many <-chan struct{}) {
 
 // answerPackets answers a batch.
 func (s *Server) answerPackets(d socket, r *reader, n int) {
-	r.now = s.clock.Now()
+	r.now, r.listened = s.clock.Now(), s.listened()
 	r.buffers = r.buffers[:0]
 	for i := range n {
 		s.answerPacket(d, r, i)

@@ -25,6 +25,7 @@ func (s *Server) update(at *setup, w *work) {
 		return
 	case !z.conf().AllowUpdate.allows(w.addr, w.signer()):
 		s.log.Info("update refused", "zone", shown(z.name), "client", w.addr.String())
+		w.fate.reason = "not of those who may change the zone"
 		s.fail(w, miekg.RcodeRefused)
 		return
 	case z.conf().secondary():
@@ -73,11 +74,12 @@ func (s *Server) forward(z *served, w *work) {
 	defer cancel()
 	var errs []error
 	for _, r := range z.conf().Primaries {
+		asking := s.asking("tcp", r.Addr, &miekg.Msg{MsgHdr: miekg.MsgHdr{Opcode: w.q.opcode}, Question: []miekg.Question{w.q.question()}}, w.msg)
 		reply, err := s.relay(ctx, r.Addr, w.msg)
+		asking.said(reply, err)
 		if err == nil {
-			if err := w.send(reply); err != nil {
-				s.log.Debug("answer not sent", "client", w.addr.String(), "err", err)
-			}
+			w.fate.reason = "as the primary says"
+			s.send(w, nil, reply)
 			return
 		}
 		errs = append(errs, err)
@@ -94,10 +96,7 @@ func (s *Server) relay(ctx context.Context, addr string, msg []byte) ([]byte, er
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	if err := writeMessage(conn, msg); err != nil {
-		return nil, ended(ctx, err)
-	}
-	reply, err := readMessage(conn)
+	reply, err := exchangeStream(conn, msg)
 	if err != nil {
 		return nil, ended(ctx, err)
 	}

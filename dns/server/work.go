@@ -26,6 +26,7 @@ func (s *Server) begin(c *client, msg []byte, send func([]byte) error, done func
 	network := clientNetwork(c.addr)
 	if !s.enter(network) {
 		s.stats.Busy.Add(1)
+		s.recordBusy(c, msg)
 		return false
 	}
 	w := &work{client: *c, msg: append([]byte(nil), msg...), send: send}
@@ -80,7 +81,7 @@ func (s *Server) leave(network netip.Prefix) {
 
 // answer does the work.
 func (s *Server) answer(w *work) {
-	w.now = s.clock.Now()
+	w.now, w.listened = s.clock.Now(), s.listened()
 	if v, _ := w.q.read(w.msg); v != proceed {
 		return // take has seen that it is well-formed
 	}
@@ -132,11 +133,8 @@ func (s *Server) fail(w *work, rcode int, errs ...extended) {
 
 // reply sends an answer of one message.
 func (s *Server) reply(w *work, e *entry) {
-	reply := s.finish(nil, e, &w.q, &w.client, w.now)
-	if reply == nil {
-		return
-	}
-	if w.signed != nil {
+	reply := s.octets(nil, e, &w.worker, &w.client)
+	if reply != nil && w.signed != nil {
 		room := min(w.q.size, s.setup.Load().MaxUDP)
 		if w.transport != UDP {
 			room = maxMessage
@@ -146,12 +144,22 @@ func (s *Server) reply(w *work, e *entry) {
 			cut.wire, cut.counts, cut.ttls, cut.runs = e.wire[:e.records], [3]uint16{}, nil, nil
 			cut.withoutExtra = e.records
 			cut.flags |= flagTC
-			reply = s.finish(nil, &cut, &w.q, &w.client, w.now)
-			if reply == nil {
-				return
-			}
+			reply = s.octets(nil, &cut, &w.worker, &w.client)
 		}
-		reply = w.signed.sign(reply, w.now, 0)
+		if reply != nil {
+			reply = w.signed.sign(reply, w.now, 0)
+		}
+	}
+	s.send(w, e, reply)
+}
+
+// send sends the reply, if there is one, and tells the journey.
+func (s *Server) send(w *work, e *entry, reply []byte) {
+	if w.listened {
+		s.recordReply(&w.q, &w.client, e, reply, w.fate)
+	}
+	if reply == nil {
+		return
 	}
 	if err := w.send(reply); err != nil {
 		s.log.Debug("answer not sent", "client", w.addr.String(), "err", err)
@@ -171,18 +179,17 @@ func (s *Server) checkSignature(at *setup, w *work) (done bool) {
 		return false
 	}
 	s.log.Info("a signed request was refused", "client", w.addr.String(), "key", t.name, "reason", tsigErrorText(code))
-	reply := s.finish(nil, w.failure(&w.q, miekg.RcodeNotAuth), &w.q, &w.client, w.now)
-	if reply == nil {
-		return true
-	}
-	if signed != nil {
+	w.fate.reason = "the signature: " + tsigErrorText(code)
+	e := w.failure(&w.q, miekg.RcodeNotAuth)
+	reply := s.octets(nil, e, &w.worker, &w.client)
+	switch {
+	case reply == nil:
+	case signed != nil:
 		reply = signed.sign(reply, w.now, code)
-	} else {
+	default:
 		refused := tsig{name: t.name, algorithm: t.algorithm, time: t.time, fudge: t.fudge, id: w.q.id, err: code}
 		reply = refused.append(reply)
 	}
-	if err := w.send(reply); err != nil {
-		s.log.Debug("answer not sent", "client", w.addr.String(), "err", err)
-	}
+	s.send(w, e, reply)
 	return true
 }

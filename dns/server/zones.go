@@ -195,6 +195,7 @@ func (z *served) appendLocked(next *zone.Zone, diffs ...zone.Diff) error {
 func (z *served) showLocked(next *zone.Zone) {
 	z.current.Store(next)
 	z.s.log.Info("zone loaded", "zone", shown(z.name), "serial", next.Serial(), "records", next.Len())
+	z.s.recordChange(z.name, next)
 	z.announce()
 }
 

@@ -37,8 +37,8 @@ const (
 	MailboxFetched   Kind = "mailbox.fetched"   // the first time that this client read the body: account, mailbox, uid, protocol, client
 )
 
-// What happens in a session is recorded only while someone listens, or else no
-// connection would be free of its cost.
+// What happens in a session, and what a name server does, is recorded only while
+// someone listens, or else no connection and no question would be free of its cost.
 const (
 	SessionBegin Kind = "session.begin" // protocol
 	SessionEnd   Kind = "session.end"   // protocol, error
@@ -52,6 +52,13 @@ const (
 	POP3Reply   Kind = "pop3.reply"   // verb, octets of content
 	IMAPCommand Kind = "imap.command" // verb, tag
 	IMAPReply   Kind = "imap.reply"   // tag; literals are said by their size
+
+	NameserverQuery Kind = "nameserver.query" // what we are asked: name, type, opcode unless it is a question, transport, flags; of an update prerequisite, change
+	NameserverReply Kind = "nameserver.reply" // what we answer: the same, rcode, answer, ttl, zone (by authority), cache (hit or miss), security, extended, limit, reason; of a transfer serial, messages, changes
+
+	ZoneQuery   Kind = "zone.query"   // what we ask or tell another name server about a zone: name, type, opcode, transport
+	ZoneReply   Kind = "zone.reply"   // what it says: rcode, answer, took; of a transfer serial, records, changes
+	ZoneChanged Kind = "zone.changed" // another version is served: zone, serial, records
 )
 
 // Lost stands where a follower was too slow, or the recorder had no room, for
@@ -62,5 +69,6 @@ const Lost Kind = "journey.lost"
 // listens to sessions.
 func (k Kind) OfSession() bool {
 	return strings.HasPrefix(string(k), "session.") || strings.HasPrefix(string(k), "smtp.") ||
-		strings.HasPrefix(string(k), "pop3.") || strings.HasPrefix(string(k), "imap.")
+		strings.HasPrefix(string(k), "pop3.") || strings.HasPrefix(string(k), "imap.") ||
+		strings.HasPrefix(string(k), "nameserver.") || strings.HasPrefix(string(k), "zone.")
 }

@@ -1,6 +1,7 @@
 package journey
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 )
@@ -34,6 +35,8 @@ func (e *Event) line() string {
 		return words(e.Peer, "says", e.Get("rcode"), "about", e.Get("name"), e.Get("type"), paren("", e.Get("took")))
 	case DNSAnswer:
 		return e.dnsAnswer()
+	case NameserverQuery, NameserverReply, ZoneQuery, ZoneReply, ZoneChanged:
+		return e.nameServer()
 	case RouteHosts:
 		if hosts := e.All("host"); len(hosts) > 0 {
 			return "mail for " + e.Get("domain") + " goes to " + strings.Join(hosts, ", then ")
@@ -85,19 +88,61 @@ func (e *Event) dnsAnswer() string {
 	if answer == "" {
 		answer = e.Get("rcode")
 	}
-	how := "asked"
+	return words(e.Get("name"), e.Get("type"), "is", answer, paren("", list(e.with("TTL", "ttl"), e.known(), e.Get("security"))))
+}
+
+// known is how an answer came to be known.
+func (e *Event) known() string {
 	switch cache := e.Get("cache"); cache {
-	case "":
+	case "", "miss":
+		return "asked"
 	case "hit":
-		how = "from the cache"
+		return "from the cache"
 	default:
-		how = "from the " + cache
+		return "from the " + cache
 	}
-	ttl := e.Get("ttl")
-	if ttl != "" {
-		ttl = "TTL " + ttl
+}
+
+// with is the value of a key with a word in front; "" without one.
+func (e *Event) with(word, key string) string {
+	if v := e.Get(key); v != "" {
+		return words(word, v)
 	}
-	return words(e.Get("name"), e.Get("type"), "is", answer, paren("", list(ttl, how, e.Get("security"))))
+	return ""
+}
+
+// nameServer is what a name server says and hears.
+func (e *Event) nameServer() string {
+	about := words(e.Get("name"), e.Get("type"))
+	if opcode := e.Get("opcode"); opcode != "" {
+		about = words(opcode, e.Get("name")) // of type SOA, all of them
+	}
+	over := paren("over", e.Get("transport"))
+	rcode := words(e.Get("rcode"), strings.Join(e.All("answer"), ", "))
+	size := []string{e.with("serial", "serial"), e.with("records:", "records"), e.with("changes:", "changes"), e.with("messages:", "messages")}
+	switch e.Kind {
+	case NameserverQuery:
+		asked := words(e.Peer, "asks us for", about, over)
+		if changes := append(e.All("prerequisite"), e.All("change")...); len(changes) > 0 {
+			asked += ": " + strings.Join(changes, "; ")
+		}
+		return asked
+	case NameserverReply:
+		if rcode == "" {
+			rcode = "nothing"
+		}
+		how := []string{e.with("by authority for", "zone"), e.with("TTL", "ttl")}
+		if e.Get("cache") != "" {
+			how = append(how, e.known(), e.Get("security"))
+		}
+		how = append(how, e.with("extended error", "extended"), e.Get("limit"), e.Get("reason"))
+		return words("we tell", e.Peer, words("about", about)+":", rcode, paren("", list(append(how, size...)...)))
+	case ZoneQuery:
+		return words("we ask", e.Peer, "for", about, over)
+	case ZoneReply:
+		return words(e.Peer, "says about", about+":", rcode, paren("", list(append(size, e.Get("took"))...)))
+	}
+	return words("zone", e.Get("zone"), "is served", paren("", list(size...)))
 }
 
 func (e *Event) queued() string {
@@ -184,6 +229,8 @@ func (e *Event) follows() string {
 		return "RFC 9051 section 7"
 	case DNSQuery, DNSReply:
 		return "RFC 1035 section 4.1"
+	case NameserverQuery, NameserverReply, ZoneQuery, ZoneReply:
+		return cmp.Or(dnsSections[e.Get("opcode")], dnsSections[e.Get("type")], "RFC 1035 section 4.1")
 	case RouteHosts:
 		return "RFC 5321 section 5.1"
 	case QueueDeferred:
@@ -201,6 +248,9 @@ var smtpSections = map[string]string{
 	"HELP": "RFC 5321 section 4.1.1.8", "NOOP": "RFC 5321 section 4.1.1.9", "QUIT": "RFC 5321 section 4.1.1.10",
 	"STARTTLS": "RFC 3207 section 4", "AUTH": "RFC 4954 section 4", "BDAT": "RFC 3030 section 2", "BURL": "RFC 4468 section 3",
 }
+
+// dnsSections are those of opcodes, and of types that ask for more than records.
+var dnsSections = map[string]string{"NOTIFY": "RFC 1996 section 3", "UPDATE": "RFC 2136 section 3", "AXFR": "RFC 5936 section 2", "IXFR": "RFC 1995 section 4"}
 
 var pop3Sections = map[string]string{
 	"": "RFC 1939 section 4", "USER": "RFC 1939 section 7", "PASS": "RFC 1939 section 7", "APOP": "RFC 1939 section 7",

@@ -87,6 +87,7 @@ func (n *Node) buildDNS() error {
 	}
 	s, err := dnsserver.New(dnsserver.Options{
 		Recursor: recursor, Dial: n.options.Dial, Dir: filepath.Join(n.options.DataDir, "dns"), Clock: n.options.Clock, Log: n.log,
+		Journey: n.journey,
 	})
 	if err != nil {
 		return err
