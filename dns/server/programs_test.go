@@ -14,6 +14,8 @@ import (
 	"time"
 
 	miekg "github.com/miekg/dns"
+
+	"postrider/dns/dnstest"
 )
 
 // runProgram runs a program of Debian's and returns what it printed. An error fails the
@@ -105,8 +107,9 @@ func TestNsupdate(t *testing.T) {
 // other is a name server of Debian's with a zone, as primary or as secondary.
 type other struct {
 	name string
-	// start writes its configuration and returns the command: it listens at
-	// port; primary is the port of ours where it is a secondary, else notify is.
+	// start writes its configuration and returns the command: it listens at port,
+	// and takes the zone from port ours where it is a secondary, else it notifies
+	// that.
 	start func(dir, port, ours string, secondary bool) []string
 }
 
@@ -129,7 +132,7 @@ var others = []other{
 			file = "copy"
 			zone = "  request-xfr: 127.0.0.1@" + ours + " k\n  allow-notify: 127.0.0.1 k\n  allow-notify: 127.0.0.1 NOKEY\n"
 		}
-		write(dir, "nsd.conf", "server:\n  ip-address: 127.0.0.1@"+port+"\n  server-count: 1\n  username: \"\"\n  chroot: \"\"\n  zonesdir: \""+dir+"\"\n"+
+		write(dir, "nsd.conf", "server:\n  ip-address: 127.0.0.1@"+port+"\n  server-count: 1\n  username: \"\"\n  chroot: \"\"\n  database: \"\"\n  zonesdir: \""+dir+"\"\n"+
 			"  pidfile: \"\"\n  xfrdir: \""+dir+"\"\n  xfrdfile: \""+dir+"/xfrd.state\"\n  zonelistfile: \""+dir+"/list\"\n"+
 			"remote-control:\n  control-enable: no\nkey:\n  name: k\n  algorithm: hmac-sha256\n  secret: \""+secret+"\"\n"+
 			"zone:\n  name: example.test\n  zonefile: "+file+"\n"+zone)
@@ -155,41 +158,50 @@ func write(dir, name, text string) {
 	}
 }
 
-// startOther runs the server until the end of the test.
-func startOther(t *testing.T, o other, ours string, secondary bool) (addr, dir string) {
+// running is a server of Debian's until the end of the test.
+type running struct {
+	addr  string
+	log   bytes.Buffer  // complete once it has ended
+	ended chan struct{} // closed
+}
+
+func startOther(t *testing.T, o other, ours string, secondary bool) *running {
 	t.Helper()
-	dir = t.TempDir()
+	dir := t.TempDir()
 	write(dir, "zone", "$ORIGIN example.test.\n"+exampleZone)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := dnstest.Port()
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	l.Close()
-	args := o.start(dir, port, ours, secondary)
+	args := o.start(dir, fmt.Sprint(port), ours, secondary)
 	if path, err := exec.LookPath("/usr/sbin/" + args[0]); err == nil {
 		args[0] = path
 	}
+	r := &running{addr: fmt.Sprintf("127.0.0.1:%d", port), ended: make(chan struct{})}
 	cmd := exec.Command(args[0], args[1:]...)
-	var log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &log, &log
+	cmd.Stdout, cmd.Stderr = &r.log, &r.log
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("%v (integration/setup.sh installs it)", err)
 	}
+	go func() {
+		defer close(r.ended)
+		_ = cmd.Wait() // by a signal
+	}()
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(os.Interrupt)
 		kill := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
-		_ = cmd.Wait() // by a signal
+		<-r.ended
 		kill.Stop()
 		if t.Failed() {
-			t.Logf("%s:\n%s", o.name, log.String())
+			t.Logf("%s:\n%s", o.name, r.log.String())
 		}
 	})
-	return "127.0.0.1:" + port, dir
+	return r
 }
 
-// until asks a server for the serial of example.test until it is the wanted one.
-func until(t *testing.T, addr string, want uint32) {
+// until asks a server for the serial of example.test until it is the wanted one;
+// r must go on running.
+func (r *running) until(t *testing.T, addr string, want uint32) {
 	t.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -197,20 +209,22 @@ func until(t *testing.T, addr string, want uint32) {
 	c := &miekg.Client{Timeout: time.Second}
 	last := "nothing"
 	for {
-		r, _, err := c.Exchange(question("example.test.", miekg.TypeSOA), addr)
+		m, _, err := c.Exchange(question("example.test.", miekg.TypeSOA), addr)
 		if err != nil {
 			last = err.Error()
-		} else if len(r.Answer) == 1 {
-			got := r.Answer[0].(*miekg.SOA).Serial
+		} else if len(m.Answer) == 1 {
+			got := m.Answer[0].(*miekg.SOA).Serial
 			if got == want {
 				return
 			}
 			last = fmt.Sprint(got)
 		} else {
-			last = miekg.RcodeToString[r.Rcode]
+			last = miekg.RcodeToString[m.Rcode]
 		}
 		select {
 		case <-tick.C:
+		case <-r.ended:
+			t.Fatal("the other server has ended")
 		case <-end:
 			t.Fatalf("%s has %s, want serial %d", addr, last, want)
 		}
@@ -230,10 +244,10 @@ func TestTheirSecondary(t *testing.T) {
 			}
 			w.listen()
 			_, port, _ := net.SplitHostPort(w.udp)
-			addr, _ := startOther(t, o, port, true)
-			until(t, addr, 10)
+			their := startOther(t, o, port, true)
+			their.until(t, their.addr, 10)
 			zones = []ZoneConfig{zones[0]}
-			zones[0].Notify = []Remote{{Addr: addr, Key: "k"}}
+			zones[0].Notify = []Remote{{Addr: their.addr, Key: "k"}}
 			if err := w.s.Configure(Settings{Keys: []*Key{k}, Zones: zones}); err != nil {
 				t.Fatal(err)
 			}
@@ -241,8 +255,8 @@ func TestTheirSecondary(t *testing.T) {
 			if err := w.s.Publish(parse(t, "example.test.", next)); err != nil {
 				t.Fatal(err)
 			}
-			until(t, addr, 11)
-			if r := overNet(t, "udp", addr, question("new.example.test.", miekg.TypeA)); len(r.Answer) != 1 {
+			their.until(t, their.addr, 11)
+			if r := overNet(t, "udp", their.addr, question("new.example.test.", miekg.TypeA)); len(r.Answer) != 1 {
 				t.Errorf("the new record: %v", r)
 			}
 		})
@@ -257,20 +271,20 @@ func TestTheirPrimary(t *testing.T) {
 			k := key(t, "k", "hmac-sha256", secret)
 			w := newTown(t, Options{Dir: t.TempDir()}, Settings{}).listen()
 			_, port, _ := net.SplitHostPort(w.udp)
-			addr, _ := startOther(t, o, port, false)
+			their := startOther(t, o, port, false)
 			acl := ACL{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, Keys: []string{"k"}}
-			err := w.s.Configure(Settings{Keys: []*Key{k}, Zones: []ZoneConfig{{Name: "example.test.", Primaries: []Remote{{Addr: addr, Key: "k"}}, AllowUpdate: acl}}})
+			err := w.s.Configure(Settings{Keys: []*Key{k}, Zones: []ZoneConfig{{Name: "example.test.", Primaries: []Remote{{Addr: their.addr, Key: "k"}}, AllowUpdate: acl}}})
 			if err != nil {
 				t.Fatal(err)
 			}
-			until(t, w.udp, 10)
+			their.until(t, w.udp, 10)
 			if o.name == "nsd" {
 				return // it takes no updates
 			}
 			if out := runProgram(t, "server 127.0.0.1 "+port+"\nzone example.test.\nupdate add new.example.test. 60 A 192.0.2.91\nsend\n", "nsupdate", "-y", "hmac-sha256:k:"+secret); out != "" {
 				t.Errorf("nsupdate through us: %s", out)
 			}
-			until(t, w.udp, 11)
+			their.until(t, w.udp, 11)
 			if r := overNet(t, "tcp", w.tcp, question("new.example.test.", miekg.TypeA)); len(r.Answer) != 1 {
 				t.Errorf("the new record: %v", r)
 			}

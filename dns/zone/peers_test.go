@@ -3,7 +3,6 @@ package zone
 import (
 	"bufio"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +13,8 @@ import (
 	"time"
 
 	miekg "github.com/miekg/dns"
+
+	"postrider/dns/dnstest"
 )
 
 // peer is a name server from Debian, which serves zones from files on a loopback
@@ -123,7 +124,11 @@ func startPeers(t *testing.T, dir string, zones []string) []*peer {
 }
 
 func (p nameServer) start(t *testing.T, dir string, zones []string) *peer {
-	port := freePort(t)
+	port, err := dnstest.Port()
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
 	home := filepath.Join(dir, p.name)
 	if err := os.MkdirAll(filepath.Join(home, "knotdb"), 0o777); err != nil {
 		t.Error(err)
@@ -196,16 +201,6 @@ func (p nameServer) follow(log *bufio.Scanner, zones int, ready chan<- error, do
 	if !told {
 		ready <- fmt.Errorf("it ended:\n%s", strings.Join(lines, "\n"))
 	}
-}
-
-func freePort(t *testing.T) int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Error(err)
-		return 0
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // ask asks over TCP, so that nothing is cut short.
