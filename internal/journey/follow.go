@@ -170,7 +170,8 @@ func (f *Follower) Next(ctx context.Context) ([]Event, error) {
 	}
 }
 
-// All yields events until ctx ends or the follower is closed.
+// All yields events until ctx ends or the follower is closed. Who leaves it early
+// can go on with another All, or Next: what was not yielded comes then.
 func (f *Follower) All(ctx context.Context) iter.Seq[Event] {
 	return func(yield func(Event) bool) {
 		for {
@@ -178,12 +179,33 @@ func (f *Follower) All(ctx context.Context) iter.Seq[Event] {
 			if err != nil {
 				return
 			}
-			for _, e := range list {
+			for i, e := range list {
 				if !yield(e) {
+					f.giveBack(list[i+1:])
 					return
 				}
 			}
 		}
+	}
+}
+
+// giveBack puts events before those that are pending.
+func (f *Follower) giveBack(list []Event) {
+	if len(list) == 0 {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return
+	}
+	for i := range list {
+		f.size += list[i].size()
+	}
+	f.pending = append(list, f.pending...)
+	select {
+	case f.ready <- struct{}{}:
+	default:
 	}
 }
 

@@ -143,6 +143,31 @@ func TestStalledFollower(t *testing.T) {
 	}
 }
 
+// TestFollowAgain: who leaves All early finds the rest where he goes on.
+func TestFollowAgain(t *testing.T) {
+	r := New(Options{})
+	f := r.Follow(Filter{})
+	defer f.Close()
+	for i := range 4 {
+		r.Record(Event{Kind: QueueAttempt, Text: fmt.Sprint(i)})
+	}
+	var got []string
+	for i := range 4 {
+		for e := range f.All(t.Context()) {
+			got = append(got, e.Text)
+			break
+		}
+		r.Record(Event{Kind: QueueAttempt, Text: fmt.Sprint(i + 4)})
+	}
+	list, err := f.Next(t.Context())
+	for _, e := range list {
+		got = append(got, e.Text)
+	}
+	if want := "0 1 2 3 4 5 6 7"; strings.Join(got, " ") != want || err != nil {
+		t.Errorf("%v, want %s, %v", got, want, err)
+	}
+}
+
 func TestFollowWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := New(Options{Node: "a"})

@@ -17,15 +17,8 @@ func (r *Router) recordHops(ctx context.Context, domain string, hops []mta.Hop, 
 	scope := journey.ScopeOf(ctx)
 	attrs := make([]journey.Attr, 0, 6)
 	attrs = append(attrs, journey.Attr{Key: "domain", Value: domain})
-	var room [96]byte // for most
 	for _, h := range hops {
-		b := append(room[:0], h.Host...)
-		sep := " ("
-		for _, a := range h.Addrs {
-			b = a.AppendTo(append(b, sep...))
-			sep = ", "
-		}
-		attrs = append(attrs, journey.Attr{Key: "host", Value: string(append(b, ')'))})
+		attrs = append(attrs, journey.Attr{Key: "host", Value: hopText(h)})
 	}
 	var reply *mta.Reply
 	switch {
@@ -35,4 +28,18 @@ func (r *Router) recordHops(ctx context.Context, domain string, hops []mta.Hop, 
 		attrs = append(attrs, journey.Attr{Key: "verdict", Value: err.Error()})
 	}
 	r.o.Journey.Record(journey.Event{Kind: journey.RouteHosts, Message: scope.Message, Session: scope.Session, Attrs: attrs})
+}
+
+// hopText is a host with its addresses.
+func hopText(h mta.Hop) string {
+	var room [96]byte // for most
+	b, sep := append(room[:0], h.Host...), " ("
+	for _, a := range h.Addrs {
+		b = a.AppendTo(append(b, sep...))
+		sep = ", "
+	}
+	if len(h.Addrs) > 0 {
+		b = append(b, ')')
+	}
+	return string(b)
 }

@@ -581,3 +581,12 @@ func FuzzHops(f *testing.F) {
 		}
 	})
 }
+
+func TestHopText(t *testing.T) {
+	a, b := netip.MustParseAddrPort("192.0.2.1:25"), netip.MustParseAddrPort("[2001:db8::1]:25")
+	for want, addrs := range map[string][]netip.AddrPort{"mx.test": nil, "mx.test (192.0.2.1:25)": {a}, "mx.test (192.0.2.1:25, [2001:db8::1]:25)": {a, b}} {
+		if got := hopText(mta.Hop{Host: "mx.test", Addrs: addrs}); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
