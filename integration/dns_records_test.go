@@ -43,8 +43,8 @@ recursion = []
 	// Nobody delegates the zone to this server, and port 25 is another one: the
 	// check says so.
 	out, stderr, code := s.run("", "dns", "check", "example.org", "--dns-port", port)
-	for _, want := range []string{`ok +zone +example\.org\.: has 1 name servers`, `ok +delegation +example\.org\.: 1 addresses of its name servers answer with authority`,
-		`ok +mx +example\.org\.: mail goes to 10 hamburger\.edu`, `ok +spf +example\.org\.: "v=spf1 mx -all"`, `error +smtp +hamburger\.edu: mail cannot come in .* -- this server listens on port`} {
+	for _, want := range []string{`ok +zone +example\.org\.: has the name servers `, `ok +delegation +example\.org\.: its name servers at 127\.0\.0\.1 answer with authority`,
+		`ok +mx +example\.org\.: mail goes to 10 hamburger\.edu`, `ok +spf +example\.org\.: "v=spf1 mx -all"`, `error +smtp +hamburger\.edu\.: mail cannot come in .* -- this server listens on port`} {
 		if code != 1 || !regexp.MustCompile(`(?m)^`+want).MatchString(out) {
 			t.Errorf("dns check: no %q; exit %d, %s\n%s", want, code, stderr, out)
 		}

@@ -97,7 +97,7 @@ type checker struct {
 	servers []nameserver // of the zone
 	secure  bool         // answers of the zone are validated as secure
 	mx      []*miekg.MX
-	gone    bool // the domain does not exist
+	gone    bool // there is nothing to look at: no such domain, or no resolver that answers
 }
 
 // Check looks at a domain from the outside and says what it found, in the
@@ -133,7 +133,7 @@ func Check(ctx context.Context, o Options) []Finding {
 			continue
 		}
 		if c.gone {
-			break // there is nothing to look at
+			break
 		}
 		if o.Progress != nil {
 			o.Progress(part.what)
@@ -149,8 +149,15 @@ func (c *checker) add(s Severity, check, name, mend, format string, args ...any)
 	c.findings = append(c.findings, Finding{s, check, name, printable(fmt.Sprintf(format, args...)), printable(mend)})
 }
 
-// printable keeps what others publish from writing to the terminal.
+// maxText bounds what is shown of a finding, in octets: others publish its parts.
+const maxText = 4 << 10
+
+// printable keeps what others publish from writing to the terminal, and from
+// filling it.
 func printable(s string) string {
+	if len(s) > maxText {
+		s = s[:maxText] + "..."
+	}
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
 			return '?'
@@ -177,7 +184,7 @@ func Format(w io.Writer, list []Finding) error {
 var (
 	errNoName    = errors.New("does not exist")
 	errNoRecord  = errors.New("has no such record")
-	errNoAnswer  = errors.New("no answer")
+	errNoAnswer  = errors.New("no answer") // but an error code
 	errEndsThere = errors.New("the chain of aliases is too long or a loop")
 )
 
@@ -188,7 +195,7 @@ func (c *checker) lookup(ctx context.Context, name string, typ uint16) (rrs []mi
 	defer cancel()
 	a, err := c.o.Asker.Resolve(ctx, name, typ)
 	if err != nil {
-		return nil, "", fmt.Errorf("%w: %w", errNoAnswer, err)
+		return nil, "", err
 	}
 	return pick(a.Msg, name, typ)
 }
@@ -233,6 +240,16 @@ func rcode(n int) string {
 		return s
 	}
 	return fmt.Sprintf("RCODE%d", n)
+}
+
+// deaf tells whether the resolver answers nothing at all, and reports it.
+func (c *checker) deaf(ctx context.Context) bool {
+	_, _, err := c.lookup(ctx, ".", miekg.TypeNS)
+	if err == nil || !unknown(err) || errors.Is(err, errNoAnswer) {
+		return false
+	}
+	c.add(Error, "resolver", c.o.Domain, "see [dns] resolver, or ask another one: --server ADDR", "nothing can be looked up: %v", err)
+	return true
 }
 
 // unknown tells whether an error says nothing about the name.

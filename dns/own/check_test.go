@@ -164,8 +164,8 @@ var findings = map[string]struct {
 		c.zone += "hamburger.edu. MX 20 alias.hamburger.edu.\nalias.hamburger.edu. CNAME mail.hamburger.edu.\n"
 	},
 		`error +mx +hamburger\.edu\.: the mail exchanger alias\.hamburger\.edu is an alias.* -- publish: hamburger\.edu\. 3600 IN MX 20 mail\.hamburger\.edu\.` + "\n" +
-			`note +mx .*mail goes to alias\.hamburger\.edu, too.*` + "\n" + `note +smtp +alias\.hamburger\.edu: at 9\.0\.0\.25:25 answers as "mail\.hamburger\.edu ESMTP postrider"` + "\n" +
-			`warning +smtp +alias\.hamburger\.edu: the certificate at 9\.0\.0\.25:25 is for mail\.hamburger\.edu.*`, false},
+			`note +mx .*mail goes to alias\.hamburger\.edu, too.*` + "\n" + `note +smtp +alias\.hamburger\.edu\.: at 9\.0\.0\.25:25 answers as "mail\.hamburger\.edu ESMTP postrider"` + "\n" +
+			`warning +smtp +alias\.hamburger\.edu\.: the certificate at 9\.0\.0\.25:25 is for mail\.hamburger\.edu.*`, false},
 	"mx to an address": {func(c *town) { c.zone += "hamburger.edu. MX 20 9.0.0.25.\n" },
 		`error +mx +hamburger\.edu\.: the MX record names the address 9\.0\.0\.25.*RFC 5321.*` + "\n" + `note +mx.*`, false},
 	"mx without an address": {func(c *town) { c.zone += "hamburger.edu. MX 20 none.hamburger.edu.\n" },
@@ -173,13 +173,13 @@ var findings = map[string]struct {
 	"private address": {func(c *town) {
 		c.zone += "hamburger.edu. MX 20 lan.hamburger.edu.\nlan.hamburger.edu. A 192.168.1.25\n"
 	},
-		`error +mx +lan\.hamburger\.edu\.: 192\.168\.1\.25 is a private address.*` + "\n" + `note +mx.*` + "\n" + `warning +smtp +lan\.hamburger\.edu: at 192\.168\.1\.25:25: connection refused`, false},
+		`error +mx +lan\.hamburger\.edu\.: 192\.168\.1\.25 is a private address.*` + "\n" + `note +mx.*` + "\n" + `warning +smtp +lan\.hamburger\.edu\.: at 192\.168\.1\.25:25: connection refused`, false},
 	"no address": {func(c *town) { c.remove("IN A ") },
 		`error +a +mail\.hamburger\.edu\.: is missing: .* -- publish: mail\.hamburger\.edu\. 3600 IN A 9\.0\.0\.25` + "\n" +
 			`error +spf +hamburger\.edu\.: .*says fail of this server's address.*` + "\n" + `error +spf +mail.*` + "\n" +
 			`error +ptr +9\.0\.0\.25: its name mail\.hamburger\.edu does not lead back to it -- publish: mail\.hamburger\.edu\. 3600 IN A 9\.0\.0\.25`, false},
 	"another address": {func(c *town) { c.zone += "mail.hamburger.edu. A 9.0.0.26\n" },
-		`warning +a +mail\.hamburger\.edu\.: has the address 9\.0\.0\.26, which is not one of this server's.*` + "\n" + `error +smtp +mail\.hamburger\.edu: mail cannot come in at 9\.0\.0\.26:25: connection refused -- let the firewall.*`, false},
+		`warning +a +mail\.hamburger\.edu\.: has the address 9\.0\.0\.26, which is not one of this server's.*` + "\n" + `error +smtp +mail\.hamburger\.edu\.: mail cannot come in at 9\.0\.0\.26:25: connection refused -- let the firewall.*`, false},
 	"no srv": {func(c *town) { c.remove("_imaps._tcp") },
 		`warning +srv +_imaps\._tcp\.hamburger\.edu\.: is missing.* -- publish: _imaps\._tcp\.hamburger\.edu\. 3600 IN SRV 0 1 993 mail\.hamburger\.edu\.`, false},
 	"no srv of what is off": {func(c *town) { c.remove("_pop3._tcp") },
@@ -191,7 +191,7 @@ var findings = map[string]struct {
 	"tlsa of an old key": {func(c *town) {
 		c.zone = regexp.MustCompile(`TLSA 3 1 1 [0-9a-f]{64}`).ReplaceAllString(c.zone, "TLSA 3 1 1 "+strings.Repeat("ab", 32))
 	}, `warning +tlsa .*is missing.*` + "\n" + `warning +tlsa .*a key that is not this server's.* -- remove the record TLSA 3 1 1 (ab)+` + "\n" +
-		`error +smtp +mail\.hamburger\.edu: the certificate at 9\.0\.0\.25:25 is not one that its TLSA records name.* -- publish: _25\._tcp\.mail\.hamburger\.edu\. 3600 IN TLSA 3 1 1 [0-9a-f]{64}`, false},
+		`error +smtp +mail\.hamburger\.edu\.: the certificate at 9\.0\.0\.25:25 is not one that its TLSA records name.* -- publish: _25\._tcp\.mail\.hamburger\.edu\. 3600 IN TLSA 3 1 1 [0-9a-f]{64}`, false},
 	"no ptr": {func(c *town) {
 		c.ours.Addresses = addrs("9.0.0.25", "9.0.0.27")
 		c.zone += "mail.hamburger.edu. A 9.0.0.27\n"
@@ -202,12 +202,24 @@ var findings = map[string]struct {
 	"bogus": {func(c *town) { c.security, c.why = "bogus", "the signature has expired" },
 		`error +dnssec +hamburger\.edu\.: .*the signature has expired -- postrider dns query hamburger\.edu SOA --trace --dnssec`, false},
 	"port 25 closed": {func(c *town) { c.mail = nil },
-		`error +smtp +mail\.hamburger\.edu: mail cannot come in at 9\.0\.0\.25:25: connection refused -- let the firewall, and the provider, pass port 25 to this server`, false},
+		`error +smtp +mail\.hamburger\.edu\.: mail cannot come in at 9\.0\.0\.25:25: connection refused -- let the firewall, and the provider, pass port 25 to this server`, false},
 	"another port": {func(c *town) { c.mail = nil; c.ours.Ports["smtp"] = 10025 },
 		`error +smtp .*connection refused -- this server listens on port 10025.*`, false},
 	"silent": {func(c *town) { c.mail["9.0.0.25:25"].silent = true }, `error +smtp .*mail cannot come in at 9\.0\.0\.25:25: it is too slow.*`, false},
+	"stops after EHLO": {func(c *town) { c.mail["9.0.0.25:25"].stops = true }, `error +smtp .*mail cannot come in at 9\.0\.0\.25:25: it is too slow.*`, false},
+	"long line": {func(c *town) { c.mail["9.0.0.25:25"].banner = strings.Repeat("x", maxReplyLine) },
+		`error +smtp .*mail cannot come in at 9\.0\.0\.25:25: it says a line of more than 2048 octets.*`, false},
+	"tlsa of an old key, not signed": {func(c *town) {
+		c.unsigned = "_25._tcp.mail.hamburger.edu."
+		c.zone = regexp.MustCompile(`TLSA 3 1 1 [0-9a-f]{64}`).ReplaceAllString(c.zone, "TLSA 3 1 1 "+strings.Repeat("ab", 32))
+	}, `warning +tlsa .*is missing.*` + "\n" + `warning +tlsa .*a key that is not this server's.*`, false},
+	"certificate of tomorrow": {func(c *town) {
+		cert := certificate(c.t, "mail.hamburger.edu", time.Now().Add(10001*time.Hour))
+		c.mail["9.0.0.25:25"].cert, c.ours.Keys = cert, nil
+		c.remove("TLSA")
+	}, `warning +smtp .*the certificate at 9\.0\.0\.25:25 begins on .* -- look at the clock of that server`, false},
 	"another banner": {func(c *town) { c.mail["9.0.0.25:25"].banner = "other.example ESMTP" },
-		`warning +smtp +mail\.hamburger\.edu: at 9\.0\.0\.25:25 answers as "other\.example ESMTP" -- let the address lead to this server.*`, false},
+		`warning +smtp +mail\.hamburger\.edu\.: at 9\.0\.0\.25:25 answers as "other\.example ESMTP" -- let the address lead to this server.*`, false},
 	"no starttls": {func(c *town) { c.mail["9.0.0.25:25"].lines = []string{"SIZE"} }, `warning +smtp .*offers no TLS.*`, false},
 	"no esmtp":    {func(c *town) { c.mail["9.0.0.25:25"].lines = nil }, `warning +smtp .*offers no TLS.*`, false},
 	"not smtp":    {func(c *town) { c.mail["9.0.0.25:25"].banner = "x\r\nSSH-2.0" }, `warning +smtp .*answers as "x".*` + "\n" + `warning +smtp.*offers no TLS.*`, false},
@@ -252,8 +264,8 @@ var findings = map[string]struct {
 			}
 			return nil
 		}
-	}, `error +mx +hamburger\.edu\.: its MX records could not be had: no answer: timeout -- postrider dns query hamburger\.edu MX --trace` + "\n" +
-		`warning +mx +hamburger\.edu\.: could not be looked up.*` + "\n" + `warning +spf +hamburger\.edu\.: could not be evaluated.*`, false},
+	}, `error +mx +hamburger\.edu\.: its MX records could not be had: timeout -- postrider dns query hamburger\.edu MX --trace` + "\n" +
+		`warning +spf +hamburger\.edu\.: could not be evaluated.*`, false},
 }
 
 func TestFindings(t *testing.T) {
@@ -301,6 +313,28 @@ func TestAnybody(t *testing.T) {
 	})
 }
 
+// TestDeaf: a resolver that answers nothing is told once.
+func TestDeaf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTown(t)
+		c.fail = func(string, uint16) error { return errors.New("connection refused") }
+		want := "error    resolver    hamburger.edu.: nothing can be looked up: connection refused -- see [dns] resolver, or ask another one: --server ADDR\n"
+		if got := bad(t, c.check(t.Context())); got != want {
+			t.Errorf("%s", got)
+		}
+		// One that answers, but nothing about the domain, is not to blame.
+		c.fail = func(name string, _ uint16) error {
+			if name == "." {
+				return nil
+			}
+			return errors.New("no server of the zone answers")
+		}
+		if got := bad(t, c.check(t.Context())); !strings.HasPrefix(got, "error    zone        hamburger.edu.: its zone could not be found: no server of the zone answers -- ") {
+			t.Errorf("%s", got)
+		}
+	})
+}
+
 // TestTimeIsBounded: servers that never answer cost a bounded time, and a
 // context that is over ends the check.
 func TestTimeIsBounded(t *testing.T) {
@@ -338,7 +372,7 @@ func TestManyServers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newTown(t)
 		for i := range 40 {
-			c.zone += fmt.Sprintf("hamburger.edu. MX 20 mx%d.hamburger.edu.\nmx%d.hamburger.edu. A 9.0.1.%d\n", i, i, i)
+			c.zone += fmt.Sprintf("hamburger.edu. MX 20 mx%d.hamburger.edu.\nmx%d.hamburger.edu. A 9.0.1.%d\nmx%d.hamburger.edu. A 9.0.2.%d\n", i, i, i, i, i)
 			c.zone += fmt.Sprintf("hamburger.edu. NS ns%d.edu.\n", i+10)
 		}
 		dials := 0
@@ -353,8 +387,8 @@ func TestManyServers(t *testing.T) {
 			t.Errorf("%d sessions", dials)
 		}
 		got := bad(t, list)
-		for _, want := range []string{"only the first 13 name servers", "only the first 10 of 41 mail exchangers"} {
-			if !strings.Contains(got, want) {
+		for _, want := range []string{"only the first 13 name servers", "only the first 10 of 41 mail exchangers", "only the first 12 of 19 addresses"} {
+			if strings.Count(got, want) != 1 {
 				t.Errorf("no %q in\n%s", want, got)
 			}
 		}

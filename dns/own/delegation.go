@@ -30,6 +30,9 @@ func (c *checker) checkZone(ctx context.Context) {
 		c.gone = true
 		c.add(Error, "zone", c.o.Domain, "register it, or add it to the zone above", "the domain does not exist in the DNS")
 		return
+	case err != nil && c.deaf(ctx):
+		c.gone = true
+		return
 	case err != nil:
 		c.add(Error, "zone", c.o.Domain, "postrider dns query "+bare(c.o.Domain)+" SOA --trace", "its zone could not be found: %v", err)
 		return
@@ -41,7 +44,7 @@ func (c *checker) checkZone(ctx context.Context) {
 		return
 	}
 	child := nsNames(rrs)
-	c.add(OK, "zone", apex, "", "has %d name servers: %s", len(child), join(child))
+	c.add(OK, "zone", apex, "", "has the name servers %s", join(child))
 	if len(child) < 2 {
 		c.add(Note, "zone", apex, "", "one name server is all there is: when it is down, mail waits and the domain cannot be found (RFC 1034 section 4.1)")
 	}
@@ -58,7 +61,7 @@ func (c *checker) apex(ctx context.Context, name string) (string, error) {
 	defer cancel()
 	a, err := c.o.Asker.Resolve(ctx, name, miekg.TypeSOA)
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", errNoAnswer, err)
+		return "", err
 	}
 	for _, rr := range append(slices.Clone(a.Answer), a.Ns...) {
 		owner := miekg.CanonicalName(rr.Header().Name)
@@ -133,7 +136,7 @@ func (c *checker) askServer(ctx context.Context, s *nameserver) {
 	for _, typ := range []uint16{miekg.TypeSOA, miekg.TypeNS} {
 		m, err := c.o.Asker.Ask(ctx, s.addr, c.zone, typ)
 		if err != nil {
-			s.err = fmt.Errorf("%w: %w", errNoAnswer, err)
+			s.err = err
 			return
 		}
 		rrs, _, err := pick(m, c.zone, typ)
@@ -192,7 +195,11 @@ func (c *checker) judgeServers() {
 		}
 	}
 	if same {
-		c.add(OK, "delegation", c.zone, "", "%d addresses of its name servers answer with authority and with serial %d", len(good), good[0].serial)
+		at := make([]string, len(good))
+		for i, s := range good {
+			at[i] = s.addr.String()
+		}
+		c.add(OK, "delegation", c.zone, "", "its name servers at %s answer with authority and with serial %d", strings.Join(at, ", "), good[0].serial)
 	}
 }
 

@@ -46,17 +46,14 @@ func (c *checker) checkSMTP(ctx context.Context) {
 	var visits []*visit
 	for _, mx := range c.mx {
 		host := miekg.CanonicalName(mx.Mx)
-		addrs, _, err := c.addressesOf(ctx, host)
-		if err != nil {
-			continue // a finding already
-		}
+		addrs, _, _ := c.addressesOf(ctx, host) // an error is a finding already
 		for _, a := range addrs {
-			if len(visits) == maxSessions {
-				c.add(Note, "smtp", c.o.Domain, "", "only the first %d addresses are connected to", maxSessions)
-				break
-			}
 			visits = append(visits, &visit{host: host, addr: a})
 		}
+	}
+	if len(visits) > maxSessions {
+		c.add(Note, "smtp", c.o.Domain, "", "only the first %d of %d addresses are connected to", maxSessions, len(visits))
+		visits = visits[:maxSessions]
 	}
 	var wg sync.WaitGroup
 	for _, v := range visits {
@@ -97,9 +94,10 @@ func (c *checker) greet(ctx context.Context, conn net.Conn, v *visit) error {
 		return err
 	}
 	lines, err := reply(r, 250)
-	if err != nil {
-		fmt.Fprint(conn, "QUIT\r\n")
-		return nil // it knows HELO alone, and has no TLS
+	if errors.Is(err, errRefused) { // it knows HELO alone, and has no TLS
+		lines = []string{""}
+	} else if err != nil {
+		return err
 	}
 	v.tls = slices.ContainsFunc(lines[1:], func(s string) bool { return strings.EqualFold(strings.TrimSpace(s), "STARTTLS") })
 	if v.tls {
@@ -112,7 +110,8 @@ func (c *checker) greet(ctx context.Context, conn net.Conn, v *visit) error {
 	return nil
 }
 
-// startTLS takes the certificate; who signed it is judged later.
+// startTLS takes the certificate. Who signed it does not matter to mail servers,
+// which cannot know what name to expect (RFC 7435).
 func (c *checker) startTLS(ctx context.Context, conn net.Conn, r *bufio.Reader, v *visit) error {
 	if _, err := fmt.Fprint(conn, "STARTTLS\r\n"); err != nil {
 		return err
@@ -132,11 +131,17 @@ func (c *checker) startTLS(ctx context.Context, conn net.Conn, r *bufio.Reader, 
 	return nil
 }
 
+// errRefused is wrapped where a reply has another code.
+var errRefused = errors.New("it says")
+
 // reply reads a reply of the wanted code, and returns its lines without it.
 func reply(r *bufio.Reader, code int) (lines []string, err error) {
 	for range maxReplyLines {
 		b, err := r.ReadSlice('\n')
-		if err != nil {
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull):
+			return nil, fmt.Errorf("it says a line of more than %d octets", maxReplyLine)
+		case err != nil:
 			return nil, err
 		}
 		line := strings.TrimRight(string(b), "\r\n")
@@ -144,7 +149,7 @@ func reply(r *bufio.Reader, code int) (lines []string, err error) {
 			return nil, fmt.Errorf("it says %q, which is no reply of SMTP", line)
 		}
 		if n, err := strconv.Atoi(line[:3]); err != nil || n != code {
-			return nil, fmt.Errorf("it says %q", line)
+			return nil, fmt.Errorf("%w %q", errRefused, line)
 		}
 		text, more := strings.CutPrefix(line[3:], "-")
 		if !more {
@@ -169,20 +174,20 @@ func (c *checker) judgeVisit(ctx context.Context, v *visit) {
 		if c.isOurs(v.host) {
 			severity, mend, well = Warning, "let the address lead to this server, or see [listen] smtp", false
 		}
-		c.add(severity, "smtp", bare(v.host), mend, "at %s answers as %s", at, strconv.Quote(v.banner))
+		c.add(severity, "smtp", v.host, mend, "at %s answers as %s", at, strconv.Quote(v.banner))
 	}
 	if !v.tls {
-		c.add(Warning, "smtp", bare(v.host), "let that server offer STARTTLS", "at %s offers no TLS: mail to it can be read on its way", at)
+		c.add(Warning, "smtp", v.host, "let that server offer STARTTLS", "at %s offers no TLS: mail to it can be read on its way", at)
 		return
 	}
 	if c.judgeCertificate(ctx, v, at) && well {
-		c.add(OK, "smtp", bare(v.host), "", "answers at %s and offers TLS, certificate until %s", at, v.cert.NotAfter.Format(time.DateOnly))
+		c.add(OK, "smtp", v.host, "", "answers at %s and offers TLS, certificate until %s", at, v.cert.NotAfter.Format(time.DateOnly))
 	}
 }
 
 func (c *checker) unreachable(v *visit, at string) {
 	if !c.isOurs(v.host) {
-		c.add(Warning, "smtp", bare(v.host), "", "at %s: %v", at, v.err)
+		c.add(Warning, "smtp", v.host, "", "at %s: %v", at, v.err)
 		return
 	}
 	port, on := c.o.Ours.Ports["smtp"]
@@ -193,7 +198,7 @@ func (c *checker) unreachable(v *visit, at string) {
 	case port != c.o.Port:
 		mend = fmt.Sprintf("this server listens on port %d: set [listen] smtp = [\":%d\"], or forward the port", port, c.o.Port)
 	}
-	c.add(Error, "smtp", bare(v.host), mend, "mail cannot come in at %s: %v", at, v.err)
+	c.add(Error, "smtp", v.host, mend, "mail cannot come in at %s: %v", at, v.err)
 }
 
 // judgeCertificate compares what a mail server shows with our own certificate,
@@ -202,13 +207,12 @@ func (c *checker) judgeCertificate(ctx context.Context, v *visit, at string) (we
 	key := sha256.Sum256(v.cert.RawSubjectPublicKeyInfo)
 	well = true
 	if c.isOurs(v.host) && len(c.o.Ours.Keys) > 0 && !slices.ContainsFunc(c.o.Ours.Keys, func(k Key) bool { return k.SHA256 == key }) {
-		c.add(Error, "smtp", bare(v.host), "let the address lead to this server, or give the other one the same certificate", "another certificate than this server's is shown at %s", at)
+		c.add(Error, "smtp", v.host, "let the address lead to this server, or give the other one the same certificate", "another certificate than this server's is shown at %s", at)
 		well = false
 	}
-	tlsa, _, err := c.lookup(ctx, fmt.Sprintf("_25._tcp.%s", v.host), miekg.TypeTLSA)
-	if err == nil && c.secure {
+	if tlsa := c.dane(ctx, v.host); len(tlsa) > 0 {
 		if !matches(tlsa, v.cert) {
-			c.add(Error, "smtp", bare(v.host), fmt.Sprintf("publish: _25._tcp.%s %d IN TLSA 3 1 1 %s", v.host, TTL, hex.EncodeToString(key[:])),
+			c.add(Error, "smtp", v.host, fmt.Sprintf("publish: _25._tcp.%s %d IN TLSA 3 1 1 %s", v.host, TTL, hex.EncodeToString(key[:])),
 				"the certificate at %s is not one that its TLSA records name: servers that know DANE do not deliver (RFC 7672)", at)
 			return false
 		}
@@ -216,18 +220,38 @@ func (c *checker) judgeCertificate(ctx context.Context, v *visit, at string) (we
 	}
 	now := c.o.Clock.Now()
 	switch {
+	case now.Before(v.cert.NotBefore):
+		c.add(Warning, "smtp", v.host, "look at the clock of that server", "the certificate at %s begins on %s", at, v.cert.NotBefore.Format(time.DateOnly))
+		return false
 	case now.After(v.cert.NotAfter):
-		c.add(Warning, "smtp", bare(v.host), "renew it", "the certificate at %s ended on %s", at, v.cert.NotAfter.Format(time.DateOnly))
+		c.add(Warning, "smtp", v.host, "renew it", "the certificate at %s ended on %s", at, v.cert.NotAfter.Format(time.DateOnly))
 		return false
 	case v.cert.NotAfter.Sub(now) < endsSoon:
-		c.add(Warning, "smtp", bare(v.host), "renew it", "the certificate at %s ends on %s", at, v.cert.NotAfter.Format(time.DateOnly))
+		c.add(Warning, "smtp", v.host, "renew it", "the certificate at %s ends on %s", at, v.cert.NotAfter.Format(time.DateOnly))
 		well = false
 	}
 	if v.cert.VerifyHostname(bare(v.host)) != nil {
-		c.add(Warning, "smtp", bare(v.host), "get a certificate for "+bare(v.host), "the certificate at %s is for %s", at, strings.Join(v.cert.DNSNames, ", "))
+		c.add(Warning, "smtp", v.host, "get a certificate for "+bare(v.host), "the certificate at %s is for %s", at, strings.Join(v.cert.DNSNames, ", "))
 		well = false
 	}
 	return well
+}
+
+// dane are the TLSA records of a mail server that count: from a signed zone, for a
+// domain whose MX records are signed (RFC 7672 section 2.2).
+func (c *checker) dane(ctx context.Context, host string) []miekg.RR {
+	if !c.secure {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	name := "_25._tcp." + host
+	a, err := c.o.Asker.Resolve(ctx, name, miekg.TypeTLSA)
+	if err != nil || a.Security != "secure" {
+		return nil
+	}
+	rrs, _, _ := pick(a.Msg, name, miekg.TypeTLSA) // without any, none count
+	return rrs
 }
 
 // matches tells whether one of the records is for the certificate. What only a

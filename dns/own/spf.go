@@ -196,6 +196,9 @@ func parseSPF(policy string) (terms []spfTerm, err error) {
 		if err != nil {
 			return nil, err
 		}
+		if once := t.name == "redirect" || t.name == "exp"; once && slices.ContainsFunc(terms, func(o spfTerm) bool { return o.name == t.name }) {
+			return nil, fmt.Errorf("%q: there may be only one %s", word, t.name)
+		}
 		terms = append(terms, t)
 	}
 	return terms, nil
@@ -217,26 +220,32 @@ func parseTerm(word string) (t spfTerm, err error) {
 			return t, fmt.Errorf("%q is not a term", word)
 		}
 		t.modifier, t.value = true, t.value[1:]
-		if (t.name == "redirect" || t.name == "exp") && t.value == "" {
-			return t, fmt.Errorf("%q needs a domain", word)
+		if t.name == "redirect" || t.name == "exp" {
+			return t, checkDomain(word, t.value)
 		}
 		return t, nil
 	}
 	colon := strings.HasPrefix(t.value, ":")
 	t.value = strings.TrimPrefix(t.value, ":")
-	nobody := t.value == "" || t.value[0] == '/' // no domain
 	switch t.name {
 	case "all":
 		if colon || t.value != "" {
 			return t, fmt.Errorf("%q: all takes no value", word)
 		}
-	case "include", "exists":
-		if nobody || !colon {
+	case "include", "exists", "ptr":
+		if t.name == "ptr" && !colon && t.value == "" {
+			return t, nil
+		}
+		if !colon {
 			return t, fmt.Errorf("%q needs a domain", word)
 		}
-	case "a", "mx", "ptr":
-		if colon && nobody {
-			return t, fmt.Errorf("%q: the domain is missing", word)
+		return t, checkDomain(word, t.value)
+	case "a", "mx":
+		if colon {
+			name, _, _ := strings.Cut(t.value, "/")
+			if err := checkDomain(word, name); err != nil {
+				return t, err
+			}
 		}
 		return t, checkLengths(word, t.value)
 	case "ip4", "ip6":
@@ -255,6 +264,21 @@ func isModifierName(s string) bool {
 		}
 	}
 	return s != ""
+}
+
+// checkDomain looks at the name in a term. One with macros depends on the sender.
+func checkDomain(word, name string) error {
+	if strings.Contains(name, "%") {
+		return nil
+	}
+	_, ok := miekg.IsDomainName(name)
+	if name == "" || name == "." {
+		return fmt.Errorf("%q needs a domain", word)
+	}
+	if !ok || strings.ContainsAny(name, "/\\") {
+		return fmt.Errorf("%q: %q is not a domain", word, name)
+	}
+	return nil
 }
 
 // checkLengths looks at the prefix lengths behind a domain: /24, //64, /24//64.
@@ -311,7 +335,10 @@ func (w *spfWalk) count() string {
 func (w *spfWalk) walk(ctx context.Context, name string, terms []spfTerm) {
 	all := slices.ContainsFunc(terms, func(t spfTerm) bool { return t.name == "all" })
 	for _, t := range terms {
-		if w.err != nil || w.lookups >= maxSPFWalk || !t.asks() || t.name == "redirect" && all {
+		if w.err != nil || w.lookups >= maxSPFWalk || t.name == "all" {
+			return // what stands behind all is never looked at, nor a redirect beside it
+		}
+		if !t.asks() || t.name == "redirect" && all {
 			continue
 		}
 		w.lookups++

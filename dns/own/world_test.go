@@ -28,6 +28,8 @@ type world struct {
 	servers map[netip.Addr][]*zone.Zone
 	// security is what the resolver says of all answers.
 	security, why string
+	// unsigned is a name of which it says insecure all the same.
+	unsigned string
 	// stale zones are what the resolver knows in place of the servers' own.
 	stale map[string]*zone.Zone
 	mail  map[string]*mailServer // by address and port
@@ -40,6 +42,7 @@ type mailServer struct {
 	lines  []string // of EHLO
 	cert   *tls.Certificate
 	silent bool // accepts the connection and says nothing
+	stops  bool // says nothing after EHLO
 }
 
 // zonesOf reads "@ ADDR... ORIGIN" lines, each followed by a zone.
@@ -119,6 +122,9 @@ func (w *world) Resolve(ctx context.Context, name string, typ uint16) (Answer, e
 		m.Answer = append(m.Answer, next.Answer...)
 		m.Rcode, m.Ns = next.Rcode, next.Ns
 	}
+	if name == w.unsigned {
+		return Answer{Msg: m, Security: "insecure"}, nil
+	}
 	return Answer{Msg: m, Security: w.security, Why: w.why}, nil
 }
 
@@ -145,6 +151,9 @@ func (s *mailServer) serve(c net.Conn) {
 		line, err := r.ReadString('\n')
 		switch {
 		case err != nil:
+			return
+		case s.stops:
+			r.ReadByte()
 			return
 		case strings.HasPrefix(line, "EHLO") && s.lines == nil:
 			fmt.Fprint(c, "502 no\r\n")
