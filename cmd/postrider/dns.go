@@ -148,6 +148,11 @@ type dnsQueryCmd struct {
 	jsonFlag
 }
 
+// Help tells what --json prints.
+func (dnsQueryCmd) Help() string {
+	return "With --json: one object; of a trace, its steps and the answer. \"took\" is in nanoseconds, \"size\" in octets, and \"bits\" has the second pair of octets of the header."
+}
+
 func (c *dnsQueryCmd) Run(e *env) error {
 	var typ dns.Type
 	var err error

@@ -313,6 +313,29 @@ func TestAnybody(t *testing.T) {
 	})
 }
 
+// TestAliasDomain: the zone of an alias is not that of its target, and it exists
+// even where its target does not.
+func TestAliasDomain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTown(t)
+		c.ours = nil
+		c.zone += "www.hamburger.edu. CNAME ns.edu.\nold.hamburger.edu. CNAME none.hamburger.edu.\n"
+		c.check(t.Context())
+		for _, name := range []string{"www", "old"} {
+			list := Check(t.Context(), Options{Domain: name + ".hamburger.edu.", Asker: c.world, Dial: c.dial})
+			var b bytes.Buffer
+			if err := Format(&b, list); err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range []string{"hamburger.edu.: has the name servers ns1.hamburger.edu, ns2", "the domain is an alias of "} {
+				if !strings.Contains(b.String(), want) {
+					t.Errorf("%s: no %q in\n%s", name, want, b.String())
+				}
+			}
+		}
+	})
+}
+
 // TestDeaf: a resolver that answers nothing is told once.
 func TestDeaf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	miekg "github.com/miekg/dns"
+
+	"postrider/dns/names"
 )
 
 // nameserver is one name server of the zone, and what it says at one address.
@@ -62,6 +64,9 @@ func (c *checker) apex(ctx context.Context, name string) (string, error) {
 	a, err := c.o.Asker.Resolve(ctx, name, miekg.TypeSOA)
 	if err != nil {
 		return "", err
+	}
+	if _, alias, _ := pick(a.Msg, name, miekg.TypeSOA); alias != "" && name != "." {
+		return c.apex(ctx, names.Parent(name)) // an alias is no apex, and all else is of its target
 	}
 	for _, rr := range append(slices.Clone(a.Answer), a.Ns...) {
 		owner := miekg.CanonicalName(rr.Header().Name)
@@ -212,12 +217,7 @@ func serverText(s nameserver) string {
 
 // checkParent compares the delegation with the zone.
 func (c *checker) checkParent(ctx context.Context, apex string, child []string) {
-	off, end := miekg.NextLabel(apex, 0)
-	above := "."
-	if !end {
-		above = apex[off:]
-	}
-	parent, err := c.apex(ctx, above)
+	parent, err := c.apex(ctx, names.Parent(apex))
 	if err != nil && parent == "" {
 		c.add(Note, "delegation", apex, "", "the zone above could not be found: %v", err)
 		return
