@@ -58,12 +58,11 @@ type Field struct {
 // Explain reads the header at the beginning of text.
 func Explain(text []byte, o Options) *Explanation {
 	x := &Explanation{}
-	raw := split(text)
-	for _, r := range raw {
-		name, value, ok := strings.Cut(r, ":")
+	for _, r := range split(text) {
+		name, value, ok := strings.Cut(string(r), ":")
 		name = strings.TrimRight(name, " \t")
 		if !ok || name == "" || strings.ContainsAny(name, " \t") {
-			x.note("a line that is no field: %s", shown(r, 60))
+			x.note("a line that is no field: %s", shown(string(r), 60))
 			continue
 		}
 		x.Fields = append(x.Fields, Field{Name: shown(name, 80), Value: shown(strings.TrimSpace(value), maxValue)})
@@ -79,11 +78,10 @@ func Explain(text []byte, o Options) *Explanation {
 
 // split returns the fields, unfolded: a line that begins with a space goes on the
 // one before. Lines end in LF, CRLF or CR; the line of an mbox file is no field.
-func split(text []byte) []string {
+func split(text []byte) (list [][]byte) {
 	if len(text) > MaxHeader {
 		text = text[:MaxHeader]
 	}
-	var list []string
 	for len(text) > 0 && len(list) < maxFields {
 		line := text
 		if i := bytes.IndexAny(text, "\r\n"); i >= 0 {
@@ -101,10 +99,10 @@ func split(text []byte) []string {
 		case len(list) == 0 && (bytes.HasPrefix(line, []byte("From ")) || bytes.HasPrefix(line, []byte(">From "))):
 		case (line[0] == ' ' || line[0] == '\t') && len(list) > 0:
 			if last := &list[len(list)-1]; len(*last) < maxValue {
-				*last += " " + string(bytes.TrimSpace(line))
+				*last = append(append(*last, ' '), bytes.TrimSpace(line)...)
 			}
 		default:
-			list = append(list, string(line[:min(len(line), maxValue)]))
+			list = append(list, bytes.Clone(line[:min(len(line), maxValue)]))
 		}
 	}
 	return list
@@ -151,16 +149,19 @@ var ofAuthor = map[string]bool{"from": true, "to": true, "subject": true, "date"
 func (x *Explanation) trust(host string) {
 	last := len(x.Path) - 1
 	if host != "" {
-		found := -1
-		for i := last; i >= 0; i-- {
-			if sameHost(x.Path[i].By, host) {
-				found = i
-			}
+		found := last
+		for found >= 0 && !sameHost(x.Path[found].By, host) {
+			found--
 		}
 		if found < 0 {
 			x.note("no Received field is of %s: only the one on top is believed", shown(host, 80))
 		} else {
 			last = found
+		}
+		// A server may have handed it to itself, through a filter, say. Further down
+		// its name proves nothing: anybody can write it.
+		for last > 0 && x.Path[last].itself() && sameHost(x.Path[last-1].By, host) {
+			last--
 		}
 	}
 	for i := last; i >= 0 && i < len(x.Path); i++ {

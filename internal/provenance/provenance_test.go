@@ -71,6 +71,26 @@ func TestTrust(t *testing.T) {
 	}
 }
 
+// TestTrustForged: who writes the name of a trusted server into a field of his own
+// gains nothing; a server that hands a letter to itself is believed twice.
+func TestTrustForged(t *testing.T) {
+	const filter = "Received: from localhost (localhost [127.0.0.1]) by mx.hamburger.edu; 2 Nov 2026 08:15:42 -0000\n"
+	const border = "Received: from mail.crepes.fr (mail.crepes.fr [192.0.2.9]) by mx.hamburger.edu; 2 Nov 2026 08:15:41 -0000\n"
+	const forged = "Received: from localhost (localhost [127.0.0.1]) by mx.hamburger.edu; 2 Nov 2026 08:15:40 -0000\n"
+	for text, want := range map[string]int{border + forged + forged: 1, filter + border + forged: 2, filter + filter + border + forged: 3} {
+		x := Explain([]byte(text), Options{Trust: "mx.hamburger.edu"})
+		n := 0
+		for _, h := range x.Path {
+			if h.Trusted {
+				n++
+			}
+		}
+		if n != want {
+			t.Errorf("%d trusted, want %d, of\n%s", n, want, text)
+		}
+	}
+}
+
 func TestSlowest(t *testing.T) {
 	text, err := os.ReadFile("testdata/postfix.eml")
 	if err != nil {
@@ -89,6 +109,7 @@ func TestBounds(t *testing.T) {
 		"a field":  "Received: from " + strings.Repeat("(", MaxHeader),
 		"words":    "Received: " + strings.Repeat("from by ", 100_000),
 		"folds":    "X: " + strings.Repeat("\r\n y", 100_000),
+		"foldings": strings.Repeat("X:"+strings.Repeat("\n y", maxValue/2)+"\n", 40),
 		"no field": strings.Repeat("x\n", 100_000),
 	} {
 		x := Explain([]byte(text), Options{})

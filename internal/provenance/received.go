@@ -298,6 +298,14 @@ func hostLike(w string) bool {
 	return strings.Contains(w, ".") && !strings.ContainsAny(w, "@=/:<>()\"")
 }
 
+// itself tells whether a server says that it had the message from its own machine.
+func (h *Hop) itself() bool {
+	if a, err := netip.ParseAddr(h.Address); err == nil {
+		return a.IsLoopback()
+	}
+	return h.internal()
+}
+
 // internal tells whether the hop is within one machine or network.
 func (h *Hop) internal() bool {
 	if a, err := netip.ParseAddr(h.Address); err == nil {
