@@ -21,7 +21,7 @@ type dnsCmd struct {
 	Query   dnsQueryCmd   `cmd:"" help:"Ask a name server and print its answer, or find the answer from the root down."`
 	Records dnsRecordsCmd `cmd:"" help:"Print the records to publish for a domain of this server, as a zone file."`
 	Keys    dnsKeysCmd    `cmd:"" help:"Say where the keys of a signed zone are, and what is to be done; or replace them."`
-	Zones   dnsZonesCmd   `cmd:"" help:"List the zones that the running server serves, and how they are."`
+	Zones   dnsZonesCmd   `cmd:"" help:"List the zones that are served; or check a zone file."`
 	Refresh dnsRefreshCmd `cmd:"" help:"Make a secondary zone ask its primaries now."`
 	Reload  dnsReloadCmd  `cmd:"" help:"Read the files of primary zones again."`
 	Check   dnsCheckCmd   `cmd:"" help:"Look at a domain's DNS and mail servers from the outside, and say what to mend."`

@@ -123,7 +123,7 @@ func TestReadDirectives(t *testing.T) {
 
 // TestReadErrors: each says the file and the line.
 func TestReadErrors(t *testing.T) {
-	files := map[string]string{"bad": "a A 192.0.2.7\n\nb A nonsense\n", "loop": "$INCLUDE loop\n"}
+	files := map[string]string{"bad": "a A 192.0.2.7\n\nb A nonsense\n", "loop": "$INCLUDE loop\n", "good": "a A 192.0.2.7\n"}
 	for _, c := range []struct {
 		about, text, want string
 		is                error
@@ -140,6 +140,9 @@ func TestReadErrors(t *testing.T) {
 		{"a name that only ends alike", head + "xexample. A 192.0.2.1\n", "dir/zone:5: ", ErrInvalid},
 		{"a meta type", head + "a TYPE252 \\# 0\n", "dir/zone:5: ", ErrInvalid},
 		{"in an included file", head + "$INCLUDE bad\n", "dir/bad:3: ", ErrInvalid},
+		{"behind directives", head + "$ORIGIN b.example.\n$TTL 60\n\na A nonsense\n", "dir/zone:8: ", ErrInvalid},
+		{"behind an included file", head + "$INCLUDE good\n\na A nonsense\n", "dir/zone:7: ", ErrInvalid},
+		{"behind $GENERATE", head + "$GENERATE 1-2 a$ A 192.0.2.$\n\na A nonsense\n", "dir/zone:7: ", ErrInvalid},
 		{"no such file", head + "$INCLUDE none\n", "dir/zone:5: $INCLUDE: dir/none: file does not exist", os.ErrNotExist},
 		{"a file that includes itself", head + "$INCLUDE loop\n", "dir/loop:1: ", ErrInvalid},
 		{"$GENERATE", head + "\n$GENERATE 3-1 a$ A 192.0.2.1\n", "dir/zone:6: ", ErrInvalid},

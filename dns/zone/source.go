@@ -26,6 +26,7 @@ type source struct {
 	line     int    // of the octets that go out
 	at       int    // where the record that is being read began
 	began    bool   // at holds
+	directed bool   // the line before was a directive, which ends with its line
 	text     []byte // what is left of the line
 	state    lexical
 	gen      *generator // lines yet to come from $GENERATE
@@ -85,6 +86,10 @@ func (s *source) ReadByte() (byte, error) {
 // fill reads the next line.
 func (s *source) fill() error {
 	s.included = ""
+	if s.directed && s.state == (lexical{}) {
+		s.settle()
+	}
+	s.directed = false
 	if s.gen != nil {
 		line, err := s.gen.next()
 		if err != nil {
@@ -108,7 +113,9 @@ func (s *source) fill() error {
 		return err
 	}
 	if s.state == (lexical{}) {
-		switch word, rest := directive(line); word {
+		word, rest := directive(line)
+		s.directed = word != ""
+		switch word {
 		case "$GENERATE":
 			s.at, s.began = s.line, true
 			if s.gen, err = newGenerator(rest); err != nil {
