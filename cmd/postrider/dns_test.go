@@ -398,7 +398,7 @@ func TestDNSCheck(t *testing.T) {
 	}
 	matches(t, "the check", out, `
 note +zone +hamburger\.edu\.: one name server
-ok +delegation +hamburger\.edu\.: 1 addresses
+ok +delegation +hamburger\.edu\.: its name servers at 127\.66\.0\.3 answer with authority and with serial 7
 ok +delegation +hamburger\.edu\.: the zone above, edu\., names the same servers
 ok +dnssec +hamburger\.edu\.: the zone is signed
 note +mx +mx\.hamburger\.edu\.: 127\.66\.0\.25 is a loopback address: this server is for trial
@@ -406,7 +406,7 @@ ok +mx +hamburger\.edu\.: mail goes to 10 mx\.hamburger\.edu
 ok +tlsa +_25\._tcp\.mx\.hamburger\.edu\.: is 3 1 1
 ok +spf +hamburger\.edu\.: "v=spf1 mx -all"
 note +ptr +127\.66\.0\.25: has no name
-ok +smtp +mx\.hamburger\.edu: answers at 127\.66\.0\.25:\d+ and offers TLS`)
+ok +smtp +mx\.hamburger\.edu\.: answers at 127\.66\.0\.25:\d+ and offers TLS`)
 
 	code, out, _ = p.run("", check(free)...) // its zone has the MX and A records alone
 	if code != exitFailed {
