@@ -191,7 +191,7 @@ func (m *machine) options() node.Options {
 	o.Journey, o.JourneyRetention = l.journey, 0 // the lab remembers for all
 	o.Log = l.logger(h)
 	o.Upgrade = true
-	o.SearchIndex = false
+	o.SearchIndex, o.Disposable = false, true
 	o.Limits.FailedLoginsPerMinute = 0
 	if l.o.Listen != "" {
 		o.Plaintext = directory.PlaintextAlways // a class has no certificates to trust

@@ -444,6 +444,43 @@ func TestOptions(t *testing.T) {
 	}
 }
 
+// TestPublicPasswords: passwords that are no secret cost little, and are right or
+// wrong like others.
+func TestPublicPasswords(t *testing.T) {
+	store, err := mailstore.Open(t.Context(), storetest.NewEngine(), mailstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	for _, public := range []bool{false, true} {
+		d, err := New(store, Options{PublicPasswords: public})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := defaultCost()
+		if public {
+			want = leastCost()
+		}
+		if d.passwords.cost != want {
+			t.Errorf("public %v: %+v", public, d.passwords.cost)
+		}
+		if !public {
+			must(t, d.AddDomain(t.Context(), "hamburger.edu"))
+			must(t, d.AddAccount(t.Context(), "bob@hamburger.edu", "hungry"))
+			continue
+		}
+		must(t, d.AddAccount(t.Context(), "carol@hamburger.edu", "hungry"))
+		for _, who := range []string{"bob", "carol"} {
+			if _, err := d.Login(t.Context(), overTLS("192.0.2.1"), who, "hungry"); err != nil {
+				t.Errorf("%s: %v", who, err)
+			}
+			if _, err := d.Login(t.Context(), overTLS("192.0.2.1"), who, "full"); !errors.Is(err, ErrCredentials) {
+				t.Errorf("%s with a wrong password: %v", who, err)
+			}
+		}
+	}
+}
+
 // TestServerKeyStays: the salts of users who do not exist outlive a restart.
 func TestServerKeyStays(t *testing.T) {
 	engine := storetest.NewEngine()

@@ -131,8 +131,16 @@ func (n *Node) build(ctx context.Context) error {
 	return n.openSockets()
 }
 
+// disposableReserve is the space that a disposable store keeps for deleting, in
+// octets.
+const disposableReserve = 4 << 20
+
 func (n *Node) openStore(ctx context.Context) error {
-	engine, err := sqlite.Open(ctx, n.options.DataDir, sqlite.Options{Log: n.log, Program: Version(), Upgrade: n.options.Upgrade})
+	o := sqlite.Options{Log: n.log, Program: Version(), Upgrade: n.options.Upgrade}
+	if n.options.Disposable {
+		o.Reserve = disposableReserve
+	}
+	engine, err := sqlite.Open(ctx, n.options.DataDir, o)
 	if err != nil {
 		return err
 	}
@@ -159,6 +167,7 @@ func (n *Node) openStore(ctx context.Context) error {
 	n.Directory, err = directory.New(n.Store, directory.Options{
 		Tokens:                tokens,
 		NoChannelBinding:      !n.options.ChannelBinding,
+		PublicPasswords:       n.options.Disposable,
 		Plaintext:             n.options.Plaintext,
 		FailedLoginsPerMinute: n.options.Limits.FailedLoginsPerMinute,
 		Clock:                 n.options.Clock,

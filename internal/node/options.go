@@ -87,6 +87,11 @@ type Options struct {
 
 	SearchIndex bool // keep an index for SEARCH
 
+	// Disposable tells that mail and passwords are no secret and soon gone, as in
+	// the lab: passwords are hashed at the least cost, and little space is kept
+	// for deleting when the disk is full.
+	Disposable bool
+
 	// Upgrade lets New bring a data directory of an older version to the present
 	// one; a copy of the old database is kept.
 	Upgrade bool

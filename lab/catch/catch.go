@@ -163,7 +163,7 @@ func (c *Catcher) options() node.Options {
 	o.Plaintext = directory.PlaintextAlways // the password is in the manual
 	o.BareHelo = true
 	o.Resolver, o.HostsFile = "127.0.0.1:9", "" // nobody is looked for
-	o.Undelete, o.SearchIndex, o.Upgrade = 0, false, true
+	o.Undelete, o.SearchIndex, o.Upgrade, o.Disposable = 0, false, true, true
 	o.Limits.MessageSize = maxMessage
 	o.Limits.MessagesPerMinute, o.Limits.ConnectionsPerAddress = 0, 0
 	// The bound of what is kept, and room for what comes before the oldest goes.

@@ -56,7 +56,8 @@
 //
 // # A full disk
 //
-// The file reserve occupies up to 64 MiB, a sixteenth of a small file system.
+// The file reserve occupies up to 64 MiB (Options.Reserve), a sixteenth of a small
+// file system.
 // When there is little space beside it, what adds mail is refused (ErrFull) and
 // it is given back step by step for flags, moves, deletions and checkpoints; when
 // there is space for it, it is made whole and mail is taken again. Mail that goes

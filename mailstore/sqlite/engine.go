@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,6 +40,9 @@ type Options struct {
 	// Upgrade makes Open bring a database of an older version to the present one,
 	// as Upgrade does. Without it one is refused with ErrOlder.
 	Upgrade bool
+	// Reserve is how many octets are kept for deleting when the disk is full;
+	// 0 = 64 MiB.
+	Reserve int64
 }
 
 // Engine is an open data directory.
@@ -95,16 +99,16 @@ func Open(ctx context.Context, dir string, o Options) (*Engine, error) {
 		lock:    l,
 		slots:   make(chan struct{}, maxReaders),
 	}
-	if err := e.open(); err != nil {
+	if err := e.open(cmp.Or(o.Reserve, reserveSize)); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
 	return e, nil
 }
 
 // open opens what is in the directory.
-func (e *Engine) open() error {
+func (e *Engine) open(reserve int64) error {
 	var err error
-	if e.reserve, err = openReserve(e.dir, e.log); err != nil {
+	if e.reserve, err = openReserve(e.dir, reserve, e.log); err != nil {
 		return err
 	}
 	if e.files, err = openFiles(e.dir); err != nil {

@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	// reserveSize is the space that is kept for deleting: what the write-ahead
-	// log and the database may need until a checkpoint has made the log anew.
+	// reserveSize is the space that is kept for deleting, unless the options say
+	// otherwise: what the write-ahead log and the database may need until a
+	// checkpoint has made the log anew.
 	reserveSize = 64 << 20
 	// reserveShare is the part of a small file system that is kept at most.
 	reserveShare = 16
@@ -48,13 +49,13 @@ type reserve struct {
 
 // openReserve finds the reserve of a data directory, and makes it whole where it
 // can be. A file system that cannot keep space for a file has none.
-func openReserve(dir string, log *slog.Logger) (*reserve, error) {
+func openReserve(dir string, size int64, log *slog.Logger) (*reserve, error) {
 	var fs syscall.Statfs_t
 	if err := syscall.Statfs(dir, &fs); err != nil {
 		return nil, fmt.Errorf("space of %s: %w", dir, err)
 	}
 	total := int64(fs.Blocks) * fs.Bsize
-	r := &reserve{log: log, size: min(reserveSize, total/reserveShare) / reserveGrain * reserveGrain}
+	r := &reserve{log: log, size: min(size, total/reserveShare) / reserveGrain * reserveGrain}
 	r.statfs = func() (int64, error) {
 		var fs syscall.Statfs_t
 		err := syscall.Statfs(dir, &fs)

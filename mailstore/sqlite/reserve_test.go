@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"log/slog"
 	"os"
@@ -19,6 +20,24 @@ func (r *reserve) pretend(free int64) {
 	defer r.mu.Unlock()
 	held := r.held
 	r.statfs = func() (int64, error) { return free + held - r.held, nil }
+}
+
+// TestReserveSize: the options say how much is kept, also where more was kept
+// before.
+func TestReserveSize(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	for _, size := range []int64{0, 1 << 20, 4 << 20} {
+		e, err := Open(t.Context(), dir, Options{Reserve: size})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := cmp.Or(size, reserveSize); e.reserve.size > want || e.reserve.held > e.reserve.size || size > 0 && e.reserve.size != want {
+			t.Errorf("asked for %d: %d of %d are kept", size, e.reserve.held, e.reserve.size)
+		}
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // TestReserve: when the disk is nearly full, what adds is refused, the rest goes
