@@ -155,6 +155,9 @@ func (l *Lab) start() (err error) {
 	if err := l.bind(); err != nil {
 		return err
 	}
+	if l.temporary { // no mail waits that would ask for names
+		l.startMail()
+	}
 	if err := l.startNames(); err != nil {
 		return err
 	}
@@ -164,7 +167,9 @@ func (l *Lab) start() (err error) {
 	if err := l.bringBack(); err != nil {
 		return err
 	}
-	l.startMail()
+	if !l.temporary {
+		l.startMail()
+	}
 	if l.o.Control {
 		if err := l.control(); err != nil {
 			fmt.Fprintf(l.o.Out, "postrider lab register, fault, clear and jump do not reach this lab: %v\n", err)

@@ -37,9 +37,11 @@ func (w *World) zoneRecords(z *Zone) ([]miekg.RR, error) {
 		rrs = append(rrs, &miekg.A{Hdr: header(miekg.CanonicalName(h.Name), miekg.TypeA), A: h.Address.AsSlice()})
 	}
 	servers(origin, z)
-	for i := range w.Zones {
-		if below := &w.Zones[i]; below != z && w.parent(below.Name) == z.Name && !below.Undelegated {
-			servers(miekg.CanonicalName(below.Name), below)
+	reachable := map[string]bool{} // name servers of the zones below
+	for _, below := range w.delegated(z) {
+		servers(miekg.CanonicalName(below.Name), below)
+		for _, s := range append([]string{below.Primary}, below.Secondary...) {
+			reachable[s] = true
 		}
 	}
 	for i := range w.Hosts {
@@ -51,9 +53,9 @@ func (w *World) zoneRecords(z *Zone) ([]miekg.RR, error) {
 				return nil, err
 			}
 			rrs = append(rrs, &miekg.PTR{Hdr: header(reverse, miekg.TypePTR), Ptr: miekg.Fqdn(h.Name)})
-		case home == z.Name:
-			address(h)
-		case w.glue(z, h, home):
+		// Glue is the address of a name server that lives in a zone below, or
+		// nobody could reach it (RFC 1034 section 4.2.1).
+		case home == z.Name, reachable[h.Name] && within(home, z.Name):
 			address(h)
 		}
 	}
@@ -65,33 +67,29 @@ func (w *World) zoneRecords(z *Zone) ([]miekg.RR, error) {
 	return rrs, p.Err()
 }
 
-// glue tells whether a zone has to give the address of a name server that lives
-// in a zone below, or nobody could reach it (RFC 1034 section 4.2.1).
-func (w *World) glue(z *Zone, h *Host, home string) bool {
+// delegated are the zones directly below a zone that it refers to.
+func (w *World) delegated(z *Zone) []*Zone {
+	var out []*Zone
 	for i := range w.Zones {
-		below := &w.Zones[i]
-		if below.Undelegated || w.parent(below.Name) != z.Name {
-			continue
-		}
-		if !miekg.IsSubDomain(miekg.Fqdn(z.Name), miekg.Fqdn(home)) {
-			continue
-		}
-		for _, s := range append([]string{below.Primary}, below.Secondary...) {
-			if s == h.Name {
-				return true
-			}
+		if below := &w.Zones[i]; !below.Undelegated && below.Name != "." && within(below.Name, z.Name) && w.parent(below.Name) == z.Name {
+			out = append(out, below)
 		}
 	}
-	return false
+	return out
+}
+
+// within tells whether a name is another one or below it. Both are as the lab
+// writes them, where a dot alone is the root.
+func within(name, above string) bool {
+	return above == "." || name == above || strings.HasSuffix(name, above) && name[len(name)-len(above)-1] == '.'
 }
 
 // enclosing is the zone of the world that a name is in; "" = none.
 func (w *World) enclosing(name string) string {
-	best, labels := "", -1
+	best := ""
 	for i := range w.Zones {
-		z := w.Zones[i].Name
-		if n := miekg.CountLabel(miekg.Fqdn(z)); miekg.IsSubDomain(miekg.Fqdn(z), miekg.Fqdn(name)) && n > labels {
-			best, labels = z, n
+		if z := w.Zones[i].Name; within(name, z) && len(z) >= len(best) {
+			best = z
 		}
 	}
 	return best

@@ -125,7 +125,7 @@ func loopback(a netip.Addr) bool {
 
 // domain checks a name as the lab writes it: lower case, no final dot.
 func domain(name string) error {
-	if _, ok := miekg.IsDomainName(name); !ok || name == "" || name != strings.ToLower(name) || strings.HasSuffix(name, ".") {
+	if _, ok := miekg.IsDomainName(name); !ok || name == "" || name != strings.ToLower(name) || strings.HasSuffix(name, ".") || strings.Contains(name, `\`) {
 		return fmt.Errorf("%q is not a name in lower case without a final dot", name)
 	}
 	return nil

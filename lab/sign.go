@@ -1,13 +1,14 @@
 package lab
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	miekg "github.com/miekg/dns"
@@ -30,27 +31,43 @@ func (z *Zone) policy() *dnssec.Policy {
 }
 
 // serveZones has the primaries serve their zones: those below first, since the
-// zone above needs their DS records.
+// zone above needs their DS records, and those of one depth at once, since each
+// waits for the disk.
 func (l *Lab) serveZones() error {
 	w := l.World()
-	order := make([]*Zone, len(w.Zones))
+	depths := map[int][]*Zone{}
 	for i := range w.Zones {
-		order[i] = &w.Zones[i]
+		z := &w.Zones[i]
+		n := miekg.CountLabel(miekg.Fqdn(z.Name))
+		depths[n] = append(depths[n], z)
 	}
-	slices.SortStableFunc(order, func(a, b *Zone) int {
-		return cmp.Compare(miekg.CountLabel(miekg.Fqdn(b.Name)), miekg.CountLabel(miekg.Fqdn(a.Name)))
-	})
-	for _, z := range order {
-		if err := l.servePrimary(w, z); err != nil {
-			return fmt.Errorf("zone %s: %w", z.Name, err)
+	for _, n := range slices.Backward(slices.Sorted(maps.Keys(depths))) {
+		if err := each(depths[n], func(z *Zone) error {
+			if err := l.servePrimary(w, z); err != nil {
+				return fmt.Errorf("zone %s: %w", z.Name, err)
+			}
+			return nil
+		}); err != nil {
+			return err
 		}
 	}
-	for _, z := range order {
-		if err := l.serveSecondaries(z); err != nil {
+	for i := range w.Zones {
+		if err := l.serveSecondaries(&w.Zones[i]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// each does something to all of a list at once.
+func each[T any](list []T, do func(T) error) error {
+	errs := make([]error, len(list))
+	var wg sync.WaitGroup
+	for i, one := range list {
+		wg.Go(func() { errs[i] = do(one) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // servePrimary makes a zone and has its primary serve and sign it. A version that
@@ -64,9 +81,8 @@ func (l *Lab) servePrimary(w *World, z *Zone) error {
 	if err != nil {
 		return err
 	}
-	for i := range w.Zones {
-		below := &w.Zones[i]
-		if !below.Signed || below.Undelegated || w.parent(below.Name) != z.Name {
+	for _, below := range w.delegated(z) {
+		if !below.Signed {
 			continue
 		}
 		ds, err := l.delegationSigners(below)

@@ -30,6 +30,27 @@ func TestDefaultWorld(t *testing.T) {
 	}
 }
 
+// Each name is in the nearest zone above it.
+func TestEnclosing(t *testing.T) {
+	w := &World{}
+	for _, z := range []string{"cs.umass.edu", ".", "edu", "umass.edu", "s.umass.edu"} {
+		w.Zones = append(w.Zones, Zone{Name: z})
+	}
+	for name, want := range map[string]string{
+		"gaia.cs.umass.edu": "cs.umass.edu", "cs.umass.edu": "cs.umass.edu", "xcs.umass.edu": "umass.edu", "umass.edu": "umass.edu",
+		"xumass.edu": "edu", "edu": "edu", "xedu": ".", ".": ".",
+	} {
+		if got := w.enclosing(name); got != want {
+			t.Errorf("%s is in %q, want %q", name, got, want)
+		}
+	}
+	for zone, want := range map[string]string{".": "", "edu": ".", "umass.edu": "edu", "cs.umass.edu": "umass.edu"} {
+		if got := w.parent(zone); got != want {
+			t.Errorf("above %s is %q, want %q", zone, got, want)
+		}
+	}
+}
+
 // Each problem of a world is named by its line and key.
 func TestWorldProblems(t *testing.T) {
 	const site = "[[site]]\nname = \"s\"\nnetwork = \"127.33.0.0/16\"\n"
@@ -46,6 +67,7 @@ func TestWorldProblems(t *testing.T) {
 		{site + "[[host]]\nname = 'a.test'\nkind = 'mail'\nsite = 's'\naddress = '127.3.0.1'", "w:8: host.address: is not in the network"},
 		{"[[host]]\nname = 'a.test'\nkind = 'mail'\naddress = '127.3.0.1'\n[host.mail]\nsmarthost = 'b'", "w:6: host.mail.smarthost: "},
 		{"[[zone]]\nname = 'test'\nprimary = 'nobody'", "w:3: zone.primary: "},
+		{"[[zone]]\nname = 'a\\b.test'\nprimary = 'nobody'", "w:2: zone.name: "},
 		{"[[account]]\naddress = 'a@b.test'\npassword = 'x'", "w:2: account.address: no host keeps the mail of b.test"},
 		{"[[link]]\nfrom = 'x'\nto = 'y'", "w:2: link.from: "},
 		{"[[link]]\nfrom = 'x'\nto = 'y'\nlatency = '3 parsec'", "w:4: link.latency: "},
