@@ -30,6 +30,9 @@ type socket struct {
 func (l *Lab) bind() error {
 	if l.o.Listen != "" {
 		address, err := netip.ParseAddr(l.o.Listen)
+		if err == nil {
+			l.class, err = neighbours(address)
+		}
 		if err != nil {
 			return fmt.Errorf("--listen %s: give an IP address of this machine", l.o.Listen)
 		}
@@ -59,6 +62,25 @@ func (l *Lab) bind() error {
 		}
 	}
 	return err
+}
+
+// neighbours is the local network that an address of this machine is in.
+func neighbours(a netip.Addr) (netip.Prefix, error) {
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	for _, one := range list {
+		p, err := netip.ParsePrefix(one.String())
+		switch {
+		case err != nil:
+		case a.IsLoopback() && p.Contains(a):
+			return netip.PrefixFrom(a, a.BitLen()), nil
+		case p.Addr() == a.WithZone(""):
+			return p.Masked(), nil
+		}
+	}
+	return netip.Prefix{}, fmt.Errorf("%s is no address of this machine", a)
 }
 
 // bindAll opens the sockets of some machines, or none.

@@ -11,7 +11,10 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
+
+	"postrider/internal/node"
 )
 
 // The control socket of a running lab: one request and one reply, JSON, for each
@@ -21,9 +24,8 @@ const (
 	maxReply        = 4 << 20
 	controlPatience = 3 * time.Minute // a jump of many days takes a while
 	maxControlled   = 8
-	// controlName is the socket's in the folder of Options.Keep, or in that of
-	// the user.
-	controlName = "lab.sock"
+	// controlName is the socket's in the folder of a lab, or in that of the user.
+	controlName = "postrider-lab.sock"
 )
 
 // Request asks a running lab to do something.
@@ -46,54 +48,63 @@ type Reply struct {
 	Now          time.Time     `json:"now,omitzero"`
 }
 
-// ControlPath is where the lab of a folder, or that of this user, is reached.
-func ControlPath(keep string) (string, error) {
-	if keep != "" {
-		return filepath.Join(keep, controlName), nil
+// userDir is the folder in which the lab of this user is reached: a part of the
+// login session, or one that we make.
+func userDir() (dir string, ours bool) {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		return dir, false
 	}
-	dir := os.Getenv("XDG_RUNTIME_DIR")
-	if dir == "" {
-		dir = filepath.Join(os.TempDir(), fmt.Sprintf("postrider-lab-%d", os.Getuid()))
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return "", err
-		}
-		info, err := os.Lstat(dir)
-		if err != nil || !info.IsDir() || info.Mode().Perm() != 0o700 {
-			return "", fmt.Errorf("%s is not a folder that only you can enter: %v", dir, err)
-		}
-	}
-	return filepath.Join(dir, "postrider-"+controlName), nil
+	return filepath.Join(os.TempDir(), fmt.Sprintf("postrider-lab-%d", os.Getuid())), true
 }
 
-// control listens on the control socket. Another lab that runs keeps its own: this
-// one then has none, and says so.
+// private tells why a folder is not one that only we can enter.
+func private(dir string) error {
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || !info.IsDir() || info.Mode().Perm() != 0o700 || owner.Uid != uint32(os.Getuid()) {
+		return fmt.Errorf("%s is not a folder that only you can enter", dir)
+	}
+	return nil
+}
+
+// control listens on the control socket: in the folder that the lab keeps, or for
+// the first lab of a user in the user's, else in its own.
 func (l *Lab) control() error {
-	path, err := ControlPath(l.o.Keep)
+	dir, ours := userDir()
+	if l.o.Keep != "" || !vacant(dir, ours) {
+		dir, ours, l.reach = l.dir, false, " --keep "+word(l.dir)
+	}
+	s, err := node.ListenInDir(dir, controlName)
 	if err != nil {
-		return err
-	}
-	if c, err := net.Dial("unix", path); err == nil {
-		c.Close()
-		return fmt.Errorf("%s belongs to another lab that runs", path)
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	s, err := net.Listen("unix", path)
-	if err != nil {
-		return err
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		s.Close()
 		return err
 	}
 	stop := context.AfterFunc(l.ctx, func() { s.Close() })
 	l.running.Go(func() {
 		defer stop()
-		defer s.Close()
 		l.controlled(s)
+		s.Close()
+		os.Remove(filepath.Join(dir, controlName))
+		if ours {
+			os.Remove(dir) // unless another lab is in it
+		}
 	})
 	return nil
+}
+
+// vacant tells whether no other lab is reached in the user's folder.
+func vacant(dir string, ours bool) bool {
+	if ours && os.MkdirAll(dir, 0o700) != nil || private(dir) != nil {
+		return false
+	}
+	c, err := node.DialInDir(dir, controlName)
+	if err != nil {
+		return true
+	}
+	c.Close()
+	return false
 }
 
 // controlled serves requests until the socket is closed.
@@ -155,12 +166,14 @@ func (l *Lab) Do(ctx context.Context, q Request) Reply {
 
 // Ask gives a request to the lab that runs, of a folder or of this user.
 func Ask(ctx context.Context, keep string, q Request) (Reply, error) {
-	path, err := ControlPath(keep)
-	if err != nil {
-		return Reply{}, err
+	dir := keep
+	if dir == "" {
+		dir, _ = userDir()
+		if err := private(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return Reply{}, err
+		}
 	}
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "unix", path)
+	c, err := node.DialInDir(dir, controlName)
 	if err != nil {
 		return Reply{}, fmt.Errorf("no lab runs here (start one with postrider lab): %w", err)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"postrider/internal/clock"
 	"postrider/internal/journey"
+	"postrider/mailstore/sqlite"
 )
 
 // Options says how to run a lab; zero values work.
@@ -56,7 +57,10 @@ type Lab struct {
 	authority *authority
 	dir       string
 	temporary bool
+	free      func() error    // of dir
+	reach     string          // what a command for this lab needs behind it
 	shared    netip.Addr      // all sockets are on it; the zero Addr: each host has its own
+	class     netip.Prefix    // of Options.Listen: the local network
 	offset    int             // of ports on the hosts' own addresses
 	lastPort  int             // on shared
 	ctx       context.Context // of the servers
@@ -109,7 +113,7 @@ func Start(ctx context.Context, o Options) (*Lab, error) {
 		rand.Read(b[:])
 		o.Seed = binary.LittleEndian.Uint64(b[:])
 	}
-	if o.Students > 0 {
+	if o.Students != 0 {
 		w, err := o.World.withStudents(o.Students)
 		if err != nil {
 			return nil, err
@@ -136,6 +140,9 @@ func (l *Lab) start() (err error) {
 		}
 		l.temporary = true
 	} else if err := os.MkdirAll(l.dir, 0o700); err != nil {
+		return err
+	}
+	if l.free, err = sqlite.Lock(l.dir); err != nil {
 		return err
 	}
 	if l.authority, err = openAuthority(l.dir, l.clock.Now()); err != nil {
@@ -236,6 +243,10 @@ func (l *Lab) Wait() error {
 	l.clock.close()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.free != nil {
+		l.err = errors.Join(l.err, l.free())
+		l.free = nil
+	}
 	if l.temporary && !l.closed {
 		l.err = errors.Join(l.err, os.RemoveAll(l.dir))
 	}

@@ -207,7 +207,8 @@ func TestRun(t *testing.T) {
 	}
 	got := out.String()
 	for _, part := range []string{
-		`dns\.crepes\.fr +resolver +dns 127\.33\.0\.2:\d+`, `mx\.crepes\.fr +mail +smtp 127\.33\.0\.25:\d+`,
+		`(?m)dns\.crepes\.fr +resolver +127\.33\.0\.2 +dns \d+$`, `(?m)mx\.crepes\.fr +mail +127\.33\.0\.25 +smtp \d+, submission \d+, pop3 \d+, imap \d+$`,
+		`IMAP at 127\.34\.0\.25 port \d+, or POP3 at 127\.34\.0\.25 port \d+, outgoing SMTP at 127\.34\.0\.25 port \d+,`,
 		`telnet 127\.33\.0\.25 \d+\n  HELO crepes\.fr\n  MAIL FROM: <alice@crepes\.fr>\n`, `telnet 127\.34\.0\.25 \d+\n  user bob\n  pass hungry\n`,
 	} {
 		if !regexp.MustCompile(part).MatchString(got) {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -173,6 +174,10 @@ func (m *machine) startNodeLocked() error {
 	return nil
 }
 
+// you, in the networks of a world, are whoever types at this machine; in a class,
+// anybody on the local network.
+var you = netip.MustParsePrefix("127.0.0.1/32")
+
 // options are those of a mail host's node.
 func (m *machine) options() node.Options {
 	l, h := m.lab, m.host
@@ -195,6 +200,9 @@ func (m *machine) options() node.Options {
 	o.Limits.FailedLoginsPerMinute = 0
 	if l.o.Listen != "" {
 		o.Plaintext = directory.PlaintextAlways // a class has no certificates to trust
+		if slices.Contains(o.RelayNetworks, you) {
+			o.RelayNetworks = append(slices.Clone(o.RelayNetworks), l.class)
+		}
 	}
 	if m.mail.MaxSize > 0 {
 		o.Limits.MessageSize = m.mail.MaxSize

@@ -16,7 +16,11 @@ import (
 func (l *Lab) Introduce(w io.Writer) {
 	hosts := l.Hosts()
 	program := cmp.Or(l.o.Program, "postrider")
-	fmt.Fprintf(w, "postrider %s, the lab: %d hosts, all on this machine.\n\n", node.Version(), len(hosts))
+	fmt.Fprintf(w, "postrider %s, the lab: %d hosts, all on this machine", node.Version(), len(hosts))
+	if l.shared.IsValid() {
+		fmt.Fprintf(w, ", at %s", l.shared)
+	}
+	fmt.Fprint(w, ".\n\n")
 	l.table(w, hosts)
 	people := l.people()
 	if len(people) < 2 {
@@ -29,7 +33,7 @@ func (l *Lab) Introduce(w io.Writer) {
 	if !l.network.shared { // else each name server has a port of its own
 		fmt.Fprintf(w, "\nSee how it is found, from the root down, and that the signatures fit:\n\n")
 		fmt.Fprintf(w, "  %s dns query %s MX --trace --dnssec --root-hints %s --trust-anchors %s --dns-port %d\n", program, to.domain,
-			filepath.Join(l.dir, hintsFile), filepath.Join(l.dir, anchorsFile), 53+l.offset)
+			word(filepath.Join(l.dir, hintsFile)), word(filepath.Join(l.dir, anchorsFile)), 53+l.offset)
 	}
 	fmt.Fprintf(w, "\nSend a letter from %s to %s by hand; what happens to it is shown below:\n\n", from.domain, to.domain)
 	fmt.Fprintf(w, "  %s\n", l.telnet(from.smtp))
@@ -42,6 +46,8 @@ func (l *Lab) Introduce(w io.Writer) {
 		fmt.Fprintf(w, "  %s\n", line)
 	}
 	fmt.Fprintf(w, "\nor over IMAP:\n\n  curl --user %s:%s 'imap://%s/INBOX;MAILINDEX=1'\n", to.user, to.Password, to.imap)
+	fmt.Fprintf(w, "\nIn a mail program such as Thunderbird: address and user name %s, password %s,\n  incoming IMAP at %s, or POP3 at %s, outgoing SMTP at %s,\n  connection security none, authentication by normal password.\n",
+		to.Address, to.Password, port(to.imap), port(to.pop3), port(to.submission))
 	fmt.Fprint(w, "\nPeople, and their passwords:\n\n")
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	accounts := l.World().Accounts
@@ -53,8 +59,10 @@ func (l *Lab) Introduce(w io.Writer) {
 		fmt.Fprintf(t, "  %s\t%s%s", p.Address, p.Password, end)
 	}
 	t.Flush()
-	fmt.Fprintf(w, "\nBeside it, in another window:\n\n  %s lab register networkutopia.com\n  %s lab fault down mx.hamburger.edu\n  %s lab clear\n  %s lab jump 5d\n  %s lab hosts\n",
-		program, program, program, program, program)
+	fmt.Fprintf(w, "\nBeside it, in another window:\n\n")
+	for _, command := range []string{"register networkutopia.com", "fault down mx.hamburger.edu", "clear", "jump 5d", "hosts"} {
+		fmt.Fprintf(w, "  %s lab %s%s\n", program, command, l.reach)
+	}
 	fmt.Fprintf(w, "\nThe servers' certificates are signed by %s.\n", filepath.Join(l.dir, caFile))
 	if l.temporary {
 		fmt.Fprintln(w, "Control-C stops the lab and removes its data.")
@@ -66,7 +74,8 @@ func (l *Lab) Introduce(w io.Writer) {
 
 // table lists the hosts that people talk to; the root and the top are one line.
 func (l *Lab) table(w io.Writer, hosts []HostState) {
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	var b strings.Builder
+	t := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
 	roots := 0
 	for _, h := range hosts {
 		switch {
@@ -77,24 +86,23 @@ func (l *Lab) table(w io.Writer, hosts []HostState) {
 				continue
 			}
 		}
-		var at []string
-		for _, e := range h.Endpoints {
-			at = append(at, e.Service+" "+e.Real)
-		}
-		name, about := h.Name, h.About
+		about := h.About
 		if h.Kind == KindRoot {
 			about = "and b to m: the root; com, edu, org, fr, ca, nz and test have theirs"
 		}
 		if !h.Up {
 			about = "not connected. " + about
 		}
-		if l.shared.IsValid() || l.offset != 0 {
-			fmt.Fprintf(t, "  %s\t%s\t%s\t%s\n", name, h.Kind, strings.Join(at, ", "), about)
-			continue
+		line := []string{"  " + h.Name, string(h.Kind)}
+		if !l.shared.IsValid() {
+			line = append(line, h.Address.String())
 		}
-		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\n", name, h.Kind, h.Address, ports(h.Endpoints), about)
+		fmt.Fprintln(t, strings.Join(append(line, ports(h.Endpoints), about), "\t"))
 	}
 	t.Flush()
+	for line := range strings.Lines(b.String()) {
+		fmt.Fprintln(w, strings.TrimRight(line, " \n"))
+	}
 }
 
 // ports lists services by their numbers.
@@ -110,8 +118,8 @@ func ports(list []Endpoint) string {
 // person is an account with where its servers are.
 type person struct {
 	*Account
-	user, domain          string
-	smtp, pop3, imap, dns string
+	user, domain                      string
+	smtp, submission, pop3, imap, dns string
 }
 
 // people lists the accounts at mail hosts.
@@ -133,7 +141,8 @@ func (l *Lab) people() []person {
 			return e.Real
 		}
 		p.user, p.domain, _ = strings.Cut(a.Address, "@")
-		p.smtp, p.pop3, p.imap = at(a.Host, "smtp"), at(a.Host, "pop3"), at(a.Host, "imap")
+		p.smtp, p.submission = at(a.Host, "smtp"), at(a.Host, "submission")
+		p.pop3, p.imap = at(a.Host, "pop3"), at(a.Host, "imap")
 		if s, ok := world.Site(h.Site); ok {
 			p.dns = at(s.Resolver, "dns")
 		}
@@ -158,6 +167,20 @@ func Toppings(from, to *Account, helo string) []string {
 		".",
 		"QUIT",
 	}
+}
+
+// port is an address and a port as a mail program asks for them.
+func port(addr string) string {
+	host, port, _ := net.SplitHostPort(addr)
+	return host + " port " + port
+}
+
+// word is a word as a shell reads it.
+func word(s string) string {
+	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+@:,") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // telnet is what to type for a connection to an address.

@@ -203,7 +203,7 @@ func (w *World) withStudents(n int) (*World, error) {
 			domains = append(domains, h.Mail.Domains[0])
 		}
 	}
-	if len(domains) == 0 || n > maxAccounts-len(w.Accounts) {
+	if len(domains) == 0 || n < 0 || n > maxAccounts-len(w.Accounts) {
 		return nil, fmt.Errorf("there is no room for %d students in this world", n)
 	}
 	more := *w

@@ -272,7 +272,7 @@ func reach(ctx context.Context, o Options, socket string, own func() error) (net
 		c = clock.System()
 	}
 	for waited := time.Duration(0); ; waited += busyPause {
-		conn, err := dialInDir(o.DataDir, socket)
+		conn, err := DialInDir(o.DataDir, socket)
 		if err == nil {
 			return conn, nil
 		}

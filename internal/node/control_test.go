@@ -191,7 +191,7 @@ func TestControlAbuse(t *testing.T) {
 	r := start(t, o)
 	open := func() net.Conn {
 		t.Helper()
-		c, err := dialInDir(o.DataDir, controlSocket)
+		c, err := DialInDir(o.DataDir, controlSocket)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -30,13 +30,13 @@ type sockets struct {
 func (n *Node) openSockets() (err error) {
 	s := &n.sockets
 	s.dir = n.options.DataDir
-	if s.submit, err = listenInDir(s.dir, submitSocket); err != nil {
+	if s.submit, err = ListenInDir(s.dir, submitSocket); err != nil {
 		return fmt.Errorf("make the submission socket: %w", err)
 	}
-	if s.transfer, err = listenInDir(s.dir, transferSocket); err != nil {
+	if s.transfer, err = ListenInDir(s.dir, transferSocket); err != nil {
 		return fmt.Errorf("make the socket for imports: %w", err)
 	}
-	if s.control, err = listenInDir(s.dir, controlSocket); err != nil {
+	if s.control, err = ListenInDir(s.dir, controlSocket); err != nil {
 		return fmt.Errorf("make the control socket: %w", err)
 	}
 	n.control.accept(s.control)
@@ -80,7 +80,9 @@ func socketPath(dir, name string) (path string, release func(), err error) {
 	return fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), name), func() { d.Close() }, nil
 }
 
-func listenInDir(dir, name string) (net.Listener, error) {
+// ListenInDir listens on a socket in a folder that nobody else listens in, and that
+// only we can enter. Who closes it removes its name.
+func ListenInDir(dir, name string) (net.Listener, error) {
 	path, release, err := socketPath(dir, name)
 	if err != nil {
 		return nil, err
@@ -102,7 +104,8 @@ func listenInDir(dir, name string) (net.Listener, error) {
 	return l, nil
 }
 
-func dialInDir(dir, name string) (net.Conn, error) {
+// DialInDir connects to a socket in a folder.
+func DialInDir(dir, name string) (net.Conn, error) {
 	path, release, err := socketPath(dir, name)
 	if err != nil {
 		return nil, err
