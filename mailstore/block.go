@@ -2,7 +2,6 @@ package mailstore
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"math"
@@ -375,8 +374,22 @@ func seal(p []byte) []byte {
 	return binary.BigEndian.AppendUint32(p, crc32.Checksum(p, castagnoli))
 }
 
+// DamagedRange is ErrDamaged of neighbours in a mailbox: none of them can be read,
+// and those before and behind them may be.
+type DamagedRange struct {
+	Mailbox     MailboxID
+	First, Last UID
+	err         error
+}
+
+func (d *DamagedRange) Error() string {
+	return fmt.Sprintf("messages %d to %d of mailbox %d: %v", d.First, d.Last, d.Mailbox, d.err)
+}
+
+func (d *DamagedRange) Unwrap() error { return d.err }
+
 // errBlock: a block is not what was written.
-var errBlock = errors.New("a packed block is not what was written")
+var errBlock = fmt.Errorf("%w: a packed block is not what was written", ErrDamaged)
 
 // unpacker reads a part of a block. After a mistake it reads nothing more.
 type unpacker struct {
@@ -402,10 +415,12 @@ func (b *BlockRow) open(p []byte) *unpacker {
 // close ends it.
 func (b *BlockRow) close(u *unpacker) error {
 	if u.bad || u.at < len(u.p) {
-		return fmt.Errorf("messages %d to %d of mailbox %d: %w: %w", b.First, b.Last, b.Mailbox, ErrDamaged, errBlock)
+		return b.damaged(errBlock)
 	}
 	return nil
 }
+
+func (b *BlockRow) damaged(err error) error { return &DamagedRange{b.Mailbox, b.First, b.Last, err} }
 
 // fail ends the reading.
 func (u *unpacker) fail() int {

@@ -57,4 +57,6 @@
 //	drops a body and its file's removal
 //	damaged bytes of a body             ErrDamaged instead of the chunk that they are in
 //	a damaged page of the database      ErrDamaged, for all of a commit that meets it; others go on
+//	a damaged block                     the same; what arrives is added behind it
+//	a damaged record of expunges        clients are told everything anew
 package mailstore

@@ -78,6 +78,11 @@ type ExpungeRow struct {
 	First, Last UID
 }
 
+// sound tells whether a record of expunges can be one of the mailbox.
+func (m *MailboxRow) sound(e ExpungeRow) bool {
+	return 0 < e.First && e.First <= e.Last && e.Last < m.UIDNext && m.Horizon < e.ModSeq && e.ModSeq <= m.ModSeq
+}
+
 // BodyRow is one stored body. Either Data or File has its bytes, which a Coder
 // reads: Size, Hash and Sums are of the body itself.
 type BodyRow struct {

@@ -155,8 +155,11 @@ func data(r Reader, b *BlockRow) ([]byte, error) {
 		return b.Data, nil
 	}
 	p, err := r.BlockData(b.Mailbox, b.First)
-	if errors.Is(err, ErrNotFound) { // its other half is there
-		return nil, b.close(&unpacker{bad: true})
+	switch {
+	case errors.Is(err, ErrNotFound): // its other half is there
+		err = b.damaged(errBlock)
+	case errors.Is(err, ErrDamaged):
+		err = b.damaged(err)
 	}
 	return p, err
 }
@@ -277,20 +280,36 @@ func (c *boxChange) splice(i, j int, blocks ...*BlockRow) {
 	c.blocks = slices.Replace(c.blocks, i, j, blocks...)
 }
 
+// openTail is the last block where messages can be added to it, else nil. One that
+// is damaged stays as it is, and does not keep others from arriving.
+func (c *boxChange) openTail(r Reader) (*opened, error) {
+	n := len(c.blocks)
+	if n == 0 || c.blocks[n-1].Count >= c.sizes.Open {
+		return nil, nil
+	}
+	if b := c.blocks[n-1]; c.tail == nil || c.tail.block != b {
+		o, err := open(r, b)
+		if errors.Is(err, errBlock) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		c.tail = o
+	}
+	return c.tail, nil
+}
+
 // append adds messages at the end.
 func (c *boxChange) append(r Reader, rows []MessageRow, stamp ModSeq) error {
-	if n := len(c.blocks); n > 0 && c.blocks[n-1].Count < c.sizes.Open {
-		b := c.blocks[n-1]
-		o := c.tail
-		if o == nil || o.block != b {
-			var err error
-			if o, err = open(r, b); err != nil {
-				return err
-			}
-			c.tail = o
-		}
+	o, err := c.openTail(r)
+	if err != nil {
+		return err
+	}
+	if o != nil {
+		n := len(c.blocks)
+		take := min(c.sizes.Open-o.block.Count, len(rows))
 		o.block = nil // until the columns are whole again
-		take := min(c.sizes.Open-b.Count, len(rows))
 		for i := range rows[:take] {
 			o.marks.add(&rows[i])
 			o.facts.add(&rows[i])
@@ -306,7 +325,7 @@ func (c *boxChange) append(r Reader, rows []MessageRow, stamp ModSeq) error {
 		}
 		c.blocks = append(c.blocks, Pack(c.mailbox, rows[:take], stamp))
 		rows = rows[take:]
-		if err := c.mergeTail(r, stamp); err != nil {
+		if err := c.mergeTail(r, stamp); err != nil && !errors.Is(err, errBlock) {
 			return err
 		}
 	}

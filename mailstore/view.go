@@ -2,6 +2,7 @@ package mailstore
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -145,6 +146,24 @@ func (v *View) Messages(m MailboxID, from, to UID, fn func(Message) bool) error 
 	})
 }
 
+// Readable is Messages up to the last, but goes on behind messages that cannot be
+// read, of which it tells damaged.
+func (v *View) Readable(m MailboxID, from UID, fn func(Message) bool, damaged func(*DamagedRange)) error {
+	for {
+		err := v.Messages(m, from, 0, fn)
+		var d *DamagedRange
+		if !errors.As(err, &d) {
+			return err
+		}
+		_ = v.s.noted(err)
+		damaged(d)
+		if d.Last == math.MaxUint32 {
+			return nil
+		}
+		from = d.Last + 1
+	}
+}
+
 // listed runs fn, which lists messages up to a UID, 0 for all, on a mailbox's
 // index; a mailbox that is not there has no messages.
 func (v *View) listed(m MailboxID, to UID, fn func(x *boxIndex, to UID) error) error {
@@ -268,7 +287,11 @@ func (v *View) Changes(m MailboxID, since ModSeq) (Changes, error) {
 	if err != nil {
 		return Changes{}, err
 	}
+	sound := true
 	err = v.r.Expunges(m, since, func(e ExpungeRow) bool {
+		if sound = box.sound(e); !sound {
+			return false
+		}
 		for uid := e.First; ; uid++ {
 			c.Expunged = append(c.Expunged, uid)
 			if uid == e.Last {
@@ -278,6 +301,10 @@ func (v *View) Changes(m MailboxID, since ModSeq) (Changes, error) {
 	})
 	if err != nil {
 		return Changes{}, err
+	}
+	if !sound { // who asks has to see all anew
+		_ = v.s.noted(fmt.Errorf("the record of expunges of mailbox %d: %w", m, ErrDamaged))
+		return Changes{ModSeq: box.ModSeq, UIDNext: box.UIDNext, Horizon: true}, nil
 	}
 	slices.Sort(c.Expunged)
 	return c, nil
