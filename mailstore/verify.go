@@ -36,8 +36,10 @@ type Finding struct {
 
 func (f *Finding) String() string {
 	s := f.Kind + ": "
-	if f.Mailbox != "" {
-		s += f.Account + " " + f.Mailbox + ": "
+	if name, err := CleanName(f.Mailbox); err == nil && name == f.Mailbox {
+		s += f.Account + " " + name + ": "
+	} else if f.Mailbox != "" {
+		s += fmt.Sprintf("%s %q: ", f.Account, f.Mailbox)
 	}
 	if f.UID != 0 {
 		s += fmt.Sprintf("UID %d: ", f.UID)
@@ -419,6 +421,22 @@ func (v *verifier) counters() {
 					return tx.do(func(w Writer) error { return w.PutCounter(name, high+1) })
 				}})
 		}
+	}
+}
+
+// validity checks that no UIDVALIDITY in use can be given out again.
+func (v *verifier) validity(highest uint32) {
+	n, err := v.r.Counter(validityCounter)
+	v.trouble("counter", validityCounter, err)
+	if high := int64(highest); err == nil && n < high {
+		v.report(Finding{Kind: "counter", Text: fmt.Sprintf("the last UIDVALIDITY is %d, and %d is in use", n, high),
+			mend: func(tx *Tx) error {
+				last, err := tx.r.Counter(validityCounter)
+				if err != nil || last >= high {
+					return err
+				}
+				return tx.do(func(w Writer) error { return w.PutCounter(validityCounter, high) })
+			}})
 	}
 }
 

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -47,6 +49,7 @@ func (v *verifier) accounts(ctx context.Context) {
 		v.annotations(a, m.ID, m.Name)
 		v.acl(a, m)
 	})
+	v.validity(slices.Max(append(slices.Collect(maps.Keys(valid)), 0)))
 	for _, a := range v.accountList() {
 		v.annotations(&a, 0, "")
 		used, err := v.r.Usage(a.ID)
@@ -68,31 +71,33 @@ func (v *verifier) accounts(ctx context.Context) {
 func (v *verifier) mailbox(a *Account, m *MailboxRow) Usage {
 	c := &boxCheck{v: v, a: a, m: m, want: *m}
 	c.want.Messages, c.want.Unseen, c.want.Size, c.want.Expunges = 0, 0, 0, 0
+	c.name()
 	stamp, err := v.blocks(m, c.block, c.message)
 	c.want.ModSeq = max(c.want.ModSeq, stamp)
-	err = errors.Join(err, v.r.Expunges(m.ID, 0, func(e ExpungeRow) bool {
-		c.want.Expunges++
-		if e.ModSeq <= m.Horizon || e.ModSeq > m.ModSeq || e.First > e.Last || e.Last >= m.UIDNext {
-			c.report("mailbox", 0, fmt.Sprintf("bad record of expunges %+v", e), nil)
-		}
-		return true
-	}))
-	if err != nil {
-		v.trouble("mailbox", a.Address+" "+m.Name, err)
-		return Usage{m.Size, int64(m.Messages)} // unknown: as it is said to be
+	err = errors.Join(err, v.r.Expunges(m.ID, 0, c.expunge))
+	v.trouble("mailbox", a.Address+" "+m.Name, err)
+	used := Usage{m.Size, int64(m.Messages)} // as it is said to be, where that is not known
+	if err == nil && !c.unread {
+		used = Usage{c.want.Size, int64(c.want.Messages)}
+		c.rows()
 	}
-	if c.unread {
-		return Usage{m.Size, int64(m.Messages)}
+	if c.records > 0 { // after the counters, of which it is the last word
+		c.report("mailbox", 0, fmt.Sprintf("%d records of expunges cannot be; without them clients are told everything anew", c.records), mendExpunges(m.ID))
 	}
+	return used
+}
+
+// rows tells where the rows of a mailbox and its blocks are not what its messages say.
+func (c *boxCheck) rows() {
+	m := c.m
 	if c.want != *m {
 		c.report("mailbox", 0, fmt.Sprintf("%d messages, %d unseen, %d octets, UIDNEXT %d, mod-sequence %d, %d expunges; should be %d, %d, %d, %d, %d, %d",
 			m.Messages, m.Unseen, m.Size, m.UIDNext, m.ModSeq, m.Expunges,
 			c.want.Messages, c.want.Unseen, c.want.Size, c.want.UIDNext, c.want.ModSeq, c.want.Expunges), mendMailbox(*m, c.want))
 	}
 	if c.bad > 0 { // after the mailbox's mod-sequence, which is that of the change
-		c.report("block", 0, fmt.Sprintf("%d blocks or sizes are not those of the messages", c.bad), mendBlocks(m.ID, v.sizes()))
+		c.report("block", 0, fmt.Sprintf("%d blocks or sizes are not those of the messages", c.bad), mendBlocks(m.ID, c.v.sizes()))
 	}
-	return Usage{c.want.Size, int64(c.want.Messages)}
 }
 
 // annotations checks those of a mailbox, or with m = 0 of the account.
@@ -155,20 +160,60 @@ func (v *verifier) sizes() func(BodyID) (int64, bool) {
 
 // boxCheck is the check of one mailbox.
 type boxCheck struct {
-	v      *verifier
-	a      *Account
-	m      *MailboxRow
-	want   MailboxRow
-	last   MessageRow
-	bad    int // blocks, and sizes of messages
-	unread bool
-	said   int
+	v    *verifier
+	a    *Account
+	m    *MailboxRow
+	want MailboxRow
+	last MessageRow
+	bad  int // blocks, and sizes of messages
+	// records counts those of expunges that cannot be.
+	records int
+	unread  bool
+	said    int
 }
 
 func (c *boxCheck) report(kind string, uid UID, text string, mend func(*Tx) error) {
 	if c.said++; c.said <= maxFound {
 		c.v.report(Finding{Kind: kind, Account: c.a.Address, Mailbox: c.m.Name, UID: uid, Text: text, mend: mend, Lost: mend == nil})
 	}
+}
+
+// name looks at the mailbox's name: nobody can ask for one that is not clean.
+func (c *boxCheck) name() {
+	better, err := CleanName(c.m.Name)
+	switch {
+	case err != nil:
+		better = fmt.Sprintf("Mailbox %d", c.m.ID)
+	case better == c.m.Name:
+		return
+	}
+	c.report("mailbox", 0, fmt.Sprintf("that is no name; %q is", better), func(tx *Tx) error {
+		if _, err := tx.r.MailboxByName(c.m.Account, better); absent(err) != nil {
+			return absent(err)
+		}
+		return tx.renameOne(c.m.ID, better)
+	})
+}
+
+const (
+	maxMendedUID    = 1 << 31 // to which a counter is raised by a record alone
+	maxMendedModSeq = 1 << 62
+)
+
+// expunge hears of a record of expunges. One that is above the mailbox's counters
+// may be right and they wrong: then no UID may come again.
+func (c *boxCheck) expunge(e ExpungeRow) bool {
+	c.want.Expunges++
+	now := *c.m
+	now.UIDNext, now.ModSeq = max(now.UIDNext, c.want.UIDNext), max(now.ModSeq, c.want.ModSeq)
+	if now.sound(e) {
+		return true
+	}
+	c.records++
+	if e.Last < maxMendedUID && e.ModSeq < maxMendedModSeq {
+		c.want.UIDNext, c.want.ModSeq = max(c.want.UIDNext, e.Last+1), max(c.want.ModSeq, e.ModSeq)
+	}
+	return true
 }
 
 // block hears of a block whose row is wrong (nil), or that cannot be read.
@@ -257,6 +302,20 @@ func mendMailbox(is, want MailboxRow) func(*Tx) error {
 		box.ModSeq = max(box.ModSeq, want.ModSeq)
 		tx.touch(box.ID, box.Account)
 		return nil
+	}
+}
+
+// mendExpunges forgets the record of a mailbox's expunges: who asks for what changed
+// since before is told to see all anew.
+func mendExpunges(m MailboxID) func(*Tx) error {
+	return func(tx *Tx) error {
+		box, err := tx.change(m)
+		if err != nil {
+			return err
+		}
+		box.Horizon, box.Expunges = box.ModSeq, 0
+		tx.touch(m, box.Account)
+		return tx.do(func(w Writer) error { return w.DeleteExpunges(m, math.MaxInt64) })
 	}
 }
 

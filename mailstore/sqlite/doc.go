@@ -111,10 +111,12 @@
 //	                                 subject; key is a part of their hash
 //	held(id, account, name,          what was expunged and can be brought back, the oldest
 //	     expunged, mailbox, ...)     first; the rest as in block and block_data
+//	  held_account                   index by account
 //	expunge(mailbox, modseq, first, last)
 //	body(id, size, hash, sums,       file or data is NULL; coding is NULL where the octets
 //	     file, data, coding)         are kept as they are, and else says how: see
 //	                                 mailstore.BodyRow and mailstore.Coder
+//	  body_file                      index by file, of those that have one
 //	body_share(body, extra)          references beyond the first, where there are any
 //	queue_item(id, ...)              pending counts its recipients
 //	queue_recipient(id, ...)         id is item << 20 | index
@@ -149,7 +151,9 @@
 //
 // Invariants: blocks of a mailbox do not overlap, and their rows tell the truth of
 // what is packed in them; a mailbox's counters are those of its messages; uidnext
-// is above every uid, modseq not below any; an account's usage is the sum over its
+// is above every uid, modseq not below any; records of expunges are below both, and
+// above the horizon; names are clean (mailstore.CleanName); no UIDVALIDITY is above
+// the last that was given; an account's usage is the sum over its
 // mailboxes; body references (1 + extra) equal the packed messages, held ones
 // included, and the rows of queue_item that name it; no content without its body; no
 // annotation without its account and mailbox; no rights to a mailbox without it, nor
