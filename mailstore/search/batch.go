@@ -134,16 +134,20 @@ func (w *indexer) collect(b *batch, m mailstore.MailboxID, id mailstore.AccountI
 	}
 	var now mailstore.Mailbox
 	var list []mailstore.Message
-	err = w.store.View(context.Background(), func(v *mailstore.View) (err error) {
+	// What cannot be read has no place: searches that ask for it say so.
+	err = view(context.Background(), w.store, func(v *mailstore.View) (err error) {
 		if now, err = v.Mailbox(m); err != nil {
 			return err
 		}
-		return v.Messages(m, from, 0, func(one mailstore.Message) bool {
+		return v.Readable(m, from, func(one mailstore.Message) bool {
 			list = append(list, one)
 			return b.messages+len(list) < maxBatch
-		})
+		}, func(*mailstore.DamagedRange) {})
 	})
 	switch {
+	case errors.Is(err, mailstore.ErrDamaged): // not even where its messages are: others are not kept waiting
+		w.wait(m, id, 0)
+		return nil
 	case errors.Is(err, mailstore.ErrNotFound):
 		w.wait(m, id, 0)
 		return w.dropGone(m, id)
@@ -195,7 +199,7 @@ func (a *ahead) open(i int) (mailstore.Content, error) {
 	if len(a.opened) == 0 {
 		opened, err := a.store.OpenMessages(context.Background(), a.list[i:], aheadOctets)
 		if err != nil {
-			return nil, err
+			return nil, storeError{err}
 		}
 		a.at, a.opened = i, opened
 	}

@@ -2,6 +2,7 @@ package search
 
 import (
 	"context"
+	"errors"
 
 	"postrider/mailstore"
 	"postrider/mailstore/sqlite"
@@ -130,7 +131,7 @@ func (w *indexer) there(m mailstore.MailboxID, p *places) (*places, error) {
 		return kept, nil
 	}
 	i := 0
-	err := w.store.View(context.Background(), func(v *mailstore.View) error {
+	err := view(context.Background(), w.store, func(v *mailstore.View) error {
 		return v.Messages(m, p.uids[0], p.uids[len(p.uids)-1], func(one mailstore.Message) bool {
 			for i < len(p.uids) && p.uids[i] < one.UID {
 				i++
@@ -141,6 +142,9 @@ func (w *indexer) there(m mailstore.MailboxID, p *places) (*places, error) {
 			return true
 		})
 	})
+	if errors.Is(err, mailstore.ErrDamaged) { // nobody can say what is there
+		return p, nil
+	}
 	return kept, err
 }
 

@@ -1,6 +1,7 @@
 package search
 
 import (
+	"context"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -87,8 +88,24 @@ func checkDB(db *sqlite.Derived) error {
 	return db.Script(fmt.Sprintf("BEGIN; PRAGMA application_id = %d; PRAGMA user_version = %d; %s COMMIT", applicationID, version, schema))
 }
 
+// storeError is an error of the store, which says nothing of the index.
+type storeError struct{ error }
+
+func (e storeError) Unwrap() error { return e.error }
+
+// view reads the store.
+func view(ctx context.Context, s *mailstore.Store, fn func(v *mailstore.View) error) error {
+	if err := s.View(ctx, fn); err != nil {
+		return storeError{err}
+	}
+	return nil
+}
+
 // useless tells whether an error means that the file has to be made anew.
 func useless(err error) bool {
+	if errors.As(err, new(storeError)) {
+		return false
+	}
 	return errors.Is(err, errVersion) || errors.Is(err, errDamaged) || sqlite.IsDamaged(err)
 }
 

@@ -235,7 +235,7 @@ func (w *indexer) restart(a mailstore.AccountID) error {
 }
 
 func (w *indexer) mailboxes(a mailstore.AccountID) (boxes []mailstore.Mailbox, err error) {
-	err = w.store.View(context.Background(), func(v *mailstore.View) error {
+	err = view(context.Background(), w.store, func(v *mailstore.View) error {
 		boxes, err = v.Mailboxes(a)
 		return err
 	})
@@ -261,7 +261,7 @@ func (w *indexer) compare() error {
 		return nil
 	}
 	var accounts []mailstore.Account
-	err := w.store.View(context.Background(), func(v *mailstore.View) (err error) {
+	err := view(context.Background(), w.store, func(v *mailstore.View) (err error) {
 		accounts, err = v.Accounts()
 		return err
 	})
@@ -337,7 +337,7 @@ func (b box) foreign(now mailstore.Mailbox) bool {
 // look finds out whether a mailbox that a commit touched has something to index.
 func (w *indexer) look(m mailstore.MailboxID, a mailstore.AccountID) error {
 	var now mailstore.Mailbox
-	err := w.store.View(context.Background(), func(v *mailstore.View) (err error) {
+	err := view(context.Background(), w.store, func(v *mailstore.View) (err error) {
 		now, err = v.Mailbox(m)
 		return err
 	})
@@ -362,7 +362,7 @@ func (w *indexer) look(m mailstore.MailboxID, a mailstore.AccountID) error {
 // dropGone forgets a mailbox that was deleted, and its account with it where
 // that was, too.
 func (w *indexer) dropGone(m mailstore.MailboxID, a mailstore.AccountID) error {
-	err := w.store.View(context.Background(), func(v *mailstore.View) error {
+	err := view(context.Background(), w.store, func(v *mailstore.View) error {
 		_, err := v.Account(a)
 		return err
 	})

@@ -3,10 +3,14 @@ package search
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"sync/atomic"
 	"testing"
 
+	"github.com/mattn/go-sqlite3"
+
+	"postrider/mailstore"
 	"postrider/mailstore/storetest"
 )
 
@@ -65,6 +69,54 @@ func TestIndexAfterFailures(t *testing.T) {
 	w.stall(w.open)
 	w.allKnown("after a start that could not compare")
 	w.close()
+}
+
+// TestIndexBesideDamage: a damaged database of the store is not taken for a damaged
+// index, and what cannot be read of a mailbox keeps nothing else from being indexed.
+func TestIndexBesideDamage(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	defer w.close()
+	raw := []byte("Subject: a fox\r\n\r\nThe quick brown one.\r\n")
+	w.deliver(w.boxes[0], "", raw, 1)
+	w.settle()
+	w.engine.SetFault(func(op string) error {
+		if op == storetest.OpSnapshot {
+			return fmt.Errorf("%w: %w", mailstore.ErrDamaged, sqlite3.Error{Code: sqlite3.ErrCorrupt})
+		}
+		return nil
+	})
+	w.deliver(w.boxes[0], "", raw, 1)
+	for w.index.poke(); w.index.Status().Trouble == ""; {
+		runtime.Gosched()
+	}
+	if n := w.index.Status().Documents; n != 1 {
+		t.Errorf("%d documents after the store could not be read", n)
+	}
+	w.engine.SetFault(nil)
+	w.allKnown("afterwards")
+
+	w.index.Close()
+	w.must(w.store.Close())
+	tx, err := w.engine.Begin()
+	w.must(err)
+	w.must(tx.Blocks(w.boxes[0], func(b *mailstore.BlockRow) bool {
+		b = &mailstore.BlockRow{Mailbox: b.Mailbox, First: b.First, Last: b.Last, Count: b.Count, Stamp: b.Stamp, Head: b.Head, Data: []byte("damaged")}
+		w.must(tx.PutBlock(b))
+		return true
+	}))
+	w.must(tx.Commit())
+	w.openStore()
+	w.deliver(w.boxes[0], "", raw, 1)
+	w.deliver(w.boxes[1], "", raw, 1)
+	w.open()
+	w.settle()
+	w.sound()
+	for i, uid := range []mailstore.UID{3, 1} {
+		hits := w.index.Lookup(context.Background(), w.account, w.boxes[i], []mailstore.UID{uid}, []Key{NewKey(Body, "", "quick")})
+		if !hits[0].Found(0) {
+			t.Errorf("what can be read of mailbox %d is not indexed", i)
+		}
+	}
 }
 
 // TestIndexLeavesSpace: while the disk is nearly full nothing is added to the

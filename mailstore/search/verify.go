@@ -272,40 +272,42 @@ func (c *check) mailbox(m mailstore.MailboxID) error {
 	if err != nil {
 		return err
 	}
-	return c.store.View(c.ctx, func(v *mailstore.View) error {
-		now, err := v.Mailbox(m)
-		switch {
-		case errors.Is(err, mailstore.ErrNotFound):
-			return nil
-		case err != nil:
-			return err
-		case b.foreign(now):
-			c.damage("mailbox %s: UIDs below %d of UIDVALIDITY %d are indexed, and the mailbox has those below %d of %d",
-				now.Name, b.watermark, b.validity, now.UIDNext, now.UIDValidity)
-			return nil
-		}
-		last := mailstore.UID(0)
-		for _, id := range ids {
-			p, err := readPlaces(c.db, id)
-			if err != nil {
-				if err := c.note(err, "places %d of mailbox %s", id, now.Name); err != nil {
-					return err
-				}
-				continue
-			}
-			if err := c.places(v, &now, id, p, last, b.watermark); err != nil {
+	var now mailstore.Mailbox
+	err = view(c.ctx, c.store, func(v *mailstore.View) (err error) {
+		now, err = v.Mailbox(m)
+		return err
+	})
+	switch {
+	case errors.Is(err, mailstore.ErrNotFound), errors.Is(err, mailstore.ErrDamaged): // which the check of the store tells
+		return nil
+	case err != nil:
+		return err
+	case b.foreign(now):
+		c.damage("mailbox %s: UIDs below %d of UIDVALIDITY %d are indexed, and the mailbox has those below %d of %d",
+			now.Name, b.watermark, b.validity, now.UIDNext, now.UIDValidity)
+		return nil
+	}
+	last := mailstore.UID(0)
+	for _, id := range ids {
+		p, err := readPlaces(c.db, id)
+		if err != nil {
+			if err := c.note(err, "places %d of mailbox %s", id, now.Name); err != nil {
 				return err
 			}
-			if n := len(p.uids); n > 0 {
-				last = p.uids[n-1]
-			}
+			continue
 		}
-		return nil
-	})
+		if err := c.places(&now, id, p, last, b.watermark); err != nil {
+			return err
+		}
+		if n := len(p.uids); n > 0 {
+			last = p.uids[n-1]
+		}
+	}
+	return nil
 }
 
 // places compares the documents of messages with their bodies.
-func (c *check) places(v *mailstore.View, m *mailstore.Mailbox, id int64, p *places, last, watermark mailstore.UID) error {
+func (c *check) places(m *mailstore.Mailbox, id int64, p *places, last, watermark mailstore.UID) error {
 	n := len(p.uids)
 	first, err := number(c.db, "SELECT first FROM place WHERE id = ?", id)
 	if err != nil {
@@ -320,7 +322,7 @@ func (c *check) places(v *mailstore.View, m *mailstore.Mailbox, id int64, p *pla
 		return nil
 	}
 	i := 0
-	return v.Messages(m.ID, p.uids[0], p.uids[n-1], func(one mailstore.Message) bool {
+	one := func(one mailstore.Message) bool {
 		for i < n && p.uids[i] < one.UID {
 			i++
 		}
@@ -329,8 +331,15 @@ func (c *check) places(v *mailstore.View, m *mailstore.Mailbox, id int64, p *pla
 				c.damage("UID %d of mailbox %s is said to be document %d, which is another message's or nobody's", one.UID, m.Name, d)
 			}
 		}
-		return c.ctx.Err() == nil
+		return i < n && c.ctx.Err() == nil
+	}
+	err = view(c.ctx, c.store, func(v *mailstore.View) error {
+		return v.Readable(m.ID, p.uids[0], one, func(*mailstore.DamagedRange) {})
 	})
+	if errors.Is(err, mailstore.ErrDamaged) {
+		return nil
+	}
+	return err
 }
 
 // is tells whether a document is that of a key.
