@@ -64,6 +64,11 @@ func TestVerify(t *testing.T) {
 		{"annotation without a mailbox", "INSERT INTO annotation VALUES(1, 77, '/private/x', 1, 'x')", "database"},
 		{"rights without a mailbox", "INSERT INTO acl VALUES(77, 'anyone', 'lr')", "database"},
 		{"key of URLs without a mailbox", "INSERT INTO urlkey VALUES(1, 77, x'01')", "database"},
+		{"last UIDVALIDITY", "UPDATE counter SET value = 5 WHERE name = 'uidvalidity'", "counter"},
+		{"record of expunges", "INSERT INTO expunge SELECT id, modseq, 9, 2 FROM mailbox WHERE name = 'INBOX'", "mailbox"},
+		{"UIDNEXT below a record", "INSERT INTO expunge SELECT id, modseq, 800, 900 FROM mailbox WHERE name = 'Archive'", "mailbox"},
+		{"name that is not clean", "UPDATE mailbox SET name = 'inbox' WHERE name = 'INBOX'", "mailbox"},
+		{"name that cannot be", "UPDATE mailbox SET name = 'Archive//2020' WHERE name = 'Archive' AND messages > 0", "mailbox"},
 		{"expunges without a mailbox", "INSERT INTO expunge VALUES(77, 1, 1, 1)", "database"},
 	} {
 		s.sql(c.sql)
@@ -90,6 +95,40 @@ func TestVerify(t *testing.T) {
 		if out := s.must("verify"); strings.Contains(out, ";") || !strings.HasPrefix(out, "ok: 27 messages, 27 bodies") {
 			t.Errorf("%s: after --repair %q", c.name, out)
 		}
+	}
+}
+
+// TestVerifyBlock: damage to what says which messages a mailbox has is told, hides
+// nothing else that is wrong, and does not keep the rest from being exported and
+// indexed, nor mail from arriving.
+func TestVerifyBlock(t *testing.T) {
+	s := prepare(t, options{expected: "level=ERROR"})
+	s.init()
+	s.fill(20)
+	s.must("reindex")
+	s.sql("UPDATE block_data SET data = x'00' WHERE id = (SELECT max(b.id) FROM block b, mailbox m WHERE b.id >> 32 = m.id AND m.name = 'INBOX' AND m.messages = 20)")
+	s.sql("UPDATE usage SET messages = messages + 1 WHERE messages = 4")
+	s.start()
+	out, _, code := s.run("", "verify", "--repair")
+	if code != 1 || !strings.HasPrefix(out, "damaged: 7 messages, 27 bodies") || !strings.Contains(out, "LOST: block: bob@"+hostname+" INBOX: UID 1: 20 messages, UID 1 to 20, cannot be read") ||
+		!strings.Contains(out, "repaired: usage: alice@") {
+		t.Errorf("verify: exit %d\n%s", code, out)
+	}
+	conn, err := smtp(s.addr["smtp"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.mail("alice@crepes.fr", []string{"bob@" + hostname}, "Subject: behind\r\n\r\nit\r\n"); err != nil {
+		t.Errorf("mail for the mailbox: %v", err)
+	}
+	if out := s.must("reindex"); !strings.HasPrefix(out, "8 messages indexed") {
+		t.Errorf("reindex says %q", out)
+	}
+	dest := filepath.Join(t.TempDir(), "out")
+	out, stderr, code := s.run("", "export", "bob@"+hostname, dest, "--format", "mbox")
+	if code != 1 || !strings.HasPrefix(out, "exported 4 messages") || !strings.Contains(stderr, "skipped INBOX: UID 1 to 20: they are damaged") {
+		t.Errorf("export: exit %d, %s%s", code, out, stderr)
 	}
 }
 

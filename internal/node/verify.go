@@ -127,8 +127,11 @@ func (a *Admin) verify(ctx context.Context, c *check, repair bool) {
 		}
 	}
 	c.err = a.n.Store.Verify(ctx, mailstore.VerifyOptions{Repair: repair, Progress: &c.progress, Found: found})
-	if c.err == nil && a.n.options.SearchIndex {
-		c.err = a.verifyIndex(ctx, repair, found)
+	if c.err != nil || !a.n.options.SearchIndex {
+		return
+	}
+	if err := a.verifyIndex(ctx, repair, found); err != nil { // which does not hide what was found before
+		found(mailstore.Finding{Kind: "search", Lost: true, Text: fmt.Sprintf("the index for SEARCH could not be checked: %v", err)})
 	}
 }
 

@@ -228,26 +228,36 @@ func indexBox(boxes []mailstore.Mailbox, id mailstore.MailboxID) int {
 // exportPage is how many messages are listed at once.
 const exportPage = 500
 
-// exportBox gives the messages of one mailbox. Those that go away meanwhile are
-// left out; those that arrive meanwhile may be in.
+// exportBox gives the messages of one mailbox, and tells of those that are damaged.
+// Those that go away meanwhile are left out; those that arrive meanwhile may be in.
 func (s *Server) exportBox(ctx context.Context, f *frames, box mailstore.Mailbox) error {
 	buf := make([]byte, maxData)
 	for from := mailstore.UID(1); ; {
 		var page []mailstore.Message
+		var damaged []*mailstore.DamagedRange
 		err := s.o.Store.View(ctx, func(v *mailstore.View) error {
-			return v.Messages(box.ID, from, 0, func(m mailstore.Message) bool {
+			return v.Readable(box.ID, from, func(m mailstore.Message) bool {
 				page = append(page, m)
 				return len(page) < exportPage
-			})
+			}, func(d *mailstore.DamagedRange) { damaged = append(damaged, d) })
 		})
-		if err != nil && !errors.Is(err, mailstore.ErrNotFound) {
+		lost := errors.Is(err, mailstore.ErrDamaged)
+		if err != nil && !lost && !errors.Is(err, mailstore.ErrNotFound) {
 			return err
+		}
+		for _, d := range damaged {
+			if err := f.send(refuseKind, refusal{fmt.Sprintf("%s: UID %d to %d", box.Name, d.First, d.Last), "they are damaged"}); err != nil {
+				return err
+			}
 		}
 		for _, m := range page {
 			if err := s.exportMessage(ctx, f, box, m, buf); err != nil {
 				return err
 			}
 			from = m.UID + 1
+		}
+		if lost {
+			return f.send(refuseKind, refusal{fmt.Sprintf("%s: UID %d and all behind it", box.Name, from), "the mailbox is damaged"})
 		}
 		if len(page) < exportPage || from == 0 {
 			return nil
