@@ -39,6 +39,9 @@ func (s *session) cmdAppend(ctx context.Context, c *call) error {
 		return s.tryCreate(ctx, "append", name, err)
 	}
 	count(s.srv.o.Metrics.Appended, len(list))
+	if clean, e := mailstore.CleanName(name); e == nil {
+		s.tellNormal(name, "", clean)
+	}
 	return nil
 }
 
@@ -69,7 +72,7 @@ func release(list []arriving) {
 // cmdReplace is REPLACE: the new message is there and the old one gone in one
 // commit (RFC 8508).
 func (s *session) cmdReplace(ctx context.Context, c *call) error {
-	number := c.p.NzNumber()
+	number := c.p.SeqNumber()
 	c.p.SP()
 	if err := c.p.Err(); err != nil {
 		return err
@@ -82,14 +85,16 @@ func (s *session) cmdReplace(ctx context.Context, c *call) error {
 		return noPermission()
 	}
 	old := mailstore.UID(number)
-	if c.UID {
+	switch last := len(b.uids); {
+	case number == 0 && last > 0: // "*"
+		old = b.uids[last-1]
+	case c.UID:
 		if _, known := b.index(old); !known {
 			return refuse("", "No message has that UID")
 		}
-	} else {
-		if int(number) > len(b.uids) {
-			return bad("No message has that number")
-		}
+	case number == 0 || int(number) > last:
+		return bad("No message has that number")
+	default:
 		old = b.uids[number-1]
 	}
 	list, name, err := s.receiveAll(ctx, c)

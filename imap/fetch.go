@@ -201,6 +201,7 @@ func part(spans []span, r syntax.PartialRange) []span {
 func (s *session) changedSince(ctx context.Context, spans []span, set *syntax.Set, f *syntax.Fetch) ([]span, error) {
 	b := s.box
 	known := b.fixed(set)
+	var gone []syntax.Range
 	var c mailstore.Changes
 	err := s.view(ctx, "changes", func(v *mailstore.View) error {
 		var err error
@@ -208,7 +209,7 @@ func (s *session) changedSince(ctx context.Context, spans []span, set *syntax.Se
 			return err
 		}
 		if c, err = b.since(v, mailstore.ModSeq(f.ChangedSince)); err == nil && f.Vanished && !set.Saved {
-			c.Expunged = b.absent(known, c.UIDNext, 0)
+			gone = b.absent(known, c.UIDNext, 0)
 		}
 		return err
 	})
@@ -216,13 +217,11 @@ func (s *session) changedSince(ctx context.Context, spans []span, set *syntax.Se
 		return nil, err
 	}
 	if f.Vanished && !set.Saved {
-		gone := slices.DeleteFunc(c.Expunged, func(uid mailstore.UID) bool {
+		earlier := slices.DeleteFunc(c.Expunged, func(uid mailstore.UID) bool {
 			_, present := b.index(uid) // it will be told as any other expunge
 			return present || !within(known, uint32(uid))
 		})
-		if len(gone) > 0 {
-			s.out.end(appendVanished(s.out.beginLarge(), "(EARLIER) ", gone))
-		}
+		s.tellVanished("(EARLIER) ", append(gone, rangesOf(earlier)...))
 	}
 	var changed []mailstore.UID
 	for i := range c.Arrived {

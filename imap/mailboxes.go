@@ -9,6 +9,7 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 
+	"postrider/imap/syntax"
 	"postrider/mailstore"
 )
 
@@ -35,7 +36,7 @@ func mailboxID(m mailstore.MailboxID) string { return "F" + strconv.FormatInt(in
 // cmdCreate is CREATE, with the levels above that are missing (RFC 9051 section
 // 6.3.4).
 func (s *session) cmdCreate(ctx context.Context, c *call) error {
-	name := s.name(c)
+	given := strings.TrimSuffix(s.name(c), "/")
 	var wanted []string
 	if c.p.More() {
 		wanted = c.p.Use()
@@ -43,7 +44,7 @@ func (s *session) cmdCreate(ctx context.Context, c *call) error {
 	if err := c.p.End(); err != nil {
 		return err
 	}
-	name, err := s.newName(ctx, name)
+	name, err := s.newName(ctx, given)
 	if err != nil {
 		return err
 	}
@@ -70,9 +71,29 @@ func (s *session) cmdCreate(ctx context.Context, c *call) error {
 		return err
 	})
 	if err == nil {
+		s.tellNormal(given, "", name)
 		c.code = "MAILBOXID (" + mailboxID(made.ID) + ")"
 	}
 	return err
+}
+
+// tellNormal tells the name that a mailbox has, where the client gave it in another
+// form (RFC 9051 section 6.3.9.7).
+func (s *session) tellNormal(given, attributes, name string) {
+	if given == name || !s.enabled.rev2 {
+		return
+	}
+	b := append(s.out.begin(), "* LIST ("...)
+	b = append(b, attributes...)
+	b = append(b, `) "/" `...)
+	b = syntax.AppendMailbox(b, name, true)
+	s.out.end(append(appendOldName(b, given, true), '\r', '\n'))
+}
+
+func appendOldName(b []byte, name string, wide bool) []byte {
+	b = append(b, ` ("OLDNAME" (`...)
+	b = syntax.AppendMailbox(b, name, wide)
+	return append(b, "))"...)
 }
 
 // changeTree runs a transaction that may need more mailboxes than there may be
@@ -146,7 +167,7 @@ func (s *session) cmdDelete(ctx context.Context, c *call) error {
 	if err := c.p.End(); err != nil {
 		return err
 	}
-	return s.change(ctx, "delete", func(tx *mailstore.Tx) error {
+	err := s.change(ctx, "delete", func(tx *mailstore.Tx) error {
 		m, err := s.lookup(&tx.View, name, mailstore.RightDelete)
 		if errors.Is(err, mailstore.ErrNotFound) {
 			if s.others.below(normal(name)) {
@@ -162,6 +183,10 @@ func (s *session) cmdDelete(ctx context.Context, c *call) error {
 		}
 		return tx.DeleteMailbox(m.ID)
 	})
+	if clean, e := mailstore.CleanName(name); err == nil && e == nil {
+		s.tellNormal(name, `\NonExistent`, clean)
+	}
+	return err
 }
 
 // inferiors lists the mailboxes below a name, each before those below it.
@@ -181,15 +206,15 @@ func inferiors(tx *mailstore.Tx, a mailstore.AccountID, name string) ([]mailstor
 func (s *session) cmdRename(ctx context.Context, c *call) error {
 	name := s.name(c)
 	c.p.SP()
-	newName := s.name(c)
+	given := strings.TrimSuffix(s.name(c), "/")
 	if err := c.p.End(); err != nil {
 		return err
 	}
-	newName, err := s.newName(ctx, newName)
+	newName, err := s.newName(ctx, given)
 	if err != nil {
 		return err
 	}
-	return s.changeTree(ctx, "rename", func(tx *mailstore.Tx) error {
+	err = s.changeTree(ctx, "rename", func(tx *mailstore.Tx) error {
 		at, err := s.newSite(&tx.View, newName)
 		if err != nil {
 			return err
@@ -212,6 +237,10 @@ func (s *session) cmdRename(ctx context.Context, c *call) error {
 		}
 		return tx.RenameMailbox(m.ID, at.name)
 	})
+	if clean, e := mailstore.CleanName(name); err == nil && e == nil && (given != newName || name != clean) {
+		s.tellNormal(name, "", newName)
+	}
+	return err
 }
 
 // moveable refuses to rename another's INBOX, which would take its messages away.

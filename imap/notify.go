@@ -433,9 +433,7 @@ func (s *session) tellName(names map[string]*listed, name, oldName string) {
 	}
 	b := s.appendListed(s.out.begin(), l, &listOptions{tellSubscribed: true}, false)
 	if oldName != "" {
-		b = append(b[:len(b)-2], ` ("OLDNAME" (`...)
-		b = syntax.AppendMailbox(b, oldName, s.enabled.wide())
-		b = append(b, "))\r\n"...)
+		b = append(appendOldName(b[:len(b)-2], oldName, s.enabled.wide()), '\r', '\n')
 	}
 	s.out.keep(b)
 }

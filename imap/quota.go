@@ -50,8 +50,10 @@ func (s *session) rootOwner(ctx context.Context, root string) (mailstore.Account
 			return a, s.fault(ctx, "quota", err)
 		}
 	}
-	return mailstore.Account{}, refuse("NONEXISTENT", "There is no such quota root")
+	return mailstore.Account{}, noRoot()
 }
+
+func noRoot() error { return refuse("NONEXISTENT", "There is no such quota root") }
 
 // cmdGetQuota is GETQUOTA (RFC 9208 section 4.1.1).
 func (s *session) cmdGetQuota(ctx context.Context, c *call) error {
@@ -81,35 +83,61 @@ func (s *session) cmdGetQuotaRoot(ctx context.Context, c *call) error {
 		if m.Account != s.account.ID {
 			root = s.others.boxes[m.ID].root
 		}
+		resources, err := s.resources(v, m.Account)
+		if err != nil {
+			return err
+		}
 		b := append(s.out.begin(), "* QUOTAROOT "...)
 		b = syntax.AppendMailbox(b, m.Name, s.enabled.wide())
-		b = append(b, ' ')
-		b = syntax.AppendString(b, root)
+		if len(resources) > 0 {
+			b = append(b, ' ')
+			b = syntax.AppendString(b, root)
+		}
 		s.out.keep(append(b, '\r', '\n'))
-		return s.tellQuota(v, root, m.Account)
+		if len(resources) > 0 {
+			s.tellResources(root, resources)
+		}
+		return nil
 	})
 }
 
-// tellQuota writes the QUOTA response: resources without a limit are not in it. The
-// number of mailboxes is bounded for all.
+// tellQuota writes the QUOTA response.
 func (s *session) tellQuota(v *mailstore.View, root string, owner mailstore.AccountID) error {
-	used, limit, err := v.Usage(owner)
-	if err != nil {
-		return err
+	resources, err := s.resources(v, owner)
+	if err == nil && len(resources) == 0 {
+		err = noRoot() // it takes one at least (RFC 9208 section 7)
 	}
-	boxes, err := v.CountMailboxes(owner)
-	if err != nil {
-		return err
+	if err == nil {
+		s.tellResources(root, resources)
 	}
+	return err
+}
+
+func (s *session) tellResources(root string, resources []byte) {
 	b := append(s.out.begin(), "* QUOTA "...)
 	b = syntax.AppendString(b, root)
 	b = append(b, " ("...)
-	n := len(b)
+	b = append(b, resources...)
+	s.out.keep(append(b, ")\r\n"...)) // within a snapshot nobody waits for the client
+}
+
+// resources are those that have a limit, with what is used of it. The number of mailboxes
+// is bounded for all.
+func (s *session) resources(v *mailstore.View, owner mailstore.AccountID) ([]byte, error) {
+	used, limit, err := v.Usage(owner)
+	if err != nil {
+		return nil, err
+	}
+	boxes, err := v.CountMailboxes(owner)
+	if err != nil {
+		return nil, err
+	}
+	var b []byte
 	resource := func(name string, unit, used, limit int64) {
 		if limit <= 0 {
 			return
 		}
-		if len(b) > n {
+		if len(b) > 0 {
 			b = append(b, ' ')
 		}
 		b = append(b, name...)
@@ -123,8 +151,7 @@ func (s *session) tellQuota(v *mailstore.View, root string, owner mailstore.Acco
 	if owner == s.account.ID || s.administers() { // to others it would tell of mailboxes that they may not see
 		resource("MAILBOX", 1, int64(boxes), mailstore.MaxMailboxes)
 	}
-	s.out.keep(append(b, ")\r\n"...))
-	return nil
+	return b, nil
 }
 
 // cmdSetQuota is SETQUOTA (RFC 9208 section 4.1.3), which is for administrators. A

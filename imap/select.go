@@ -2,6 +2,7 @@ package imap
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sort"
 	"strconv"
@@ -20,8 +21,11 @@ func (s *session) open(ctx context.Context, c *call, readOnly bool) error {
 	if err := c.p.End(); err != nil {
 		return err
 	}
-	if params.QResync != nil && !s.enabled.qresync {
+	switch q := params.QResync; {
+	case q != nil && !s.enabled.qresync:
 		return bad("QRESYNC has to be enabled first")
+	case q != nil && q.Seqs != nil && s.enabled.uidonly: // RFC 9586 section 3
+		return &refusal{bad: true, code: "UIDREQUIRED", text: "Message numbers are off: tell UIDs alone"}
 	}
 	if s.box != nil {
 		s.box = nil
@@ -33,6 +37,7 @@ func (s *session) open(ctx context.Context, c *call, readOnly bool) error {
 	box := &selection{examined: readOnly}
 	var now mailstore.Selected
 	var since mailstore.Changes
+	var gone []syntax.Range
 	err := s.view(ctx, "select", func(v *mailstore.View) error {
 		row, err := s.lookup(v, name, mailstore.RightRead)
 		if err != nil {
@@ -47,7 +52,7 @@ func (s *session) open(ctx context.Context, c *call, readOnly bool) error {
 		box.uids = slices.Clip(now.UIDs) // shared: what is added goes into a copy
 		box.learn(now.Keywords)
 		if q := params.QResync; q != nil && q.Validity == now.UIDValidity {
-			since, err = box.missed(v, q)
+			since, gone, err = box.missed(v, q)
 		}
 		return err
 	})
@@ -56,9 +61,9 @@ func (s *session) open(ctx context.Context, c *call, readOnly bool) error {
 	}
 	box.resets = s.srv.resets.of(s.account.ID, box.id)
 	s.box = box
-	s.tellSelected(&now)
+	s.tellSelected(name, &now)
 	if params.QResync != nil {
-		s.tellMissed(&since)
+		s.tellMissed(gone, &since)
 	}
 	c.code = "READ-WRITE"
 	if box.readOnly() {
@@ -67,8 +72,8 @@ func (s *session) open(ctx context.Context, c *call, readOnly bool) error {
 	return nil
 }
 
-// tellSelected writes what a client is told of a mailbox that it opens.
-func (s *session) tellSelected(now *mailstore.Selected) {
+// tellSelected writes what a client is told of a mailbox that it opens by a name.
+func (s *session) tellSelected(given string, now *mailstore.Selected) {
 	box := s.box
 	out := appendNumbered(s.out.begin(), len(box.uids), "EXISTS")
 	if !s.enabled.rev2 {
@@ -102,34 +107,37 @@ func (s *session) tellSelected(now *mailstore.Selected) {
 		out = append(out, useOf(&now.Mailbox)...)
 		out = append(out, `) "/" `...)
 		out = syntax.AppendMailbox(out, now.Name, true)
+		if given != now.Name {
+			out = appendOldName(out, given, true)
+		}
 		out = append(out, '\r', '\n')
 	}
 	s.out.end(out)
 }
 
 // missed finds what happened since a client last looked, as far as that is of
-// messages which it knows or which are new.
-func (b *selection) missed(v *mailstore.View, q *syntax.QResync) (mailstore.Changes, error) {
-	c, err := v.Changes(b.id, mailstore.ModSeq(q.ModSeq))
-	if err != nil {
-		return c, err
+// messages which it knows or which are new; gone are those that are not there any more.
+func (b *selection) missed(v *mailstore.View, q *syntax.QResync) (c mailstore.Changes, gone []syntax.Range, err error) {
+	if c, err = v.Changes(b.id, mailstore.ModSeq(q.ModSeq)); err != nil {
+		return c, nil, err
 	}
 	known := ordered(q.Known)
+	has := func(uid mailstore.UID) bool { return known == nil || within(known, uint32(uid)) }
 	if c.Horizon {
 		if c, err = b.since(v, mailstore.ModSeq(q.ModSeq)); err != nil {
-			return c, err
+			return c, nil, err
 		}
 		// Of what is not there any more, all that the client may know, but for the
 		// front where it told us what it has (RFC 7162 section 3.2.5.2).
-		c.Expunged = b.absent(known, c.UIDNext, b.common(q))
+		gone = b.absent(known, c.UIDNext, b.common(q))
+	} else {
+		gone = rangesOf(slices.DeleteFunc(c.Expunged, func(uid mailstore.UID) bool { return !has(uid) }))
 	}
 	if known != nil {
-		has := func(uid mailstore.UID) bool { return within(known, uint32(uid)) }
-		c.Expunged = slices.DeleteFunc(c.Expunged, func(uid mailstore.UID) bool { return !has(uid) })
 		c.Changed = slices.DeleteFunc(c.Changed, func(m mailstore.Message) bool { return !has(m.UID) })
 		c.Arrived = slices.DeleteFunc(c.Arrived, func(m mailstore.Message) bool { return !has(m.UID) })
 	}
-	return c, nil
+	return c, gone, nil
 }
 
 // since finds changed messages by looking at all of them.
@@ -147,28 +155,43 @@ func (b *selection) since(v *mailstore.View, m mailstore.ModSeq) (mailstore.Chan
 	})
 }
 
-// maxAbsent bounds the UIDs of one VANISHED (EARLIER) that is made of what is
-// not there.
-const maxAbsent = 1 << 20
-
-// absent lists the UIDs in known (nil = all) from after on that no message has.
-func (b *selection) absent(known []syntax.Range, next mailstore.UID, after mailstore.UID) []mailstore.UID {
-	if known == nil && next > 1 {
-		known = []syntax.Range{{First: 1, Last: uint32(next - 1)}}
+// absent lists the UIDs in known (nil = all), which is in order, from after on that no
+// message has.
+func (b *selection) absent(known []syntax.Range, next, after mailstore.UID) []syntax.Range {
+	if known == nil {
+		known = []syntax.Range{{First: 1, Last: math.MaxUint32}}
 	}
-	var gone []mailstore.UID
+	var gone []syntax.Range
 	for _, r := range known {
-		uid := max(mailstore.UID(r.First), after+1)
-		i, _ := b.index(uid)
-		for ; uid <= mailstore.UID(r.Last) && uid < next && len(gone) < maxAbsent; uid++ {
-			if i < len(b.uids) && b.uids[i] == uid {
-				i++
-				continue
+		uid, last := max(mailstore.UID(r.First), after+1), min(mailstore.UID(r.Last), next-1)
+		at, _ := b.index(uid)
+		for _, there := range b.uids[at:] {
+			if there > last {
+				break
 			}
-			gone = append(gone, uid)
+			if uid < there {
+				gone = append(gone, syntax.Range{First: uint32(uid), Last: uint32(there - 1)})
+			}
+			uid = there + 1
+		}
+		if uid <= last {
+			gone = append(gone, syntax.Range{First: uint32(uid), Last: uint32(last)})
 		}
 	}
 	return gone
+}
+
+// rangesOf joins neighbours.
+func rangesOf(uids []mailstore.UID) []syntax.Range {
+	var list []syntax.Range
+	for _, uid := range uids {
+		if n := len(list); n > 0 && list[n-1].Last+1 == uint32(uid) {
+			list[n-1].Last++
+			continue
+		}
+		list = append(list, syntax.Range{First: uint32(uid), Last: uint32(uid)})
+	}
+	return list
 }
 
 // common is the last UID up to which the client has what we have: the highest
@@ -230,10 +253,8 @@ func within(ranges []syntax.Range, n uint32) bool {
 }
 
 // tellMissed writes the answer to QRESYNC: what is gone, and then what changed.
-func (s *session) tellMissed(c *mailstore.Changes) {
-	if len(c.Expunged) > 0 {
-		s.out.end(appendVanished(s.out.beginLarge(), "(EARLIER) ", c.Expunged))
-	}
+func (s *session) tellMissed(gone []syntax.Range, c *mailstore.Changes) {
+	s.tellVanished("(EARLIER) ", gone)
 	list := append(c.Arrived, c.Changed...)
 	slices.SortFunc(list, func(a, b mailstore.Message) int { return int(int64(a.UID) - int64(b.UID)) })
 	for i := range list {

@@ -218,3 +218,32 @@ func TestCapabilitiesDocumented(t *testing.T) {
 		t.Error("a capability is listed twice")
 	}
 }
+
+// TestAbsent: however far UIDs reach, all that are not there are named, and in no more
+// ranges than there are messages.
+func TestAbsent(t *testing.T) {
+	b := &selection{uids: []mailstore.UID{2, 3, 7, 3_000_000, 4_294_967_290}}
+	for _, test := range []struct {
+		known       string // "" is all
+		next, after mailstore.UID
+		want        string
+	}{
+		{"", 4_294_967_291, 0, "1,4:6,8:2999999,3000001:4294967289"},
+		{"", 4_294_967_295, 7, "8:2999999,3000001:4294967289,4294967291:4294967294"},
+		{"1:4,6:8,3000000:4294967295", 3_000_005, 0, "1,4,6,8,3000001:3000004"},
+		{"2:3,7", 4_294_967_291, 0, ""},
+		{"", 1, 0, ""},
+	} {
+		var known []syntax.Range
+		if test.known != "" {
+			known = syntax.NewParser([]byte(test.known)).UIDs()
+		}
+		var got []string
+		for _, r := range b.absent(known, test.next, test.after) {
+			got = append(got, string(syntax.AppendRange(nil, r.First, r.Last)))
+		}
+		if strings.Join(got, ",") != test.want {
+			t.Errorf("of %q below %d and above %d: %s, not %s", test.known, test.next, test.after, got, test.want)
+		}
+	}
+}

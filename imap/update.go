@@ -173,7 +173,7 @@ func (s *session) writeGone() {
 	}
 	gone := slices.Sorted(maps.Keys(b.gone))
 	if s.enabled.qresync || s.enabled.uidonly { // RFC 7162 section 3.2.10
-		s.out.end(appendVanished(s.out.begin(), "", gone))
+		s.tellVanished("", rangesOf(gone))
 		return
 	}
 	// The last first, so that the numbers of the others stay.
@@ -198,11 +198,20 @@ func (b *selection) forgetGone() {
 	b.uids, b.gone = rest, nil
 }
 
-func appendVanished(out []byte, earlier string, uids []mailstore.UID) []byte {
-	out = append(out, "* VANISHED "...)
+// tellVanished writes VANISHED, if anything did.
+func (s *session) tellVanished(earlier string, gone []syntax.Range) {
+	if len(gone) == 0 {
+		return
+	}
+	out := append(s.out.beginLarge(), "* VANISHED "...)
 	out = append(out, earlier...)
-	out = syntax.AppendNumbers(out, uids)
-	return append(out, '\r', '\n')
+	for i, r := range gone {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = syntax.AppendRange(out, r.First, r.Last)
+	}
+	s.out.end(append(out, '\r', '\n'))
 }
 
 func appendNumbered(out []byte, n int, what string) []byte {

@@ -491,7 +491,7 @@ func isMessage(c *Command, rest bool) bool {
 	case c.Name == "APPEND":
 		return p.messageFirst()
 	case c.Name == "REPLACE":
-		p.Number()
+		p.SeqNumber()
 		p.SP()
 		return p.messageFirst()
 	}

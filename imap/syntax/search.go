@@ -2,6 +2,7 @@ package syntax
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -112,6 +113,9 @@ func (p *Parser) searchOptions(s *Search) {
 		p.SP()
 		s.Extended = true
 		p.List(func() { p.searchReturn(s) })
+		if s.Partial != nil && slices.Contains(s.Return, "ALL") { // RFC 9394 section 3.1
+			p.fail("ALL or one PARTIAL, not both, before what follows")
+		}
 		p.SP()
 	}
 }
@@ -125,6 +129,9 @@ func (p *Parser) searchReturn(s *Search) {
 			s.Update = p.fetchItems()
 		}
 	case "PARTIAL":
+		if s.Partial != nil {
+			p.fail("one PARTIAL")
+		}
 		p.SP()
 		r := p.Partial()
 		s.Partial = &r

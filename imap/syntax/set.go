@@ -38,10 +38,10 @@ func (p *Parser) UIDs() []Range {
 func (p *Parser) ranges(want string) []Range {
 	var ranges []Range
 	for {
-		r := Range{First: p.setNumber(want)}
+		r := Range{First: p.seqNumber(want)}
 		r.Last = r.First
 		if p.take(':') {
-			r.Last = p.setNumber(want)
+			r.Last = p.seqNumber(want)
 		}
 		if p.err != nil {
 			return nil
@@ -53,7 +53,10 @@ func (p *Parser) ranges(want string) []Range {
 	}
 }
 
-func (p *Parser) setNumber(want string) uint32 {
+// SeqNumber reads a number or "*", which is 0.
+func (p *Parser) SeqNumber() uint32 { return p.seqNumber("a number") }
+
+func (p *Parser) seqNumber(want string) uint32 {
 	if p.take('*') {
 		return 0
 	}
