@@ -132,15 +132,18 @@ func (p *Parser) fetchItem() FetchItem {
 	return item
 }
 
-// preview reads the modifier of PREVIEW.
+// preview reads the modifiers of PREVIEW; parentheses with others are those of FETCH.
 func (p *Parser) preview() (lazy bool) {
+	at := p.pos
 	if p.takeBefore('(') {
-		p.List(func() {
-			if p.Keyword("LAZY") != "LAZY" {
-				p.fail("LAZY")
-			}
+		p.take('(')
+		for p.takeWord("LAZY") {
 			lazy = true
-		})
+			p.take(' ')
+		}
+		if !p.take(')') {
+			p.pos, lazy = at, false
+		}
 	}
 	return lazy
 }
