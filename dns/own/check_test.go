@@ -205,7 +205,7 @@ var findings = map[string]struct {
 		`error +smtp +mail\.hamburger\.edu\.: mail cannot come in at 9\.0\.0\.25:25: connection refused -- let the firewall, and the provider, pass port 25 to this server`, false},
 	"another port": {func(c *town) { c.mail = nil; c.ours.Ports["smtp"] = 10025 },
 		`error +smtp .*connection refused -- this server listens on port 10025.*`, false},
-	"silent": {func(c *town) { c.mail["9.0.0.25:25"].silent = true }, `error +smtp .*mail cannot come in at 9\.0\.0\.25:25: it is too slow.*`, false},
+	"silent":           {func(c *town) { c.mail["9.0.0.25:25"].silent = true }, `error +smtp .*mail cannot come in at 9\.0\.0\.25:25: it is too slow.*`, false},
 	"stops after EHLO": {func(c *town) { c.mail["9.0.0.25:25"].stops = true }, `error +smtp .*mail cannot come in at 9\.0\.0\.25:25: it is too slow.*`, false},
 	"long line": {func(c *town) { c.mail["9.0.0.25:25"].banner = strings.Repeat("x", maxReplyLine) },
 		`error +smtp .*mail cannot come in at 9\.0\.0\.25:25: it says a line of more than 2048 octets.*`, false},
