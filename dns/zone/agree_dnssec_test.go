@@ -228,14 +228,16 @@ func believe(t *testing.T, v *dnssec.Validator, z *Zone, optOut bool) (answers i
 // forwarder serves a tree of zones as a recursive server that does not validate
 // would, over UDP and TCP on one port; spoil changes its answers.
 type forwarder struct {
-	zones map[string]*Zone
-	port  string
+	port string
 
 	mu    sync.Mutex
+	zones map[string]*Zone
 	spoil func(*miekg.Msg)
 }
 
 func (f *forwarder) answer(q miekg.Question) *miekg.Msg {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	name := names.Canonical(q.Name)
 	at := name
 	if q.Qtype == miekg.TypeDS && f.zones[name] != nil && name != "example." {
@@ -256,8 +258,6 @@ func (f *forwarder) answer(q miekg.Question) *miekg.Msg {
 	for _, rr := range r.Ns {
 		m.Ns = append(m.Ns, miekg.Copy(rr))
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	if f.spoil != nil {
 		f.spoil(m)
 	}
@@ -382,8 +382,7 @@ func newJudges(t *testing.T) *judges {
 	f, key := agreeWorld(t)
 	f.serve(t)
 	j := &judges{t, f, t.TempDir(), key}
-	d := key.Record()
-	bind := fmt.Sprintf("trust-anchors { example. static-key %d %d %d \"%s\"; };\n", d.Flags, d.Protocol, d.Algorithm, d.PublicKey)
+	bind := bindAnchor(key)
 	unbound := "server:\n\tdo-not-query-localhost: no\n\ttrust-anchor: \"" + key.DS().String() + "\"\n" +
 		"forward-zone:\n\tname: \".\"\n\tforward-addr: 127.0.0.1@" + f.port + "\n"
 	for name, text := range map[string]string{"anchor": bind, "unbound.conf": unbound} {
@@ -394,17 +393,32 @@ func newJudges(t *testing.T) *judges {
 	return j
 }
 
+// bindAnchor is the file of trust anchors that delv takes.
+func bindAnchor(key *dnssec.Key) string {
+	d := key.Record()
+	return fmt.Sprintf("trust-anchors { example. static-key %d %d %d \"%s\"; };\n", d.Flags, d.Protocol, d.Algorithm, d.PublicKey)
+}
+
 func (j *judges) delv(name string, typ uint16) (verdict, text string) {
-	out, _ := program(j.t, j.dir, "delv", "@127.0.0.1", "-p", j.f.port, "-a", "anchor", "+root=example.", name, miekg.Type(typ).String())
+	out, _ := program(j.t, j.dir, "delv", j.f.delv(name, typ)...)
+	return delvVerdict(out), out
+}
+
+// delv are the arguments with which delv asks the forwarder.
+func (f *forwarder) delv(name string, typ uint16) []string {
+	return []string{"@127.0.0.1", "-p", f.port, "-a", "anchor", "+root=example.", name, miekg.Type(typ).String()}
+}
+
+func delvVerdict(out string) string {
 	switch {
 	case strings.Contains(out, "fully validated"):
-		return "secure", out
+		return "secure"
 	case strings.Contains(out, "unsigned answer"), strings.Contains(out, "answer not validated"):
-		return "insecure", out
+		return "insecure"
 	case strings.Contains(out, "resolution failed"):
-		return "bogus", out
+		return "bogus"
 	}
-	return "nothing", out
+	return "nothing"
 }
 
 func (j *judges) unbound(name string, typ uint16) (verdict, text string) {
