@@ -182,6 +182,18 @@ own_records = ["more.zone"]
 			t.Errorf("after a restart: %q", got)
 		}
 		checkSigned(t, p, at, port)
+		// Signed or not is as the configuration says, at once.
+		for _, c := range []struct {
+			more string
+			sign bool
+		}{{"own_sign = false\n", false}, {"", true}} {
+			config("own_addresses = [\"192.0.2.25\"]\n" + c.more)
+			syscall.Kill(os.Getpid(), syscall.SIGHUP)
+			soon(t, fmt.Sprintf("signed: %t", c.sign), func() bool {
+				return (dig(t, at, port, "hamburger.edu", "DNSKEY") != "") == c.sign && (dig(t, at, port, "hamburger.edu", "NSEC") != "") == c.sign
+			})
+		}
+		checkSigned(t, p, at, port)
 	})
 }
 

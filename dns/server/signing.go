@@ -124,11 +124,14 @@ func (z *served) sign(next, old *zone.Zone, scan bool) (*zone.Zone, error) {
 // keepSigned signs again what is about to end, and lets keys follow each other,
 // until the zone stops.
 func (z *served) keepSigned() {
-	for failed := false; ; {
+	wait := signEvery
+	if have := z.current.Load(); have != nil && !have.Signed() {
+		wait = 0 // until now it was not to be signed
+	}
+	for failed := false; ; wait = signEvery {
 		z.signer.mu.Lock()
 		due := z.signer.due
 		z.signer.mu.Unlock()
-		wait := signEvery
 		if !due.IsZero() {
 			wait = min(wait, max(due.Sub(z.s.clock.Now()), signRetry))
 		}

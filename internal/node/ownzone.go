@@ -138,7 +138,7 @@ func (o *ownZones) refreshZoneLocked(ctx context.Context, name string) error {
 		serial = later(have.Serial(), serial)
 	}
 	next, err := o.makeLocked(ctx, name, serial)
-	if err != nil || have != nil && have.Says(next) {
+	if err != nil || have != nil && have.Says(next) && (o.own.Sign || !have.Signed()) {
 		return err
 	}
 	if err := o.n.dns.Publish(next); err != nil {
