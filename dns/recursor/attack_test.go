@@ -158,6 +158,55 @@ func TestFlood(t *testing.T) {
 	})
 }
 
+// Answers that are cut or changed at any octet are refused, or are answers: of
+// their own name alone, within the bounds of one question, and other names are
+// found as before.
+func TestMangled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := ordinary(t)
+		r := newTest(t, w, Options{})
+		if a := ask(t, r, "web.example.com.", miekg.TypeA); data(a) != "NOERROR; A 9.9.9.80" {
+			t.Fatalf("got %v", data(a))
+		}
+		size := 0
+		changes := []func(b []byte, i int) []byte{func(b []byte, i int) []byte { return b[:i] }}
+		for _, c := range []byte{0, 1, 0x3f, 0xc0, 0xff} {
+			changes = append(changes, func(b []byte, i int) []byte { b[i] = c; return b })
+		}
+		for _, change := range changes {
+			for i := 0; i == 0 || i < size; i++ {
+				w.mangle = func(b []byte) []byte {
+					size = len(b)
+					if i < len(b) {
+						b = change(b, i)
+					}
+					return b
+				}
+				r.Flush("web.example.com.")
+				w.queries()
+				began := time.Now()
+				a := ask(t, r, "web.example.com.", miekg.TypeA)
+				if took, n := time.Since(began), len(w.queries()); took > 16*time.Second || n > maxQueries {
+					t.Errorf("octet %d: %d queries, %v", i, n, took)
+				}
+				for _, rr := range a.Answer {
+					if !strings.EqualFold(rr.Header().Name, "web.example.com.") {
+						t.Errorf("octet %d: %v", i, rr)
+					}
+				}
+				w.mangle = nil
+				time.Sleep(20 * time.Minute) // servers that failed are tried again, caches forget
+				if a := ask(t, r, "mx.example.com.", miekg.TypeA); data(a) != "NOERROR; A 9.9.9.25" {
+					t.Errorf("octet %d: afterwards: %v, %v", i, data(a), a.Err)
+				}
+			}
+		}
+		if size < 50 {
+			t.Errorf("an answer of %d octets", size)
+		}
+	})
+}
+
 // Loops of aliases, of delegations, of servers' names end soon.
 func TestLoops(t *testing.T) {
 	for name, zones := range map[string][2]string{

@@ -22,9 +22,10 @@ type world struct {
 	t  testing.TB
 	wg sync.WaitGroup
 
-	mu    sync.Mutex
-	hosts map[netip.Addr]*host
-	asked []asking
+	mu     sync.Mutex
+	hosts  map[netip.Addr]*host
+	asked  []asking
+	mangle func(b []byte) []byte // of all answers, unless nil
 }
 
 // asking is a query that arrived somewhere.
@@ -184,6 +185,9 @@ func (w *world) handle(h *host, addr netip.Addr, network string, b []byte) [][]b
 		b, err := m.Pack()
 		if err != nil {
 			w.t.Errorf("pack: %v", err)
+		}
+		if w.mangle != nil {
+			b = w.mangle(b)
 		}
 		out = append(out, b)
 	}
