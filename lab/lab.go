@@ -460,6 +460,35 @@ func (l *Lab) Jump(ctx context.Context, d time.Duration) error {
 	return l.clock.jump(ctx, d, l.settle)
 }
 
+// Await runs something that waits for an answer. In an instant lab, silence costs
+// no time: while somebody waits for an answer that is lost and nothing else moves,
+// the clock is set ahead to what is due next.
+func (l *Lab) Await(ctx context.Context, do func()) error {
+	if !l.o.Instant {
+		do()
+		return ctx.Err()
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		do()
+	}()
+	for {
+		if err := l.settle(ctx); err != nil {
+			<-done
+			return err
+		}
+		select {
+		case <-done:
+			return ctx.Err()
+		default:
+		}
+		if next, ok := l.clock.next(); ok && l.network.silent() {
+			l.clock.advance(next)
+		}
+	}
+}
+
 // maxJump bounds one jump.
 const maxJump = 400 * 24 * time.Hour
 
@@ -486,7 +515,7 @@ func (l *Lab) settle(ctx context.Context) error {
 			return l.ctx.Err()
 		}
 		now := l.network.busy.Load()
-		if now == seen && l.network.waiting.Load() == 0 {
+		if now == seen && !l.network.due() {
 			return nil
 		}
 		seen = now

@@ -128,6 +128,9 @@ func start(t *testing.T, o Options) (*Lab, *screen) {
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
+		if t.Failed() {
+			t.Logf("what happened in the lab:\n%s", out)
+		}
 	})
 	return l, out
 }

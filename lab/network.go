@@ -24,7 +24,6 @@ type network struct {
 	shared  bool // all sockets have one address, which tells no hosts apart
 	closed  chan struct{}
 	busy    atomic.Int64 // what went through; Jump watches it
-	waiting atomic.Int64 // connections on which an answer is due
 
 	// dialing is held for reading from a connect until its caller is known, so
 	// that whoever accepts the connection finds it.
@@ -256,6 +255,45 @@ func (n *network) close() {
 	}
 }
 
+// due tells whether somebody waits for an answer that will come by itself, without
+// more time: not from a name server that itself waits for one that is lost.
+func (n *network) due() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	stuck := map[*Host]bool{}
+	for c := range n.conns {
+		if c.silent.Load() && c.from != nil {
+			stuck[c.from] = true
+		}
+	}
+	for more := len(stuck) > 0; more; {
+		more = false
+		for c := range n.conns {
+			if c.udp && c.awaits.Load() && stuck[c.to] && c.from != nil && !stuck[c.from] {
+				stuck[c.from], more = true, true
+			}
+		}
+	}
+	for c := range n.conns {
+		if c.awaits.Load() && !(c.udp && stuck[c.to]) {
+			return true
+		}
+	}
+	return false
+}
+
+// silent tells whether somebody waits for an answer that is lost.
+func (n *network) silent() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for c := range n.conns {
+		if c.silent.Load() {
+			return true
+		}
+	}
+	return false
+}
+
 // cut closes the connections that match.
 func (n *network) cut(match func(from, to *Host) bool) {
 	n.mu.Lock()
@@ -296,7 +334,8 @@ type lineConn struct {
 	once          sync.Once
 	done          chan struct{}
 
-	awaits   atomic.Bool // in network.waiting
+	awaits   atomic.Bool // an answer is due
+	silent   atomic.Bool // what was written last is lost: no answer will come
 	mu       sync.Mutex
 	flip     bool      // written to since the last read: the answer takes a round trip
 	due      time.Time // of the lab: before it no answer can be here
@@ -309,20 +348,8 @@ type lineConn struct {
 func (c *lineConn) LocalAddr() net.Addr  { return c.local }
 func (c *lineConn) RemoteAddr() net.Addr { return c.remote }
 
-// await counts a connection on which an answer is due.
-func (c *lineConn) await(due bool) {
-	if c.awaits.Swap(due) != due {
-		if due {
-			c.network.waiting.Add(1)
-		} else {
-			c.network.waiting.Add(-1)
-		}
-	}
-}
-
 func (c *lineConn) Close() error {
 	c.once.Do(func() {
-		c.await(false)
 		close(c.done)
 		c.network.mu.Lock()
 		defer c.network.mu.Unlock()
@@ -371,13 +398,15 @@ func (c *lineConn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	c.flip, c.due = true, n.clock.Now().Add(way.rtt)
 	c.mu.Unlock()
-	if c.udp && (way.down || way.loss > 0 && n.chance(way.loss)) {
-		return len(p), nil // no answer is due
+	lost := way.down || c.udp && way.loss > 0 && n.chance(way.loss)
+	c.silent.Store(lost)
+	c.awaits.Store(!lost)
+	if c.udp && lost {
+		return len(p), nil
 	}
-	c.await(!way.down)
 	size, err := c.Conn.Write(p)
 	if err != nil {
-		c.await(false)
+		c.awaits.Store(false)
 	}
 	return size, err
 }
@@ -413,7 +442,7 @@ func (c *lineConn) Read(p []byte) (int, error) {
 		}
 	}
 	got, err := c.Conn.Read(p)
-	c.await(false)
+	c.awaits.Store(false)
 	n.busy.Add(1)
 	n.mu.Lock()
 	n.countLocked(c, Traffic{Received: got})

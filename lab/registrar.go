@@ -49,7 +49,8 @@ func (l *Lab) Register(ctx context.Context, name string) (*Registration, error) 
 }
 
 // register registers a domain, or, again, brings back one of an earlier run, whose
-// delegation may be there still.
+// delegation may be there still. It returns when all servers of both zones know it,
+// but for those that are down.
 func (l *Lab) register(ctx context.Context, name string, again bool) (*Registration, error) {
 	tld, err := l.mayRegister(name)
 	if err != nil {
@@ -77,6 +78,15 @@ func (l *Lab) register(ctx context.Context, name string, again bool) (*Registrat
 	}
 	say(fmt.Sprintf("the zone %s has by dynamic update: %s NS %s, %s NS %s, and as glue their addresses %s and %s",
 		tld.Name, name, dns1.Name, name, dns2.Name, dns1.Address, dns2.Address))
+	for _, zone := range []*Zone{tld, &z} {
+		late, err := l.spread(ctx, zone)
+		if err != nil {
+			return nil, fmt.Errorf("register %s: %w", name, err)
+		}
+		if late != "" {
+			say(fmt.Sprintf("%s has not heard of it yet; who asks there is told that there is no such name", late))
+		}
+	}
 	say(fmt.Sprintf("%s takes mail for %s, password %s", mail.Name, r.Account.Address, r.Account.Password))
 	return r, nil
 }

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -16,6 +17,7 @@ import (
 	"postrider/dns/dnssec"
 	"postrider/dns/server"
 	"postrider/dns/zone"
+	"postrider/internal/journey"
 )
 
 // signatureLife is how long the lab's signatures hold. Their servers make new ones
@@ -98,10 +100,9 @@ func (l *Lab) servePrimary(w *World, z *Zone) error {
 	return m.serveZone(l.primaryConfig(z), made)
 }
 
-// delegationSigners are the DS records of a zone for the zone above, of the keys
-// that it serves.
-func (l *Lab) delegationSigners(z *Zone) ([]miekg.RR, error) {
-	m, err := l.machine(z.Primary)
+// served is a zone as one of its servers has it now.
+func (l *Lab) served(z *Zone, host string) (*zone.Zone, error) {
+	m, err := l.machine(host)
 	if err != nil {
 		return nil, err
 	}
@@ -109,15 +110,47 @@ func (l *Lab) delegationSigners(z *Zone) ([]miekg.RR, error) {
 	ns := m.server
 	m.mu.Unlock()
 	if ns == nil {
-		return nil, fmt.Errorf("%s serves no zone", z.Primary)
+		return nil, fmt.Errorf("%s serves no zone", host)
 	}
-	origin := miekg.CanonicalName(z.Name)
-	now, err := ns.server.Zone(origin)
+	return ns.server.Zone(miekg.CanonicalName(z.Name))
+}
+
+// spread waits until the secondaries of a zone have what its primary has, and names
+// one that does not get it in time: because it is down, perhaps.
+func (l *Lab) spread(ctx context.Context, z *Zone) (late string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, spreadPatience)
+	defer cancel()
+	f := l.journey.Follow(journey.Filter{})
+	defer f.Close()
+	for {
+		first, err := l.served(z, z.Primary)
+		if err != nil {
+			return "", err
+		}
+		late = ""
+		for _, h := range l.secondaries(z) {
+			if copied, err := l.served(z, h.Name); err != nil || copied.Serial() != first.Serial() {
+				late = h.Name
+			}
+		}
+		if late == "" || l.moment(ctx, f) != nil {
+			return late, nil
+		}
+	}
+}
+
+// spreadPatience is how long a registration waits for the secondaries.
+const spreadPatience = 5 * time.Second
+
+// delegationSigners are the DS records of a zone for the zone above, of the keys
+// that it serves.
+func (l *Lab) delegationSigners(z *Zone) ([]miekg.RR, error) {
+	now, err := l.served(z, z.Primary)
 	if err != nil {
 		return nil, err
 	}
 	var out []miekg.RR
-	for _, rr := range now.Find(origin, miekg.TypeDNSKEY) {
+	for _, rr := range now.Find(now.Origin(), miekg.TypeDNSKEY) {
 		if k := rr.(*miekg.DNSKEY); k.Flags&miekg.SEP != 0 {
 			ds := k.ToDS(miekg.SHA256)
 			if ds == nil {
