@@ -8,11 +8,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"postrider/internal/directory"
 	"postrider/internal/node"
+	"postrider/mta"
 )
 
 // machine is a host that runs.
@@ -203,6 +205,12 @@ func (m *machine) options() node.Options {
 		if slices.Contains(o.RelayNetworks, you) {
 			o.RelayNetworks = append(slices.Clone(o.RelayNetworks), l.class)
 		}
+	}
+	if local, domain, ok := strings.Cut(m.mail.Catch, "@"); ok {
+		o.Catch = mta.Address{Local: local, Domain: domain}
+	}
+	if r, ok := l.World().Host(m.mail.Resolver); ok {
+		o.Resolver = netip.AddrPortFrom(r.Address, 53).String()
 	}
 	if m.mail.MaxSize > 0 {
 		o.Limits.MessageSize = m.mail.MaxSize

@@ -119,6 +119,11 @@ func (l *Lab) Configure(ctx context.Context, host, key string, values []string) 
 		mail.MaxSize, err = strconv.ParseInt(first, 10, 64)
 	case "smarthost":
 		mail.Smarthost = first
+	case "resolver":
+		mail.Resolver = first
+		if r, ok := l.World().Host(first); first != "" && (!ok || r.Kind != KindResolver) {
+			err = fmt.Errorf("%q is no resolver", first)
+		}
 	case "smarthost_user":
 		mail.SmarthostUser = first
 	case "retry":
@@ -134,7 +139,7 @@ func (l *Lab) Configure(ctx context.Context, host, key string, values []string) 
 		d, derr := ParseDuration(first)
 		mail.Expire, err = Duration(d), derr
 	default:
-		err = fmt.Errorf("%q is not one of relay_networks, relay_domains, require_auth, bare_helo, max_size, smarthost, smarthost_user, retry, expire", key)
+		err = fmt.Errorf("%q is not one of relay_networks, relay_domains, require_auth, bare_helo, max_size, smarthost, smarthost_user, resolver, retry, expire", key)
 	}
 	if err != nil {
 		return h.Mail, err

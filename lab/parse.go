@@ -209,9 +209,14 @@ func (c *checker) hostMail(i int, h *Host) {
 			c.fail("host", i, "mail.smarthost", "%q is no host of kind mail", s)
 		}
 	}
-	if u := h.Mail.SmarthostUser; u != "" {
-		if _, ok := c.world.Account(u); !ok {
-			c.fail("host", i, "mail.smarthost_user", "there is no account %q", u)
+	if r := h.Mail.Resolver; r != "" {
+		if of, ok := c.world.Host(r); !ok || of.Kind != KindResolver {
+			c.fail("host", i, "mail.resolver", "%q is no host of kind resolver", r)
+		}
+	}
+	for key, u := range map[string]string{"mail.smarthost_user": h.Mail.SmarthostUser, "mail.catch": h.Mail.Catch} {
+		if _, ok := c.world.Account(u); u != "" && !ok {
+			c.fail("host", i, key, "there is no account %q", u)
 		}
 	}
 }

@@ -110,9 +110,13 @@ type Mail struct {
 	BareHelo      bool           `toml:"bare_helo" json:"bare_helo,omitempty"`
 	Smarthost     string         `toml:"smarthost" json:"smarthost,omitempty"` // a host's name
 	// SmarthostUser is the address of an account at the smarthost.
-	SmarthostUser string     `toml:"smarthost_user" json:"smarthost_user,omitempty"`
-	Retry         []Duration `toml:"retry" json:"retry,omitempty"`
-	Expire        Duration   `toml:"expire" json:"expire,omitempty"`
+	SmarthostUser string `toml:"smarthost_user" json:"smarthost_user,omitempty"`
+	// Catch is the address of an account that gets all mail, whoever it is for.
+	Catch string `toml:"catch" json:"catch,omitempty"`
+	// Resolver is the host that it asks; "" = that of its site.
+	Resolver string     `toml:"resolver" json:"resolver,omitempty"`
+	Retry    []Duration `toml:"retry" json:"retry,omitempty"`
+	Expire   Duration   `toml:"expire" json:"expire,omitempty"`
 	// Forwards sends the mail of an address on to another.
 	Forwards map[string]string `toml:"forwards" json:"forwards,omitempty"`
 	// MaxSize bounds a message, in octets; 0 = as without a configuration.

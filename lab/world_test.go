@@ -66,6 +66,7 @@ func TestWorldProblems(t *testing.T) {
 		{"[[host]]\nname = 'a.test'\nkind = 'mail'\naddress = '127.3.0.1'\nservices = ['dns']", "w:5: host.services: "},
 		{site + "[[host]]\nname = 'a.test'\nkind = 'mail'\nsite = 's'\naddress = '127.3.0.1'", "w:8: host.address: is not in the network"},
 		{"[[host]]\nname = 'a.test'\nkind = 'mail'\naddress = '127.3.0.1'\n[host.mail]\nsmarthost = 'b'", "w:6: host.mail.smarthost: "},
+		{"[[host]]\nname = 'a.test'\nkind = 'mail'\naddress = '127.3.0.1'\n[host.mail]\nresolver = 'a.test'", "w:6: host.mail.resolver: "},
 		{"[[zone]]\nname = 'test'\nprimary = 'nobody'", "w:3: zone.primary: "},
 		{"[[zone]]\nname = 'a\\b.test'\nprimary = 'nobody'", "w:2: zone.name: "},
 		{"[[account]]\naddress = 'a@b.test'\npassword = 'x'", "w:2: account.address: no host keeps the mail of b.test"},

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +14,7 @@ import (
 	"postrider/lab"
 )
 
-// letter FROM -> TO[,TO] [cc TO] [bcc TO] SUBJECT, with the text in the block.
+// letter FROM -> TO[,TO] [cc TO] [bcc TO] [times N] SUBJECT, with the text in the block.
 func (p *player) letter(ctx context.Context, c Command) error { return p.send(ctx, c, false) }
 
 // raw FROM -> TO[,TO], with the whole message in the block.
@@ -27,6 +28,11 @@ func (p *player) send(ctx context.Context, c Command, raw bool) error {
 	}
 	f, cc := option(f, "cc")
 	f, bcc := option(f, "bcc")
+	f, often := option(f, "times")
+	times, err := strconv.Atoi(cmp.Or(often, "1"))
+	if err != nil || times < 1 || times > maxTimes {
+		return fmt.Errorf("times is a number from 1 to %d", maxTimes)
+	}
 	split := func(s string) []string {
 		return slices.DeleteFunc(strings.Split(s, ","), func(s string) bool { return s == "" })
 	}
@@ -37,15 +43,22 @@ func (p *player) send(ctx context.Context, c Command, raw bool) error {
 	} else {
 		l.Text = text
 	}
-	_, p.refused = p.lab.Send(ctx, l)
-	var said *smtp.SMTPError
-	if errors.As(p.refused, &said) { // refused: the next command tells whether that is right
-		return nil
+	for range times {
+		_, p.refused = p.lab.Send(ctx, l)
+		var said *smtp.SMTPError
+		if errors.As(p.refused, &said) { // refused: the next command tells whether that is right
+			return nil
+		}
+		if err := p.refused; err != nil {
+			p.refused = nil
+			return err
+		}
 	}
-	err := p.refused
-	p.refused = nil
-	return err
+	return nil
 }
+
+// maxTimes bounds how often a letter is sent.
+const maxTimes = 100
 
 // refused CODE: the last letter was refused.
 func (p *player) wasRefused(_ context.Context, c Command) error {

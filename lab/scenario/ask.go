@@ -70,7 +70,12 @@ func (p *player) ask(ctx context.Context, c Command) error {
 		network = "tcp"
 	}
 	t := exchange.Transport{Dial: p.lab.Dialer(from), Clock: p.lab.Clock()}
-	reply, err := t.Do(ctx, network, net.JoinHostPort(h.Address.String(), "53"), q, questionPatience)
+	var reply *exchange.Reply
+	if werr := p.lab.Await(ctx, func() {
+		reply, err = t.Do(ctx, network, net.JoinHostPort(h.Address.String(), "53"), q, questionPatience)
+	}); werr != nil {
+		return werr
+	}
 	p.reply = &answer{query: q.Wire, err: err}
 	if err == nil {
 		p.reply.msg, p.reply.wire, p.reply.took = reply.Msg, reply.Wire, reply.Took
@@ -133,8 +138,9 @@ const (
 )
 
 // flood SERVER NAME TYPE N [from HOST]: so many questions over UDP, as fast as they
-// go. The values answered and cut are how many answers came, and how many of them
-// said no more than that one should ask over TCP.
+// go. The values answered, cut and firsts are how many answers came, how many of them
+// said no more than that one should ask over TCP, and how many different records
+// stood first.
 func (p *player) flood(ctx context.Context, c Command) error {
 	f, err := want(c, 4, "SERVER NAME TYPE N [from HOST]")
 	if err != nil {
@@ -161,7 +167,8 @@ func (p *player) flood(ctx context.Context, c Command) error {
 			return err
 		}
 	}
-	p.values["answered"], p.values["cut"] = 0, 0
+	p.values["answered"], p.values["cut"], p.values["firsts"] = 0, 0, 0
+	firsts := map[string]bool{}
 	buf := make([]byte, miekg.MaxMsgSize)
 	for {
 		if err := conn.SetReadDeadline(time.Now().Add(floodQuiet)); err != nil {
@@ -174,6 +181,10 @@ func (p *player) flood(ctx context.Context, c Command) error {
 		p.values["answered"]++
 		if size > 2 && buf[2]&2 != 0 { // TC: RFC 1035 section 4.1.1
 			p.values["cut"]++
+		}
+		if m := new(miekg.Msg); m.Unpack(buf[:size]) == nil && len(m.Answer) > 0 {
+			firsts[m.Answer[0].String()] = true
+			p.values["firsts"] = float64(len(firsts))
 		}
 	}
 }

@@ -97,7 +97,7 @@ func (p *player) tls(ctx context.Context, _ Command) error {
 	return nil
 }
 
-// expand replaces {base64 TEXT}, in which \0 is NUL, and {N} for a value.
+// expand replaces {base64 TEXT}, in which \0 is NUL, and {NAME} of a let.
 func (p *player) expand(s string) string {
 	for {
 		i := strings.Index(s, "{base64 ")
@@ -110,6 +110,9 @@ func (p *player) expand(s string) string {
 		}
 		text := strings.ReplaceAll(s[i+len("{base64 "):i+end], `\0`, "\x00")
 		s = s[:i] + base64.StdEncoding.EncodeToString([]byte(text)) + s[i+end+1:]
+	}
+	for name, text := range p.texts {
+		s = strings.ReplaceAll(s, "{"+name+"}", text)
 	}
 	for name, v := range p.values {
 		s = strings.ReplaceAll(s, "{"+name+"}", strconv.FormatFloat(v, 'f', -1, 64))

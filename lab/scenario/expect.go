@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"postrider/internal/journey"
+	"postrider/internal/provenance"
 	"postrider/lab"
 )
 
@@ -121,10 +122,10 @@ func (p *player) expectMailbox(ctx context.Context, f []string) error {
 	return compare(float64(len(letters)), rest)
 }
 
-// letter ADDRESS N has TEXT | lacks TEXT | matches REGEXP | header NAME VALUE | no NAME | count NAME NUMBER | size NUMBER | flags FLAGS
+// letter ADDRESS N has TEXT | lacks TEXT | matches REGEXP | header NAME VALUE | no NAME | count NAME NUMBER | size NUMBER | flags FLAGS | slowest HOST
 func (p *player) expectLetter(ctx context.Context, f []string) error {
 	if len(f) < 3 {
-		return errors.New("the form is: letter ADDRESS N has|lacks|matches|header|no|count|size|flags WHAT")
+		return errors.New("the form is: letter ADDRESS N has|lacks|matches|header|no|count|size|flags|slowest WHAT")
 	}
 	n, err := strconv.Atoi(f[1])
 	if err != nil || n < 1 {
@@ -166,6 +167,15 @@ func judge(text string, s lab.Stored, what string, f []string) error {
 		return err
 	case "size":
 		return compare(float64(len(text)), f)
+	case "slowest":
+		x := provenance.Explain([]byte(text), provenance.Options{})
+		if x.Slowest == 0 {
+			return errors.New("no hop has a time")
+		}
+		if h := x.Path[x.Slowest-1]; h.By != words {
+			return fmt.Errorf("the slowest hop is the one to %s, after %v", h.By, time.Duration(h.Delay))
+		}
+		return nil
 	case "flags":
 		if have := strings.Join(s.Flags, " "); have != words {
 			return fmt.Errorf("they are %q", have)
@@ -174,7 +184,7 @@ func judge(text string, s lab.Stored, what string, f []string) error {
 	}
 	m, err := mail.ReadMessage(strings.NewReader(text))
 	if err != nil || len(f) == 0 {
-		return fmt.Errorf("%q is not one of has, lacks, matches, header, no, count, size, flags: %v", what, err)
+		return fmt.Errorf("%q is not one of has, lacks, matches, header, no, count, size, flags, slowest: %v", what, err)
 	}
 	values := m.Header[mailKey(f[0])]
 	switch what {
@@ -193,7 +203,7 @@ func judge(text string, s lab.Stored, what string, f []string) error {
 	case "count":
 		return compare(float64(len(values)), f[1:])
 	}
-	return fmt.Errorf("%q is not one of has, lacks, matches, header, no, count, size, flags", what)
+	return fmt.Errorf("%q is not one of has, lacks, matches, header, no, count, size, flags, slowest", what)
 }
 
 // mailKey is a field's name as package mail has it.
@@ -417,15 +427,16 @@ func (p *player) expectReply(_ context.Context, f []string) error {
 	if f[0] == "lines" {
 		return compare(float64(len(p.current.last)), f[1:])
 	}
-	if strings.Contains(said, strings.Join(f[1:], " ")) != (f[0] == "has") {
+	if strings.Contains(said, p.expand(strings.Join(f[1:], " "))) != (f[0] == "has") {
 		return fmt.Errorf("it was %q", said)
 	}
 	return nil
 }
 
-// let NAME = trips|connections|sent|received FROM TO, or time, or ttl
+// let NAME = trips|connections|sent|received FROM TO, or time, ttl, A - B, or
+// reply REGEXP
 func (p *player) let(_ context.Context, c Command) error {
-	f, err := want(c, 3, "NAME = trips|connections|sent|received FROM TO, or NAME = time")
+	f, err := want(c, 3, "NAME = trips|connections|sent|received FROM TO, time, ttl, A - B, or reply REGEXP")
 	if err != nil {
 		return err
 	}
@@ -436,10 +447,38 @@ func (p *player) let(_ context.Context, c Command) error {
 		p.values[f[0]] = p.lab.Clock().Now().Sub(p.timer).Seconds()
 	case f[2] == "ttl" && p.reply != nil && p.reply.msg != nil && len(p.reply.msg.Answer) > 0:
 		p.values[f[0]] = float64(p.reply.msg.Answer[0].Header().Ttl)
+	case f[2] == "reply" && len(f) > 3:
+		return p.letReply(f[0], strings.Join(f[3:], " "))
+	case len(f) == 5 && f[3] == "-":
+		a, aok := p.values[f[2]]
+		b, bok := p.values[f[4]]
+		if !aok || !bok {
+			return fmt.Errorf("%s or %s is no value", f[2], f[4])
+		}
+		p.values[f[0]] = a - b
 	case len(f) == 5:
 		p.values[f[0]] = p.traffic(f[2], f[3], f[4])
 	default:
 		return fmt.Errorf("%q is nothing to measure", strings.Join(f[2:], " "))
 	}
+	return nil
+}
+
+// letReply keeps what the first group of an expression has of the last thing that
+// a server said.
+func (p *player) letReply(name, expr string) error {
+	re, err := regexp.Compile(expr)
+	if err != nil {
+		return err
+	}
+	if re.NumSubexp() != 1 || p.current == nil {
+		return errors.New("the form is: let NAME = reply REGEXP, with one group in it")
+	}
+	said := strings.Join(p.current.last, "\n")
+	found := re.FindStringSubmatch(said)
+	if found == nil {
+		return fmt.Errorf("it was %q", said)
+	}
+	p.texts[name] = found[1]
 	return nil
 }

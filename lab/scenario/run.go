@@ -51,6 +51,7 @@ type player struct {
 	reply   *answer // of the last question
 	refused error   // of the last letter
 	values  map[string]float64
+	texts   map[string]string // of let NAME = reply
 	timer   time.Time
 	hosts   map[string]string // hosts files, by host
 	undo    []func(context.Context) error
@@ -81,7 +82,7 @@ func run(ctx context.Context, l *lab.Lab, s *Scenario, patience time.Duration) R
 	began := time.Now()
 	r := Result{Name: s.Name, Number: s.Number, Title: s.Title, Passed: true}
 	p := &player{lab: l, base: map[string]uint32{}, queued: map[string]bool{}, conns: map[string]*talk{},
-		values: map[string]float64{}, hosts: map[string]string{}, timer: l.Clock().Now(), patience: patience}
+		values: map[string]float64{}, texts: map[string]string{}, hosts: map[string]string{}, timer: l.Clock().Now(), patience: patience}
 	err := p.begin(ctx)
 	for _, step := range s.Steps {
 		sr := StepResult{Name: step.Name, Passed: r.Passed, Skipped: !r.Passed}
