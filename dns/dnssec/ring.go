@@ -169,7 +169,7 @@ func (r *Ring) checkRoles() error {
 	for _, k := range r.live("") {
 		switch {
 		case (k.Role == CSK) != r.policy.SingleKey:
-			return fmt.Errorf("%s: has a %s: the number of keys of a signed zone is not changed here", r.zone, k.Role)
+			return fmt.Errorf("%s: is signed with a %s: the number of keys of a signed zone is not changed here; unsign it first", r.zone, strings.ToUpper(string(k.Role)))
 		case k.Algorithm != r.policy.Algorithm:
 			return fmt.Errorf("%s: is signed with %s: the algorithm of a signed zone is not changed here; unsign it first", r.zone, algorithmName(k.Algorithm))
 		}

@@ -87,7 +87,7 @@ func (n *Node) buildDNS() error {
 	}
 	s, err := dnsserver.New(dnsserver.Options{
 		Recursor: recursor, Dial: n.options.Dial, Dir: filepath.Join(n.options.DataDir, "dns"), Clock: n.options.Clock, Log: n.log,
-		Journey: n.journey,
+		Journey: n.journey, HotOctets: n.options.DNSCache,
 	})
 	if err != nil {
 		return err
