@@ -556,6 +556,9 @@ func (r *Ring) describe(k *ringKey) string {
 	switch {
 	case k.Ready.IsZero():
 		parts = append(parts, "may be named by a DS record from "+at(k.Published.Add(r.wait(k)))+" on")
+		if k.Roll {
+			parts = append(parts, "is replaced then")
+		}
 	case k.Seen.IsZero():
 		parts = append(parts, "waits for a DS record that names it")
 	case k.Gone.IsZero():

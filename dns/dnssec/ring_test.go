@@ -154,6 +154,10 @@ func TestRingZSK(t *testing.T) {
 
 // TestRingKSK: RFC 6781 section 4.1.2; the old key waits for the parent.
 func TestRingKSK(t *testing.T) {
+	early := newRinged(t, Policy{})
+	if err := early.Roll(KSK); err != nil || !strings.Contains(strings.Join(early.Advice(), "\n"), "is replaced then") {
+		t.Errorf("a roll before a DS record may name the key: %v, %v", err, early.Advice())
+	}
 	r := newRinged(t, Policy{Algorithm: dns.ED25519, KSKLifetime: 365 * day})
 	k, z := r.last.KeySigs[0], r.last.Sigs[0]
 	r.until("the first DS", day+time.Hour)
