@@ -10,26 +10,12 @@ import (
 )
 
 // entry is an answer as octets, made once and sent many times: what differs
-// from one reply to the next is patched into the copy. It never changes.
+// from one reply to the next is patched into the copy. It never changes. Most are
+// not in the processor's cache when they are asked for: what each reply needs
+// stands together.
 type entry struct {
-	key  string // see query.key
+	key  []byte // see query.key
 	wire []byte // header, question and records; the OPT record is made for each reply
-
-	flags   uint16 // AA, RA, and the lower four bits of the rcode
-	rcode   int    // whole
-	secure  bool   // validated: AD for those who want to know (RFC 6840 section 5.8)
-	origin  origin
-	says    string // of an answer by recursion: "secure", "insecure", "bogus" or "indeterminate"
-	errors  []extended
-	records int // offset of the first record
-	ttls    []uint16
-	runs    []run
-
-	withoutExtra int  // the length without the additional section
-	referral     bool // whose addresses may not be left out silently (RFC 9471 section 3)
-	counts       [3]uint16
-
-	kind uint64 // what the rate of answers is counted by; see limiter
 
 	// Of an authoritative answer: it holds as long as this is what is served.
 	from  *served
@@ -38,6 +24,24 @@ type entry struct {
 	// Of another: when its TTLs were right, and until when it is sent.
 	stored, until int64 // Unix time in nanoseconds
 	generation    uint64
+
+	kind uint64 // what the rate of answers is counted by; see limiter
+
+	records      int // offset of the first record
+	withoutExtra int // the length without the additional section
+	counts       [3]uint16
+	flags        uint16 // AA, RA, and the lower four bits of the rcode
+	rcode        int    // whole
+	secure       bool   // validated: AD for those who want to know (RFC 6840 section 5.8)
+	origin       origin
+	referral     bool   // whose addresses may not be left out silently (RFC 9471 section 3)
+	says         string // of an answer by recursion: "secure", "insecure", "bogus" or "indeterminate"
+	errors       []extended
+	ttls         []uint16
+	runs         []run
+
+	fewTTLs [4]uint16        // room for most ttls
+	room    [roomOctets]byte // for most keys and answers
 }
 
 // origin is where an answer is from that is not of our zones.
@@ -48,6 +52,9 @@ const (
 	asked
 	cached
 )
+
+// roomOctets makes an entry as large as the allocator would anyway.
+const roomOctets = 144
 
 // run is records of one set of addresses, all of one size, that stand one after
 // the other.
@@ -97,7 +104,9 @@ func (e *entry) index() {
 	}
 	e.records = off
 	n := int(e.counts[0]) + int(e.counts[1]) + int(e.counts[2])
-	e.ttls = make([]uint16, 0, min(n, maxTTLs))
+	if e.ttls = e.fewTTLs[:0]; n > len(e.fewTTLs) {
+		e.ttls = make([]uint16, 0, min(n, maxTTLs))
+	}
 	e.withoutExtra = len(e.wire)
 	var last run
 	var lastType uint16

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"encoding/binary"
 	"hash/maphash"
 	"sync/atomic"
@@ -13,7 +14,7 @@ const (
 	// hotAverage and hotOverhead: a table has as many places as answers of
 	// the average size would need; each costs so much beside its octets.
 	hotAverage  = 512
-	hotOverhead = 256
+	hotOverhead = 400
 )
 
 // hotTable keeps answers that were given, for those who ask the same again. It
@@ -72,7 +73,7 @@ func (t *hotTable) get(key []byte, now int64, at *setup, r Recursor) *entry {
 	}
 	slots := t.set(key)
 	for i := range slots {
-		if e := slots[i].Load(); e != nil && e.key == string(key) {
+		if e := slots[i].Load(); e != nil && bytes.Equal(e.key, key) {
 			if !e.good(now, at) || e.from == nil && e.generation != r.Generation() {
 				return nil
 			}
@@ -94,7 +95,16 @@ func (e *entry) good(now int64, at *setup) bool {
 	return now < e.until
 }
 
-func (e *entry) cost() int64 { return int64(len(e.wire)+len(e.key)+2*len(e.ttls)) + hotOverhead }
+func (e *entry) cost() int64 {
+	n := hotOverhead
+	if size := len(e.key) + len(e.wire); size > len(e.room) {
+		n += size
+	}
+	if len(e.ttls) > len(e.fewTTLs) {
+		n += 2 * len(e.ttls)
+	}
+	return int64(n)
+}
 
 // put keeps e under its key, in place of an old answer to the same question, a
 // spent one, or any.
@@ -102,11 +112,11 @@ func (t *hotTable) put(e *entry, now int64) {
 	if t == nil || len(e.wire) > maxHotEntry || len(e.ttls) == maxTTLs {
 		return
 	}
-	slots := t.set([]byte(e.key))
+	slots := t.set(e.key)
 	at := -1
 	for i := range slots {
 		old := slots[i].Load()
-		if old != nil && old.key == e.key {
+		if old != nil && bytes.Equal(old.key, e.key) {
 			at = i
 			break
 		}

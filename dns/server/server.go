@@ -83,7 +83,7 @@ type Server struct {
 
 	mu      sync.Mutex
 	closed  bool
-	sockets []net.PacketConn
+	sockets []func() // each ends the reading of one
 	works   int
 	clients map[netip.Prefix]int
 
@@ -194,7 +194,8 @@ func (s *Server) keep(e *entry, key []byte, at *setup, now time.Time) {
 	if e.from == nil && e.until == 0 {
 		return
 	}
-	e.key, e.setup = string(key), at
+	both := append(append(e.room[:0], key...), e.wire...)
+	e.key, e.wire, e.setup = both[:len(key):len(key)], both[len(key):], at
 	s.hot.put(e, now.UnixNano())
 }
 

@@ -46,6 +46,37 @@ func TestSockets(t *testing.T) {
 	}
 }
 
+// TestSocketIsFreed: Close ends a reader that waits, and frees the address, also
+// when the socket has never had a query.
+func TestSocketIsFreed(t *testing.T) {
+	for _, address := range []string{"127.0.0.1:0", ":0"} {
+		for _, asked := range []bool{false, true} {
+			w := newTown(t, Options{}, Settings{Minimal: true}, parse(t, "example.test.", exampleZone))
+			c, err := net.ListenPacket("udp", address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := w.s.ServePacket(c); err != nil {
+				t.Fatal(err)
+			}
+			bound := c.LocalAddr().String()
+			_, port, _ := net.SplitHostPort(bound)
+			if asked {
+				overNet(t, "udp", net.JoinHostPort("127.0.0.1", port), question("www.example.test.", miekg.TypeA))
+			}
+			w.s.Close()
+			for range 2 { // a closed server frees what it is given, too
+				if c, err = net.ListenPacket("udp", bound); err != nil {
+					t.Fatalf("%s, asked %v: %v", address, asked, err)
+				}
+				if err := w.s.ServePacket(c); err == nil {
+					t.Error("a closed server serves")
+				}
+			}
+		}
+	}
+}
+
 // TestManyDatagrams: what many clients ask at once is answered, each to its own.
 func TestManyDatagrams(t *testing.T) {
 	w := newTown(t, Options{}, Settings{Minimal: true}, parse(t, "example.test.", exampleZone)).listen()

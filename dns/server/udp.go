@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"runtime"
 	"time"
 )
 
@@ -16,10 +17,16 @@ const (
 	manyWaiting = batch
 	// failurePause spaces reads of a socket that fails.
 	failurePause = 50 * time.Millisecond
+	// yieldEvery is how long a goroutine reads before it lets others run. One that
+	// goes on for 10 ms is interrupted by the runtime, whose watching thread then
+	// looks at it a few thousand times a second.
+	yieldEvery = 8 * time.Millisecond
 )
 
 // socket reads and answers datagrams for one goroutine.
 type socket interface {
+	// hold keeps the socket from being freed while f uses the methods below.
+	hold(f func())
 	// read returns how many datagrams came. With wait it waits for one.
 	read(wait bool) (int, error)
 	// datagram is one of the last read, good until the next. A sender without a
@@ -40,6 +47,8 @@ type oneByOne struct {
 	from  net.Addr
 	reply []byte
 }
+
+func (o *oneByOne) hold(f func()) { f() }
 
 func (o *oneByOne) read(bool) (_ int, err error) {
 	o.n, o.from, err = o.ReadFrom(o.buf[:])
@@ -77,37 +86,37 @@ func (s *Server) ServePacket(c net.PacketConn) error {
 	}
 	var first socket = &oneByOne{PacketConn: c}
 	var others []socket
+	stop := func() { c.Close() }
 	if u, ok := c.(*net.UDPConn); ok {
 		// As much as the system lets us: bursts wait here while we answer. An
 		// error leaves the size as it was.
 		_ = u.SetReadBuffer(4 << 20)
 		_ = u.SetWriteBuffer(1 << 20)
 		var err error
-		if first, others, err = open(u); err != nil {
+		if first, others, stop, err = open(u); err != nil {
 			c.Close()
 			return err
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sockets = append(s.sockets, c)
+	s.sockets = append(s.sockets, stop)
 	if s.closed {
 		s.closeSocketsLocked()
 		return errClosed
 	}
 	many := make(chan struct{})
-	s.wg.Go(func() { s.readPackets(first, many) })
+	s.wg.Go(func() { first.hold(func() { s.readPackets(first, many) }) })
 	for _, d := range others {
-		s.wg.Go(func() { s.helpRead(d, many) })
+		s.wg.Go(func() { d.hold(func() { s.helpRead(d, many) }) })
 	}
 	return nil
 }
 
 // closeSocketsLocked ends all reading.
 func (s *Server) closeSocketsLocked() {
-	for _, c := range s.sockets {
-		wake(c)
-		c.Close()
+	for _, stop := range s.sockets {
+		stop()
 	}
 	s.sockets = nil
 }
@@ -122,6 +131,7 @@ type reader struct {
 // too much for one.
 func (s *Server) readPackets(d socket, many chan<- struct{}) {
 	var r reader
+	var yielded time.Time
 	for {
 		n, err := d.read(true)
 		if err == nil && s.base.Err() != nil {
@@ -140,6 +150,10 @@ func (s *Server) readPackets(d socket, many chan<- struct{}) {
 			}
 		}
 		s.answerPackets(d, &r, n)
+		if r.now.Sub(yielded) > yieldEvery {
+			runtime.Gosched()
+			yielded = r.now
+		}
 	}
 }
 

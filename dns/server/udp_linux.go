@@ -2,9 +2,9 @@ package server
 
 import (
 	"encoding/binary"
-	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
 	"syscall"
 	"unsafe"
@@ -37,8 +37,9 @@ type slot struct {
 // nothing. The headers of a batch are made once; that of an answer refers to
 // the address, and to the control message, that came with its query.
 type batches struct {
-	caller
-	wild bool // bound to every address: queries come with their local address
+	raw  syscall.RawConn
+	fd   uintptr // while held
+	wild bool    // bound to every address: queries come with their local address
 	six  bool
 
 	slots   [batch]slot
@@ -49,37 +50,67 @@ type batches struct {
 }
 
 // open makes readers of a socket of the system: first waits for datagrams, and
-// the others help it while there are many.
-func open(c *net.UDPConn) (first socket, others []socket, err error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return nil, nil, err
-	}
+// the others help it while there are many. The socket is theirs until stop.
+func open(c *net.UDPConn) (first socket, others []socket, stop func(), err error) {
 	addr := c.LocalAddr().(*net.UDPAddr)
 	wild, six := addr.IP.IsUnspecified(), addr.IP.To4() == nil
-	// A read that blocks its thread costs less than the answer; with a socket
-	// that waits in the runtime's poller each datagram wakes several threads.
-	err = control(raw, func(fd int) error {
-		if err := unix.SetNonblock(fd, false); err != nil || !wild {
-			return err
-		}
-		if six {
-			return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
-		}
-		return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
-	})
+	f, err := blocking(c)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
+	}
+	raw, err := f.SyscallConn()
+	if err == nil && wild {
+		err = control(raw, func(fd int) error {
+			if six {
+				return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
+			}
+			return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+		})
+	}
+	if err != nil {
+		f.Close()
+		return nil, nil, nil, err
 	}
 	for range runtime.GOMAXPROCS(0) - 1 {
 		others = append(others, newBatches(raw, wild, six))
 	}
-	return newBatches(raw, wild, six), others, nil
+	stop = func() {
+		// It says ENOTCONN, and wakes those who wait all the same.
+		_ = control(raw, func(fd int) error { return unix.Shutdown(fd, unix.SHUT_RD) })
+		f.Close()
+	}
+	return newBatches(raw, wild, six), others, stop, nil
+}
+
+// blocking takes the socket out of the runtime's poller, and closes c. A read that
+// blocks its thread costs less than the answer; a socket that the poller knows
+// wakes it twice for each query, whoever reads: when it comes, and when its answer
+// has gone.
+func blocking(c *net.UDPConn) (*os.File, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var f *os.File
+	err = control(raw, func(fd int) error {
+		if err := unix.SetNonblock(fd, false); err != nil {
+			return err
+		}
+		own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		f = os.NewFile(uintptr(own), "udp")
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return f, c.Close()
 }
 
 func newBatches(raw syscall.RawConn, wild, six bool) *batches {
-	b := &batches{wild: wild, six: six, got: batch}
-	b.init(raw)
+	b := &batches{raw: raw, wild: wild, six: six, got: batch}
 	for i := range b.slots {
 		s := &b.slots[i]
 		s.in.Base = &b.buffers[i][0]
@@ -92,6 +123,13 @@ func newBatches(raw syscall.RawConn, wild, six bool) *batches {
 		}
 	}
 	return b
+}
+
+func (b *batches) hold(f func()) {
+	_ = b.raw.Control(func(fd uintptr) { // not when it is closed
+		b.fd = fd
+		f()
+	})
 }
 
 func (b *batches) read(wait bool) (int, error) {
@@ -107,12 +145,15 @@ func (b *batches) read(wait bool) (int, error) {
 	if !wait {
 		flags = unix.MSG_DONTWAIT
 	}
-	n, err := b.do(unix.SYS_RECVMMSG, b.in[:], flags)
-	if err == syscall.EINTR || err == syscall.EAGAIN && !wait {
+	n, _, err := unix.Syscall6(unix.SYS_RECVMMSG, b.fd, uintptr(unsafe.Pointer(&b.in[0])), batch, uintptr(flags), 0, 0)
+	switch {
+	case err == unix.EINTR || err == unix.EAGAIN && !wait:
 		return 0, nil
+	case err != 0:
+		return 0, err
 	}
-	b.got = n
-	return n, err
+	b.got = int(n)
+	return b.got, nil
 }
 
 func (b *batches) datagram(i int) (msg []byte, from netip.AddrPort) {
@@ -188,80 +229,35 @@ func answerFrom(control []byte, six bool) int {
 }
 
 func (b *batches) flush() {
-	b.send(b.out[:b.queued])
+	transmit(b.fd, b.out[:b.queued])
 	b.queued = 0
 }
 
 func (b *batches) later(i int) func(reply []byte) {
 	s, in := b.slots[i], b.in[i].hdr
 	return func(reply []byte) {
-		var c caller
-		c.init(b.raw)
 		one := make([]mmsghdr, 1)
 		b.address(&one[0], &s, &in, reply)
-		c.send(one)
+		_ = b.raw.Control(func(fd uintptr) { transmit(fd, one) })
 	}
 }
 
-// caller makes the system calls of one goroutine. Its closure is made once, as
-// one for each call would be an allocation.
-type caller struct {
-	raw   syscall.RawConn
-	call  func(fd uintptr)
-	trap  uintptr
-	ms    *mmsghdr
-	n     int // how many of ms; then how many were read or sent
-	flags int
-	errno syscall.Errno
-}
-
-func (c *caller) init(raw syscall.RawConn) {
-	c.raw = raw
-	c.call = func(fd uintptr) {
-		n, _, errno := unix.Syscall6(c.trap, fd, uintptr(unsafe.Pointer(c.ms)), uintptr(c.n), uintptr(c.flags), 0, 0)
-		c.n, c.errno = int(n), errno
-	}
-}
-
-// do makes a call. Control takes no lock, so that readers of one socket do not
-// wait for each other.
-func (c *caller) do(trap uintptr, ms []mmsghdr, flags int) (int, error) {
-	c.trap, c.ms, c.n, c.flags = trap, unsafe.SliceData(ms), len(ms), flags
-	if err := c.raw.Control(c.call); err != nil {
-		return 0, err
-	}
-	if c.errno != 0 {
-		return 0, c.errno
-	}
-	return c.n, nil
-}
-
-// send writes datagrams. One that cannot be sent is lost, as it may be on the
-// way.
-func (c *caller) send(ms []mmsghdr) {
+// transmit writes datagrams. One that cannot be sent is lost, as it may be on the
+// way. The runtime need not know of a call that does not wait; only where there
+// is no room one waits for it.
+func transmit(fd uintptr, ms []mmsghdr) {
 	for len(ms) > 0 {
-		n, err := c.do(unix.SYS_SENDMMSG, ms, 0)
+		n, _, err := unix.RawSyscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&ms[0])), uintptr(len(ms)), unix.MSG_DONTWAIT, 0, 0)
+		if err == unix.EAGAIN {
+			n, _, err = unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&ms[0])), uintptr(len(ms)), 0, 0, 0)
+		}
 		switch {
-		case errors.Is(err, net.ErrClosed):
-			return
-		case err == syscall.EINTR:
+		case err == unix.EINTR:
 			continue
-		case err != nil || n == 0:
+		case err != 0 || n == 0:
 			n = 1
 		}
 		ms = ms[n:]
-	}
-}
-
-// wake ends the reads of a socket that is about to be closed.
-func wake(c net.PacketConn) {
-	u, ok := c.(*net.UDPConn)
-	if !ok {
-		return
-	}
-	if raw, err := u.SyscallConn(); err == nil {
-		// It says ENOTCONN, and wakes those who wait all the same.
-		_ = control(raw, func(fd int) error { return unix.Shutdown(fd, unix.SHUT_RD) })
 	}
 }
 

@@ -28,7 +28,7 @@ type single struct {
 	reply   []byte
 }
 
-func open(c *net.UDPConn) (first socket, others []socket, err error) {
+func open(c *net.UDPConn) (first socket, others []socket, stop func(), err error) {
 	addr := c.LocalAddr().(*net.UDPAddr)
 	s := &single{conn: c, wild: addr.IP.IsUnspecified(), six: addr.IP.To4() == nil}
 	switch {
@@ -37,8 +37,10 @@ func open(c *net.UDPConn) (first socket, others []socket, err error) {
 	case s.wild:
 		err = ipv4.NewPacketConn(c).SetControlMessage(ipv4.FlagDst|ipv4.FlagInterface, true)
 	}
-	return s, nil, err
+	return s, nil, func() { c.Close() }, err
 }
+
+func (s *single) hold(f func()) { f() }
 
 func (s *single) read(bool) (_ int, err error) {
 	s.n, s.nn, _, s.from, err = s.conn.ReadMsgUDPAddrPort(s.buf[:], s.control[:])
@@ -86,5 +88,3 @@ func (s *single) source() []byte {
 	out := ipv4.ControlMessage{Src: cm.Dst}
 	return out.Marshal()
 }
-
-func wake(net.PacketConn) {}
