@@ -17,6 +17,7 @@ import (
 	"postrider/dns/dnssec"
 	"postrider/dns/recursor"
 	"postrider/dns/server"
+	"postrider/internal/journey"
 	"postrider/internal/wire"
 )
 
@@ -141,7 +142,8 @@ func (m *machine) startNameServer() error {
 	if signed || l.o.Keep != "" {
 		dir = m.dir()
 	}
-	o := server.Options{Dir: dir, HotOctets: nameHot, Clock: l.clock, Dial: l.network.dialer(h)}
+	o := server.Options{Dir: dir, HotOctets: nameHot, Clock: l.clock, Dial: l.network.dialer(h),
+		Journey: journey.New(journey.Options{Node: h.Name, Clock: l.clock, Parent: l.journey})}
 	switch {
 	case h.Kind == KindResolver:
 		if ns.resolver, err = l.newResolver(h); err != nil {
@@ -255,7 +257,7 @@ func (d *packetDoor) ReadFrom(p []byte) (int, net.Addr, error) {
 			continue
 		}
 		if from != nil { // the lab's own connections have seen to the rest
-			return size, addr, nil
+			return size, net.UDPAddrFromAddrPort(netip.AddrPortFrom(from.Address, addrPort(addr).Port())), nil
 		}
 		if answer, by := forge(w.tamper, p[:size]); answer != nil {
 			n.mu.Lock()
@@ -266,4 +268,9 @@ func (d *packetDoor) ReadFrom(p []byte) (int, net.Addr, error) {
 		}
 		return size, addr, nil
 	}
+}
+
+// WriteTo answers a host of the lab where it really is.
+func (d *packetDoor) WriteTo(p []byte, addr net.Addr) (int, error) {
+	return d.UDPConn.WriteTo(p, net.UDPAddrFromAddrPort(d.network.real(addrPort(addr))))
 }

@@ -119,6 +119,20 @@ func (n *network) caller(real netip.AddrPort) *Host {
 	return n.callers[real]
 }
 
+// real is where a caller's address of the lab is on this machine.
+func (n *network) real(lab netip.AddrPort) netip.AddrPort {
+	if n.shared {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		for own, h := range n.callers {
+			if h.Address == lab.Addr() && own.Port() == lab.Port() {
+				return own
+			}
+		}
+	}
+	return lab
+}
+
 // errOutside is the end of every way out of the lab.
 var errOutside = fmt.Errorf("no host of the lab has this address: %w", syscall.EHOSTUNREACH)
 

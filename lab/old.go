@@ -107,16 +107,18 @@ func (s *oldSession) Data(r io.Reader) error {
 	}
 	s.o.mu.Lock()
 	defer s.o.mu.Unlock()
+	id := rand.Text()
 	for _, to := range s.to {
 		if len(s.o.letters) == maxOldLetters {
 			return &smtp.SMTPError{Code: 452, EnhancedCode: smtp.NoEnhancedCode, Message: "no room for more"}
 		}
 		s.o.letters = append(s.o.letters, oldLetter{to: to, from: s.from, text: text})
-		s.o.journey.Record(journey.Event{Node: s.o.host.Name, Kind: journey.MailboxDelivered, Message: rand.Text(), Peer: s.peer,
+		s.o.journey.Record(journey.Event{Node: s.o.host.Name, Kind: journey.MailboxDelivered, Message: id, Peer: s.peer,
 			Text:  fmt.Sprintf("put a letter of %d octets into the mailbox of %s", len(text), to),
 			Attrs: []journey.Attr{{Key: "account", Value: to}, {Key: "from", Value: s.from}, {Key: "to", Value: to}}})
 	}
-	return nil
+	// The library sends what is no error in the way of one.
+	return &smtp.SMTPError{Code: 250, EnhancedCode: smtp.NoEnhancedCode, Message: "taken, id " + id}
 }
 
 // oldDoor lets the server hear of no EHLO.

@@ -181,12 +181,20 @@ func (s *Server) recordBusy(c *client, msg []byte) {
 	}
 }
 
-// recordChange tells that a version of a zone is served.
-func (s *Server) recordChange(name string, z *zone.Zone) {
-	if s.journey.Wants(journey.ZoneChanged) {
-		s.journey.Record(journey.Event{Kind: journey.ZoneChanged, Attrs: []journey.Attr{{Key: "zone", Value: shown(name)}, newest(z.Serial()),
-			{Key: "records", Value: strconv.Itoa(z.Len())}}})
+// recordChange tells that a version of the zone is served, in place of the one before
+// or, if that is nil, of none.
+func (z *served) recordChange(before, next *zone.Zone) {
+	if !z.s.journey.Wants(journey.ZoneChanged) {
+		return
 	}
+	attrs := []journey.Attr{{Key: "zone", Value: shown(z.name)}, newest(next.Serial()), {Key: "records", Value: strconv.Itoa(next.Len())}}
+	if before != nil {
+		attrs = append(attrs, journey.Attr{Key: "before", Value: strconv.FormatUint(uint64(before.Serial()), 10)})
+		if before.Says(next) {
+			attrs = append(attrs, journey.Attr{Key: "why", Value: "it says the same, with other signatures"})
+		}
+	}
+	z.s.journey.Record(journey.Event{Kind: journey.ZoneChanged, Attrs: attrs})
 }
 
 func newest(n uint32) journey.Attr {

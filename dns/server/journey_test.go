@@ -203,7 +203,7 @@ func TestJourneyZones(t *testing.T) {
 			"nameserver.query: 192.0.2.1 asks us for NOTIFY example.test (over udp)",
 			"nameserver.reply: we tell 192.0.2.1 about NOTIFY example.test: NOERROR",
 			"zone.reply: 192.0.2.1:53 says about example.test IXFR: NOERROR (serial 2,",
-			"zone.changed: zone example.test is served (serial 2, records: 4)")
+			"zone.changed: zone example.test is served (serial 2, records: 4, in place of 1)")
 		if r, err := primary.askOnce(t.Context(), "tcp", "192.0.2.2:53", u, nil); err != nil || r.Rcode != miekg.RcodeRefused {
 			t.Fatal(r, err)
 		}

@@ -193,9 +193,9 @@ func (z *served) appendLocked(next *zone.Zone, diffs ...zone.Diff) error {
 }
 
 func (z *served) showLocked(next *zone.Zone) {
-	z.current.Store(next)
+	before := z.current.Swap(next)
 	z.s.log.Info("zone loaded", "zone", shown(z.name), "serial", next.Serial(), "records", next.Len())
-	z.s.recordChange(z.name, next)
+	z.recordChange(before, next)
 	z.announce()
 }
 

@@ -123,6 +123,8 @@ type step struct {
 	Seq                           uint64
 	From, To, Via, Kind, Label    string
 	Tone, Say, RFC, Message, Wire string
+	For                           []string
+	Fields                        [][2]string
 }
 
 // steps are what the page's server has of the journey.

@@ -141,6 +141,58 @@ func TestLetterFilter(t *testing.T) {
 	}
 }
 
+// TestLetterFollowed: one letter's steps go on at each server that takes it, the
+// backup server included, to the mailboxes, the report about a recipient who is not
+// there, and the first time that a program fetched it; they are one letter of the
+// choice, and another's are not among them.
+func TestLetterFollowed(t *testing.T) {
+	p := openLab(t, 1440, 900)
+	p.sendLetter()
+	other := p.find(0, arrived, "mx.hamburger.edu")
+	p.click("#tab-faults")
+	p.fill("faulty", "mx.hamburger.edu")
+	p.flip("down mx.hamburger.edu", true)
+	after := p.last()
+	p.click("#tab-letter")
+	p.fill("to", "bob@hamburger.edu, nobody@hamburger.edu, alice@crepes.fr")
+	p.click(`#letter button[type=submit]`)
+	here := p.find(after, arrived, "mx.crepes.fr")
+	p.until(after, "the backup server has it", func(s step) bool { return s.Kind == "queue.delivered" && s.To == "mx.crepes.fr" })
+	p.click("#tab-faults")
+	p.flip("down mx.hamburger.edu", false)
+	p.click(`#jump button[value="3600"]`)
+	there := p.find(after, arrived, "mx.hamburger.edu")
+	report := p.find(after, "queue.bounce", "mx.relay.test")
+	refused := step{}
+	p.until(after, "the refusal", func(s step) bool {
+		refused = s
+		return s.Kind == "check.failed" && strings.Contains(s.Label, "nobody@hamburger.edu")
+	})
+	reported := step{}
+	p.until(report.Seq, "the report in the mailbox", func(s step) bool {
+		reported = s
+		return s.Kind == arrived && s.From == "mx.crepes.fr"
+	})
+	p.click("#tab-letter")
+	p.fill("reader", "bob@hamburger.edu")
+	p.click(`#collect button[value=imap]`)
+	read := step{}
+	p.until(there.Seq, "the letter is read", func(s step) bool {
+		read = s
+		return s.Kind == "mailbox.fetched" && slices.Contains(s.For, there.Message)
+	})
+	p.drawn(read.Seq)
+	p.wait(`document.querySelectorAll("#which option").length === 3`) // all, and two letters
+	p.fill("which", p.find(after, "message.accepted", "mx.crepes.fr").Message)
+	for _, s := range []step{here, there, refused, report, reported, read} {
+		p.drawn(s.Seq)
+	}
+	p.wait(fmt.Sprintf(`!document.querySelector('#steps [data-seq="%d"]')`, other.Seq))
+	if text := eval[string](p.tab, `document.getElementById("which").selectedOptions[0].textContent`); !strings.Contains(text, "alice@crepes.fr → bob@hamburger.edu, nobody@hamburger.edu") {
+		t.Errorf("the letter is called %q", text)
+	}
+}
+
 // TestConsole: a letter typed into the console, each line explained, reaches the
 // mailbox; another host than the lab's cannot be reached.
 func TestConsole(t *testing.T) {

@@ -58,7 +58,7 @@ const (
 
 	ZoneQuery   Kind = "zone.query"   // what we ask or tell another name server about a zone: name, type, opcode, transport
 	ZoneReply   Kind = "zone.reply"   // what it says: rcode, answer, took; of a transfer serial, records, changes
-	ZoneChanged Kind = "zone.changed" // another version is served: zone, serial, records
+	ZoneChanged Kind = "zone.changed" // another version is served: zone, serial, records, before (its serial), why
 )
 
 // Lost stands where a follower was too slow, or the recorder had no room, for

@@ -142,7 +142,7 @@ func (e *Event) nameServer() string {
 	case ZoneReply:
 		return words(e.Peer, "says about", about+":", rcode, paren("", list(append(size, e.Get("took"))...)))
 	}
-	return words("zone", e.Get("zone"), "is served", paren("", list(size...)))
+	return words("zone", e.Get("zone"), "is served", paren("", list(append(size, e.with("in place of", "before"), e.Get("why"))...)))
 }
 
 func (e *Event) queued() string {

@@ -10,7 +10,9 @@
 // # Steps
 //
 // A step is an arrow of the diagram, or a note at one host. Each line that is
-// spoken is recorded by both hosts; it becomes one step. Steps are numbered from
+// spoken, and each question to a name server, is recorded by both hosts; it becomes
+// one step (type questions says which end's). A letter has an id at each server that
+// takes it; steps say which are one (type letters). Steps are numbered from
 // 1 and the last maxSteps are kept; a browser that was away asks for those after
 // the last that it has seen (Last-Event-ID), and is told when some are gone.
 //

@@ -1,6 +1,7 @@
 package page
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -10,48 +11,131 @@ import (
 )
 
 // dns makes a step of a question or an answer; it reports false for what another
-// step shows.
-func (st *stepper) dns(s *Step, e journey.Event, what, node, peer string) bool {
-	if server := e.Get("server"); server != "" && (what == "query" || what == "reply") {
-		peer = st.host(server)
+// step shows. Of the asker's events node is who asks, of the server's who is asked.
+func (st *stepper) dns(s *Step, e journey.Event, part, what, node, peer string) bool {
+	asker, server := node, peer
+	switch {
+	case part == "nameserver":
+		asker, server = peer, node
+		if t := st.questions.told(server, asker, nameOf(e), typeOf(e)); t != nil {
+			t.came, t.at = true, server
+			if what == "reply" {
+				t.said = true
+				t.facts, t.say = originOf(e)
+				if t.over {
+					t.told = false // it is, and another question may be the same
+				}
+			}
+			return false
+		}
+	case e.Get("server") != "" && what != "answer":
+		server = st.host(e.Get("server"))
 	}
-	name, typ := nameOf(e), e.Get("type")
 	msg := new(dns.Msg)
 	if len(e.Wire) == 0 || msg.Unpack(e.Wire) != nil {
 		msg = nil
 	}
+	shown := true
 	switch what {
 	case "query":
-		s.From, s.To = node, peer
-		s.Label = typ + " " + name + " ?"
-		s.Say = "A question to a name server."
-		if msg != nil {
-			s.Say = asks(msg)
-		}
-		fill(&s.RFC, "RFC 1035 section 4.1.2")
+		s.From, s.To = asker, server
+		shown = st.query(s, e, msg, part != "nameserver")
 	case "reply":
-		s.From, s.To = peer, node
-		s.Label = e.Get("rcode")
-		if msg != nil {
-			s.Label, s.Say = outcome(msg)
-		}
-		s.Tone = rcodeTone(e.Get("rcode"))
-		fill(&s.RFC, "RFC 1034 section 4.3.2")
+		s.From, s.To = server, asker
+		shown = st.reply(s, e, msg)
+	case "changed":
+		s.Label = "zone " + nameOf(e) + ", serial " + e.Get("serial")
+		shown = st.questions.change(e)
 	case "answer":
-		if !st.answer(s, e, node, peer) {
-			return false
-		}
+		s.For = st.questions.letters(s, node, nameOf(e))
+		shown = st.answer(s, e, node, peer)
 	}
 	if msg != nil {
 		s.Fields = append(s.Fields, decode(msg)...)
 	}
-	s.For = st.behalf.dns(s, what, node, name, typ)
-	return true
+	return shown
+}
+
+// typeOf is the type that a question asks for, or what it is instead of one.
+func typeOf(e journey.Event) string {
+	if opcode := e.Get("opcode"); opcode != "" {
+		return opcode
+	}
+	return e.Get("type")
+}
+
+func (st *stepper) query(s *Step, e journey.Event, msg *dns.Msg, told bool) bool {
+	name, typ := nameOf(e), typeOf(e)
+	s.For = st.questions.query(s, name, typ, told)
+	s.Label, s.Say = typ+" "+name+" ?", "A question to a name server."
+	switch typ {
+	case "NOTIFY":
+		s.Label, s.Say = "NOTIFY "+name, "“The zone has changed”: the secondary is to look, and does not have to wait until it is time."
+	case "UPDATE":
+		s.Label, s.Say = "UPDATE "+name, "A change of the zone, if what comes first in it is so."
+		if changes := e.All("change"); len(changes) > 0 {
+			s.Label += ": " + changes[0]
+		}
+	case "AXFR":
+		s.Say = "A secondary wants the whole zone."
+	case "IXFR":
+		s.Say = "A secondary wants what has changed in the zone since its version."
+	default:
+		if msg != nil {
+			s.Say = asks(msg)
+		}
+		fill(&s.RFC, "RFC 1035 section 4.1.2")
+	}
+	return st.questions.shows(e, s.From != Outside && s.To != Outside)
+}
+
+func (st *stepper) reply(s *Step, e journey.Event, msg *dns.Msg) bool {
+	name, typ := nameOf(e), typeOf(e)
+	t := st.questions.reply(s, name, typ)
+	s.For = t.letters
+	s.Label = e.Get("rcode")
+	switch typ {
+	case "NOTIFY", "UPDATE":
+		s.Say = "The server's answer: " + s.Label + "."
+	case "AXFR", "IXFR":
+		if serial := e.Get("serial"); serial != "" {
+			s.Label, s.Say, s.Letter = "zone "+name+", serial "+serial+", "+e.Get("records")+" records", "The zone, or what has changed in it, goes to the secondary.", true
+		}
+	default:
+		if msg != nil {
+			s.Label, s.Say = outcome(msg)
+		}
+		fill(&s.RFC, "RFC 1034 section 4.3.2")
+	}
+	s.Tone = rcodeTone(e.Get("rcode"))
+	st.ends(s, e, t)
+	return st.questions.shows(e, s.From != Outside && s.To != Outside)
+}
+
+// ends adds what the server says of its answer.
+func (st *stepper) ends(s *Step, e journey.Event, t *task) {
+	facts, say := t.facts, t.say
+	if strings.HasPrefix(string(e.Kind), "nameserver.") {
+		facts, say = originOf(e)
+		if s.Label == "" { // nothing goes out
+			s.Label, s.Tone, s.To = "no answer: "+e.Get("limit")+e.Get("reason"), "bad", s.From
+		}
+	} else if !t.came {
+		facts, say = [][2]string{{"nothing", "the question did not come there"}}, "The question itself did not come to the server."
+	} else if t.at != "" && t.at != s.From {
+		facts = append(facts, [2]string{"itself", t.at + ", a replica"})
+	}
+	for _, f := range facts {
+		s.Fields = append(s.Fields, [2]string{"at the server: " + f[0], f[1]})
+	}
+	if say != "" {
+		s.Say = strings.TrimSpace(s.Say + " " + say)
+	}
 }
 
 // nameOf is the name that an event is about.
 func nameOf(e journey.Event) string {
-	if name := strings.ToLower(strings.TrimSuffix(e.Get("name"), ".")); name != "" {
+	if name := strings.ToLower(strings.TrimSuffix(cmp.Or(e.Get("name"), e.Get("zone")), ".")); name != "" {
 		return name
 	}
 	return "the root"

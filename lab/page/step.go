@@ -27,7 +27,8 @@ type Step struct {
 	Fields  [][2]string `json:"fields"`  // what it says, decoded
 	Wire    []byte      `json:"wire"`    // octets
 	Message string      `json:"message"` // id
-	For     []string    `json:"for"`     // DNS: ids of the messages that it is asked for
+	For     []string    `json:"for"`     // ids of the messages that it is for, beside Message
+	Same    []string    `json:"same"`    // ids of messages that are one letter, as this step shows
 	Session string      `json:"session"` // id
 	Letter  bool        `json:"letter"`  // the letter itself moves
 }
@@ -40,7 +41,9 @@ type stepper struct {
 	records func(id string) bool
 	said    map[string]*dialogue // by session or pair of hosts: what was said last
 	begun   map[string]*Step     // by the same: a reply whose last line is still to come
-	behalf  behalf
+	letters letters
+
+	questions questions
 }
 
 // maxDialogues bounds the conversations that are followed at once; beyond it,
@@ -49,7 +52,7 @@ const maxDialogues = 1000
 
 func newStepper(hostOf func(string) string, records func(string) bool) *stepper {
 	return &stepper{hostOf: hostOf, records: records, said: make(map[string]*dialogue), begun: make(map[string]*Step),
-		behalf: behalf{open: make(map[string][]task)}}
+		letters: newLetters(), questions: questions{open: make(map[string][]*task), changed: make(map[string]time.Time)}}
 }
 
 // host is the id behind a name or an address.
@@ -88,8 +91,9 @@ func (st *stepper) step(e journey.Event) *Step {
 			return nil
 		}
 		st.session(s, e, what, peer)
-	case "dns":
-		if !st.dns(s, e, what, node, peer) {
+	case "dns", "nameserver", "zone":
+		s.Via = "dns"
+		if !st.dns(s, e, part, what, node, peer) {
 			return nil
 		}
 	case "message":
@@ -98,6 +102,7 @@ func (st *stepper) step(e journey.Event) *Step {
 		s.Via = "dns"
 	case "lab":
 		s.Via = "other"
+		st.questions.registered = st.questions.registered || what == "register"
 	case "journey":
 		s.Via, s.From, s.To = "other", Outside, Outside
 		s.Label = e.Get("count") + " events were too many to show"
@@ -106,6 +111,7 @@ func (st *stepper) step(e journey.Event) *Step {
 	if s.Via == "smtp" && what == "reply" && !st.whole(s, e) {
 		return nil
 	}
+	st.letters.follow(s, e, node, peer)
 	// What the page does not say by itself, the event does.
 	fill(&s.Label, e.Text)
 	fill(&s.RFC, e.RFC)
@@ -230,6 +236,7 @@ var kindWords = map[journey.Kind]struct{ label, say, tone, rfc string }{
 	journey.SMTPContent:      {"the letter", "The letter itself: header, empty line and text.", "", "RFC 5321 section 4.1.1.4"},
 	journey.MailboxDelivered: {"into the mailbox", "The letter is in the mailbox; its owner's program can fetch it now.", "ok", "RFC 5321 section 4.4"},
 	journey.MailboxFetched:   {"read", "A mail program has fetched the letter for the first time.", "ok", ""},
+	journey.ZoneChanged:      {"zone changed", "From now on the server answers from this version of the zone.", "ok", "RFC 1035 section 6.1.3"},
 	journey.SessionBegin:     {"connects", "A connection; the server speaks first.", "", ""},
 	journey.SessionEnd:       {"session ended", "The connection is closed.", "", ""},
 	journey.SessionTLS:       {"TLS", "From here on, everything on this connection is encrypted.", "ok", ""},
@@ -267,7 +274,7 @@ func (st *stepper) words(s *Step, e journey.Event, part, what string) {
 	if s.Letter {
 		st.dialogue(s).last = "."
 	}
-	if what != "command" && what != "reply" || part == "dns" {
+	if what != "command" && what != "reply" || s.Via == "dns" {
 		return
 	}
 	text := line1(e)

@@ -102,19 +102,34 @@ const news = {
   },
 };
 
-const letters = new Map();
+// A letter is what a server took. It has another id at each that does, and its report
+// has one, too: the steps tell which are one, and it goes by the first.
+const letters = new Map(); // first id to what the choice says
+const firsts = new Map(); // other id to the first
+const first = (id) => firsts.get(id) || id;
 function noteLetter(step) {
-  if (!step.message || letters.has(step.message)) return;
-  const subject = (step.fields || []).find(([k]) => k === "to" || k === "from");
-  letters.set(step.message, `${letters.size + 1}: ${subject ? subject[1] : step.message}`);
-  options(find("which"), [["", "all"], ...letters]);
+  const ids = [step.message, ...(step.same || [])].filter(Boolean).map(first);
+  if (!ids.length) return;
+  const known = [...letters.keys()].find((id) => ids.includes(id)) || ids[0];
+  const others = ids.filter((id) => id !== known);
+  const values = (key) => (step.fields || []).filter(([k]) => k === key).map(([, v]) => v).join(", ");
+  const taken = step.kind === "message.accepted" || (step.kind === "mailbox.delivered" && values("from"));
+  if (taken && !letters.has(known)) letters.set(known, [values("from") || "<>", values("to")].join(" → "));
+  else if (!others.length) return;
+  for (const id of others) letters.delete(id);
+  for (const [id, to] of firsts) if (others.includes(to)) firsts.set(id, known);
+  for (const id of others) firsts.set(id, known);
+  const chosen = first(find("which").value);
+  options(find("which"), [["", "all"], ...[...letters].map(([id, text], i) => [id, `${i + 1}: ${text}`])]);
+  find("which").value = chosen;
+  if (others.length && chosen === known) refilter();
 }
 
 function refilter() {
   const on = new Set([...find("filters").querySelectorAll("input[type=checkbox]:checked")].map((c) => c.value));
   const which = find("which").value;
   const group = (via) => ({ dns: "dns", smtp: "smtp", tls: "smtp", pop3: "reading", imap: "reading" }[via] || "inside");
-  player.refilter((s) => on.has(group(s.via)) && (!which || s.message === which || (s.for || []).includes(which)));
+  player.refilter((s) => on.has(group(s.via)) && (!which || [s.message, ...(s.for || [])].some((id) => id && first(id) === which)));
 }
 
 find("filters").addEventListener("change", (e) => { if (e.target.id !== "seek") refilter(); });
@@ -230,8 +245,8 @@ find("help").addEventListener("click", () => find("keys").showModal());
 // Where the steps come from.
 
 function take(step) {
-  noteLetter(step);
   player.add(step);
+  noteLetter(step);
 }
 
 async function refresh() {
@@ -252,6 +267,7 @@ function connect() {
     if (runName && run !== runName) { // another lab: begin anew
       player.clear();
       letters.clear();
+      firsts.clear();
       lastSeq = 0;
       runName = run;
       source.close();
