@@ -67,7 +67,7 @@ func connect(path string, r role) (*conn, error) {
 		c.args = append(c.args, driver.NamedValue{Ordinal: i + 1})
 	}
 	c.dest = make([]driver.Value, len(c.args))
-	if err := c.script("PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 0"); err != nil {
+	if err := c.script(fmt.Sprintf("PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_spill = -%d", writerCache)); err != nil {
 		return nil, errors.Join(err, c.close())
 	}
 	return c, nil

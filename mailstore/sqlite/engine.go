@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -16,7 +17,13 @@ import (
 const (
 	maxReaders  = 16       // connections for snapshots; more wait
 	readerCache = 4 << 10  // KiB
-	writerCache = 64 << 10 // KiB
+	writerCache = 64 << 10 // KiB; also what a transaction changes before it writes to the log
+	// smallCache is the writer's, in KiB, while the database has less than smallFile
+	// octets. When a B-tree was balanced, SQLite has lent the number of the page at
+	// that place, and drops it at the commit: for that it looks at every page in the
+	// cache, 0.4 ms for 64 MiB, unless the file has that page.
+	smallCache = 16 << 10
+	smallFile  = 1 << 30
 )
 
 var (
@@ -105,6 +112,14 @@ func Open(ctx context.Context, dir string, o Options) (*Engine, error) {
 	return e, nil
 }
 
+// cacheFor is the size of the writer's cache, in KiB.
+func cacheFor(path string) int {
+	if fi, err := os.Stat(path); err == nil && fi.Size() < smallFile {
+		return smallCache
+	}
+	return writerCache
+}
+
 // open opens what is in the directory.
 func (e *Engine) open(reserve int64) error {
 	var err error
@@ -117,7 +132,7 @@ func (e *Engine) open(reserve int64) error {
 	if err := makePrivateFile(e.path); err != nil {
 		return err
 	}
-	if e.writer, err = connect(e.path, role{cache: writerCache, write: true, joined: true}); err != nil {
+	if e.writer, err = connect(e.path, role{cache: cacheFor(e.path), write: true, joined: true}); err != nil {
 		return fmt.Errorf("open %s: %w", e.path, err)
 	}
 	if err := e.setUp(); err != nil {

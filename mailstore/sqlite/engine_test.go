@@ -233,6 +233,58 @@ func TestSynchronous(t *testing.T) {
 	}
 }
 
+// The writer's cache is small while the database is, and large transactions wait in
+// memory for their commit all the same.
+func TestWriterCache(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	e := open(t, dir)
+	if got, err := e.writer.pragma("cache_size"); err != nil || got != fmt.Sprint(-smallCache) {
+		t.Errorf("cache_size is %s, %v", got, err)
+	}
+	w, err := e.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const octets = 2 * smallCache << 10
+	data := make([]byte, mailstore.InlineSize)
+	for i := range mailstore.BodyID(octets / len(data)) {
+		if err := w.InsertBody(&mailstore.BodyRow{ID: i + 1, Size: int64(len(data)), Refs: 1, Sums: []byte{}, Data: data}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	logged := func() int64 {
+		fi, err := os.Stat(e.path + "-wal")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fi.Size()
+	}
+	if n := logged(); n > 1<<20 {
+		t.Errorf("the log has %d octets before the commit", n)
+	}
+	if err := w.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if n := logged(); n < octets {
+		t.Errorf("the log has %d octets after the commit", n)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	large := filepath.Join(dir, "large")
+	if err := os.WriteFile(large, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for size, want := range map[int64]int{smallFile - 1: smallCache, smallFile: writerCache} {
+		if err := os.Truncate(large, size); err != nil {
+			t.Fatal(err)
+		}
+		if got := cacheFor(large); got != want {
+			t.Errorf("a cache of %d KiB for %d octets", got, size)
+		}
+	}
+}
+
 // The engine can be used within a bubble of testing/synctest.
 func TestBubble(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
