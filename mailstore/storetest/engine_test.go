@@ -30,6 +30,7 @@ func verifyWith(t *testing.T, kind string, put func(w mailstore.Writer) error) (
 	}
 	err = errors.Join(w.PutCounter("account", 2), w.PutCounter("mailbox", 8), w.PutAccount(mailstore.Account{ID: 1, Address: "bob@example.org"}),
 		w.PutMailbox(mailstore.MailboxRow{Mailbox: mailstore.Mailbox{ID: 7, Account: 1, Name: "INBOX", UIDValidity: 1, UIDNext: 1, ModSeq: 1}}),
+		w.PutCounter("uidvalidity", 1),
 		put(w), w.Commit())
 	if err != nil {
 		t.Fatal(err)
