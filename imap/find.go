@@ -59,6 +59,8 @@ type finding struct {
 	room  []truth
 	found []int
 	open  []span // not decided yet
+	done  int    // messages of this round that were asked for
+	left  int    // and that were not
 
 	lowest mailstore.UID // below it nothing was looked for; 0 = all was searched (RFC 9738)
 
@@ -71,9 +73,10 @@ func (f *finding) decide(open []span) []span {
 	n := len(f.c.index)
 	f.room = slices.Grow(f.room[:0], n)[:n]
 	f.q.match(&f.c, f.room)
-	if at := len(f.found); cap(f.found)-at < n {
-		f.found = slices.Grow(f.found, max(n, at))
+	if at := len(f.found); cap(f.found)-at < n { // of the rest, as many in so many again
+		f.found = slices.Grow(f.found, n+int(int64(at)*int64(f.left)/int64(max(f.done, 1))))
 	}
+	f.done, f.left = f.done+n, f.left-n
 	// Each is written and counted only if it belongs there: whether it does is a
 	// guess that the processor would lose often.
 	at, found := len(f.found), f.found[:len(f.found)+n]
@@ -106,6 +109,7 @@ func (f *finding) decide(open []span) []span {
 // byIndex decides by numbers and the search index.
 func (f *finding) byIndex() {
 	var open []span
+	f.done, f.left = 0, total(f.open)
 	for _, sp := range f.open {
 		for at := sp.lo; at < sp.hi; {
 			f.c.index = f.c.index[:0]
@@ -124,6 +128,7 @@ const scanned = 64 * mailstore.MaxBlock
 // byColumns decides by what the rows of messages say.
 func (f *finding) byColumns(ctx context.Context, want mailstore.Columns) error {
 	var open []span
+	f.done, f.left = 0, total(f.open)
 	for len(f.open) > 0 {
 		if ctx.Err() != nil {
 			return errSearchTime()

@@ -520,14 +520,17 @@ func (u *unpacker) choices(n int) []int {
 // uidColumn reads the first column of a Head into uids.
 func (u *unpacker) uidColumn(uids []UID) []UID {
 	last := int64(-1)
+	uids = slices.Grow(uids, u.n)
 	u.runs(func(from, to int, v int64) {
 		if v+int64(from) <= last || v < 0 || v+int64(to) > math.MaxUint32 {
 			u.bad = true
 			return
 		}
 		last = v + int64(to) - 1
-		for i := from; i < to; i++ {
-			uids = append(uids, UID(v+int64(i)))
+		at := len(uids)
+		uids = uids[:at+to-from]
+		for i := range uids[at:] {
+			uids[at+i] = UID(v + int64(from+i))
 		}
 	})
 	return uids

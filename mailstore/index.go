@@ -18,7 +18,8 @@ type boxIndex struct {
 	blocks []*BlockRow
 
 	mu   sync.Mutex
-	uids []UID // of all; made when somebody asks
+	uids []UID    // of all; made when somebody asks
+	sums *summary // likewise
 
 	last atomic.Pointer[opened] // the block that a single message was read of
 
@@ -81,10 +82,29 @@ func (x *boxIndex) list() ([]UID, error) {
 // MaxListedKeywords is how many keywords Select tells of a mailbox.
 const MaxListedKeywords = 1000
 
-// summary finds the number of the first message without \\Seen, 0 for none, and
-// the keywords that messages have.
-func (x *boxIndex) summary() (unseen uint32, keywords []string, err error) {
+// summary is what SELECT is told of messages together. It is never changed.
+type summary struct {
+	unseen   uint32   // the number of the first message without \\Seen; 0 for none
+	keywords []string // that messages have
+}
+
+// summary makes it, once.
+func (x *boxIndex) summary() (*summary, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.sums == nil {
+		unseen, keywords, err := x.sumUp()
+		if err != nil {
+			return nil, err
+		}
+		x.sums = &summary{unseen, slices.Clip(keywords)}
+	}
+	return x.sums, nil
+}
+
+func (x *boxIndex) sumUp() (unseen uint32, keywords []string, err error) {
 	number := 0
+	var c Scanned
 	var known map[string]bool // keywords in lower case
 	for _, b := range x.blocks {
 		words := len(keywords) < MaxListedKeywords && b.hasKeywords()
@@ -92,14 +112,13 @@ func (x *boxIndex) summary() (unseen uint32, keywords []string, err error) {
 			number += b.Count
 			continue
 		}
-		k, err := b.marks()
-		if err != nil {
+		if err := c.head(b, ColumnFlags); err != nil {
 			return 0, nil, err
 		}
-		if i := slices.IndexFunc(k.flags, func(f SystemFlags) bool { return f&Seen == 0 }); i >= 0 && unseen == 0 {
+		if i := slices.IndexFunc(c.System, func(f SystemFlags) bool { return f&Seen == 0 }); i >= 0 && unseen == 0 {
 			unseen = uint32(number + i + 1)
 		}
-		for _, set := range k.sets {
+		for _, set := range c.Sets {
 			for _, word := range set {
 				if low := strings.ToLower(word); !known[low] && len(keywords) < MaxListedKeywords {
 					if known == nil {
@@ -244,17 +263,20 @@ func (x *boxIndex) between(r Reader, from, to UID, fn func(*MessageRow) bool) er
 // not written since are not looked at, and of the others only the heads: fn learns
 // no more than these have.
 func (x *boxIndex) since(since ModSeq, fn func(m *Message, created ModSeq)) error {
+	var c Scanned
 	for _, b := range x.blocks {
 		if b.Stamp <= since {
 			continue
 		}
-		k, err := b.marks()
-		if err != nil {
+		const want = ColumnModSeq | ColumnFlags
+		if err := c.head(b, want); err != nil {
 			return err
 		}
-		for i, m := range k.modseqs {
+		for i, m := range c.ModSeqs {
 			if m > since {
-				fn(&Message{Mailbox: b.Mailbox, UID: k.uids[i], ModSeq: m, Flags: k.flagsOf(i)}, k.created[i])
+				one := Message{Mailbox: b.Mailbox}
+				c.Message(i, want, &one)
+				fn(&one, c.created[i])
 			}
 		}
 	}

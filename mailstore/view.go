@@ -244,7 +244,10 @@ func (v *View) Select(m MailboxID) (Selected, error) {
 	if s.UIDs, err = x.list(); err != nil {
 		return s, err
 	}
-	s.FirstUnseen, s.Keywords, err = x.summary()
+	sums, err := x.summary()
+	if err == nil {
+		s.FirstUnseen, s.Keywords = sums.unseen, sums.keywords
+	}
 	return s, err
 }
 
