@@ -9,7 +9,10 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -205,15 +208,59 @@ func TestCatchWait(t *testing.T) {
 	if w := decode[Summary](t, call(t, c, "GET", "/api/wait?to=EXAMPLE.ORG&timeout=1m", 200)); w.ID != 1 {
 		t.Errorf("the first that fits is %+v", w)
 	}
+	if w := decode[Summary](t, call(t, c, "GET", "/api/wait?to=first@&timeout=1m", 200)); w.ID != 1 {
+		t.Errorf("one that came before others is %+v", w)
+	}
 	call(t, c, "GET", fmt.Sprintf("/api/wait?after=%d&timeout=1ms", s.ID), 408)
 	call(t, c, "GET", "/api/wait?after=4294967295&timeout=1ms", 408)
-	for _, bad := range []string{"after=x", "after=-1", "timeout=6m", "timeout=-1s", "timeout=soon", "limit=501", "limit=0"} {
+	for _, bad := range []string{"after=x", "after=-1", "timeout=6m", "timeout=-1s", "timeout=soon", "limit=1", "subjekt=x", "to=%zz"} {
 		call(t, c, "GET", "/api/wait?"+bad, 400)
+	}
+	for _, bad := range []string{"limit=501", "limit=0", "timeout=1s"} {
+		call(t, c, "GET", "/api/messages?"+bad, 400)
 	}
 	for range maxWaits {
 		c.waits <- struct{}{}
 	}
 	call(t, c, "GET", "/api/wait", 503)
+}
+
+// TestCatchDelete: those that a query names go, and no others; many ask at once.
+func TestCatchDelete(t *testing.T) {
+	c := start(t, Options{})
+	for i := range 20 {
+		if err := send(t, c, letter, fmt.Sprintf("n%d@example.org", i%2)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, bad := range []string{"too=n1@", "limit=1", "after=3", "to=%"} {
+		call(t, c, "DELETE", "/api/messages?"+bad, 400)
+	}
+	if got := decode[map[string]int](t, call(t, c, "DELETE", "/api/messages?to=nobody@", 200)); got["deleted"] != 0 {
+		t.Errorf("%v", got)
+	}
+	var deleting sync.WaitGroup
+	var gone atomic.Int64
+	for range 4 {
+		deleting.Go(func() {
+			n, err := c.removeMatching(t.Context(), query{to: "N0@"})
+			if err != nil {
+				t.Error(err)
+			}
+			gone.Add(int64(n))
+		})
+	}
+	deleting.Wait()
+	left := decode[[]Summary](t, call(t, c, "GET", "/api/messages", 200))
+	if gone.Load() != 10 || len(left) != 10 || slices.ContainsFunc(left, func(s Summary) bool { return s.To[0] != "n1@example.org" }) {
+		t.Errorf("%d are gone, left: %+v", gone.Load(), left)
+	}
+	if got := decode[map[string]int](t, call(t, c, "DELETE", "/api/messages", 200)); got["deleted"] != 10 {
+		t.Errorf("%v", got)
+	}
+	if got := decode[map[string]int](t, call(t, c, "DELETE", "/api/messages", 200)); got["deleted"] != 0 {
+		t.Errorf("%v", got)
+	}
 }
 
 // TestCatchBounds: the oldest mail goes when there is too much of it.

@@ -9,8 +9,10 @@ import (
 	"io/fs"
 	"mime"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"postrider/lab/page"
@@ -79,10 +81,20 @@ func (c *Catcher) answer(w http.ResponseWriter, value any, err error) {
 	w.Write(append(text, '\n'))
 }
 
-// readQuery reads which messages a request means.
-func readQuery(r *http.Request) (query, error) {
-	v := r.URL.Query()
-	q := query{to: v.Get("to"), from: v.Get("from"), subject: v.Get("subject"), limit: defaultList}
+// readQuery reads which messages a request means. What it does not know it refuses:
+// a test that looks for what it never meant would pass or wait in vain.
+func readQuery(r *http.Request, known ...string) (query, error) {
+	q := query{limit: defaultList}
+	v, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return q, err
+	}
+	for name := range v {
+		if !slices.Contains(known, name) {
+			return q, fmt.Errorf("%q is not one of %s", name, strings.Join(known, ", "))
+		}
+	}
+	q.to, q.from, q.subject = v.Get("to"), v.Get("from"), v.Get("subject")
 	if text := v.Get("after"); text != "" {
 		n, err := strconv.ParseUint(text, 10, 32)
 		if err != nil {
@@ -101,7 +113,7 @@ func readQuery(r *http.Request) (query, error) {
 }
 
 func (c *Catcher) getList(w http.ResponseWriter, r *http.Request) {
-	q, err := readQuery(r)
+	q, err := readQuery(r, "to", "from", "subject", "after", "limit")
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
@@ -112,12 +124,12 @@ func (c *Catcher) getList(w http.ResponseWriter, r *http.Request) {
 
 // getWait answers as soon as a message matches, or 408 when none came in time.
 func (c *Catcher) getWait(w http.ResponseWriter, r *http.Request) {
-	q, err := readQuery(r)
+	q, err := readQuery(r, "to", "from", "subject", "after", "timeout")
 	patience := defaultWait
 	if text := r.URL.Query().Get("timeout"); err == nil && text != "" {
 		patience, err = time.ParseDuration(text)
-		if err == nil && (patience < 0 || patience > maxWait) {
-			err = fmt.Errorf("timeout is at most %v", maxWait)
+		if err != nil || patience < 0 || patience > maxWait {
+			err = fmt.Errorf("timeout is a time such as 10s, at most %v, not %q", maxWait, text)
 		}
 	}
 	if err != nil {
@@ -167,8 +179,14 @@ func (c *Catcher) deleteMessage(w http.ResponseWriter, r *http.Request) {
 	c.answer(w, map[string]int{"deleted": n}, err)
 }
 
+// deleteAll deletes all messages, or those that a query names.
 func (c *Catcher) deleteAll(w http.ResponseWriter, r *http.Request) {
-	n, err := c.remove(r.Context())
+	q, err := readQuery(r, "to", "from", "subject")
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	n, err := c.removeMatching(r.Context(), q)
 	c.answer(w, map[string]int{"deleted": n}, err)
 }
 

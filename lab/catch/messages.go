@@ -74,21 +74,35 @@ func (q *query) matches(s *Summary) bool {
 
 // list returns the newest matching messages first.
 func (c *Catcher) list(ctx context.Context, q query) ([]Summary, error) {
-	var all []mailstore.Message
-	if q.after == math.MaxUint32 {
-		return []Summary{}, nil
+	all, err := c.since(ctx, q.after)
+	if err != nil {
+		return nil, err
 	}
-	err := c.node.Store.View(ctx, func(v *mailstore.View) error {
-		return v.Messages(c.inbox, mailstore.UID(q.after)+1, math.MaxUint32, func(m mailstore.Message) bool {
+	slices.Reverse(all)
+	return c.match(ctx, q, all)
+}
+
+// since lists the messages with a higher id, the oldest first.
+func (c *Catcher) since(ctx context.Context, after uint32) (all []mailstore.Message, err error) {
+	if after == math.MaxUint32 {
+		return nil, nil
+	}
+	err = c.node.Store.View(ctx, func(v *mailstore.View) error {
+		return v.Messages(c.inbox, mailstore.UID(after)+1, math.MaxUint32, func(m mailstore.Message) bool {
 			all = append(all, m)
 			return true
 		})
 	})
-	if err != nil {
-		return nil, err
-	}
+	return all, err
+}
+
+// match returns the first q.limit of a list that match, in its order.
+func (c *Catcher) match(ctx context.Context, q query, all []mailstore.Message) ([]Summary, error) {
 	out := []Summary{}
-	for _, m := range slices.Backward(all) {
+	for _, m := range all {
+		if len(out) == q.limit {
+			break
+		}
 		s, err := c.summary(ctx, m)
 		if errors.Is(err, mailstore.ErrNotFound) {
 			continue // removed meanwhile
@@ -98,9 +112,6 @@ func (c *Catcher) list(ctx context.Context, q query) ([]Summary, error) {
 		}
 		if q.matches(&s) {
 			out = append(out, s)
-		}
-		if len(out) == q.limit {
-			break
 		}
 	}
 	return out, nil
@@ -229,28 +240,46 @@ func leaves(p *message.Part, path []int) []leaf {
 	return out
 }
 
-// remove deletes messages; none given: all.
+// remove deletes messages.
 func (c *Catcher) remove(ctx context.Context, ids ...uint32) (int, error) {
+	var uids []mailstore.UID
+	for _, id := range ids {
+		uids = append(uids, mailstore.UID(id))
+	}
 	n := 0
 	err := c.node.Store.Update(ctx, func(tx *mailstore.Tx) error {
-		var uids []mailstore.UID
-		for _, id := range ids {
-			uids = append(uids, mailstore.UID(id))
-		}
-		if len(ids) == 0 {
-			var err error
-			if uids, err = tx.UIDs(c.inbox); err != nil {
-				return err
-			}
-		}
-		if len(uids) == 0 {
-			return nil
-		}
 		gone, err := tx.Expunge(c.inbox, uids)
 		n = len(gone)
 		return err
 	})
 	return n, err
+}
+
+// removeMatching deletes the messages that match.
+func (c *Catcher) removeMatching(ctx context.Context, q query) (int, error) {
+	all, err := c.since(ctx, 0)
+	if err != nil {
+		return 0, err
+	}
+	var ids []uint32
+	if q.to+q.from+q.subject == "" { // even those that cannot be read
+		for _, m := range all {
+			ids = append(ids, uint32(m.UID))
+		}
+	} else {
+		q.limit = len(all)
+		found, err := c.match(ctx, q, all)
+		if err != nil {
+			return 0, err
+		}
+		for _, s := range found {
+			ids = append(ids, s.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return 0, nil
+	}
+	return c.remove(ctx, ids...)
 }
 
 // prune removes the oldest messages whenever there are too many.
@@ -300,14 +329,21 @@ func (c *Catcher) surplus(ctx context.Context) (old []uint32, err error) {
 func (c *Catcher) wait(ctx context.Context, q query) (Summary, error) {
 	w := c.node.Store.Watch(c.account, c.inbox)
 	defer w.Close()
-	q.limit = 0 // all that are there
+	q.limit = 1
 	for {
-		found, err := c.list(ctx, q)
+		all, err := c.since(ctx, q.after)
+		if err != nil {
+			return Summary{}, err
+		}
+		found, err := c.match(ctx, q, all)
 		if err != nil {
 			return Summary{}, err
 		}
 		if len(found) > 0 {
-			return found[len(found)-1], nil
+			return found[0], nil
+		}
+		if len(all) > 0 {
+			q.after = uint32(all[len(all)-1].UID) // the others were looked at
 		}
 		select {
 		case <-w.C():
