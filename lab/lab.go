@@ -16,6 +16,7 @@ import (
 
 	"postrider/internal/clock"
 	"postrider/internal/journey"
+	"postrider/internal/wire"
 	"postrider/mailstore/sqlite"
 )
 
@@ -54,7 +55,7 @@ type Lab struct {
 	clock     *Clock
 	network   *network
 	journey   *journey.Recorder
-	authority *authority
+	authority *wire.Authority
 	dir       string
 	temporary bool
 	free      func() error    // of dir
@@ -145,7 +146,7 @@ func (l *Lab) start() (err error) {
 	if l.free, err = sqlite.Lock(l.dir); err != nil {
 		return err
 	}
-	if l.authority, err = openAuthority(l.dir, l.clock.Now()); err != nil {
+	if l.authority, err = wire.OpenAuthority(l.dir, authorityName, l.clock.Now()); err != nil {
 		return err
 	}
 	for i := range l.world.Hosts {

@@ -144,11 +144,8 @@ func (m *machine) startNodeLocked() error {
 		ls.Add(d.port.Service, d.lease())
 	}
 	o := m.options()
-	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
-		return err
-	}
 	if _, err := os.Stat(o.TLSCert); err != nil {
-		if err := l.authority.issue(m.dir(), m.host, l.clock.Now(), false); err != nil {
+		if err := m.issue(false); err != nil {
 			return err
 		}
 	}
@@ -193,7 +190,8 @@ func (m *machine) options() node.Options {
 	o.Resolver = l.resolver(h)
 	o.Dial = l.network.dialer(h)
 	o.PeerTLS = l.peers()
-	o.TLSCert, o.TLSKey = filepath.Join(m.dir(), tlsCert), filepath.Join(m.dir(), tlsKey)
+	o.TLSCert = filepath.Join(m.dir(), tlsFile)
+	o.TLSKey = o.TLSCert
 	o.Clock = l.clock
 	o.Journey, o.JourneyRetention = l.journey, 0 // the lab remembers for all
 	o.Log = l.logger(h)

@@ -14,6 +14,7 @@ import (
 
 	miekg "github.com/miekg/dns"
 
+	"postrider/dns/durable"
 	"postrider/internal/journey"
 )
 
@@ -107,7 +108,7 @@ func (l *Lab) remember(name string) error {
 	if err != nil {
 		return err
 	}
-	return replace(filepath.Join(l.dir, registered), text, 0o600)
+	return durable.Write(filepath.Join(l.dir, registered), 0o600, text)
 }
 
 // remembered are the domains that earlier runs registered, in their order, which

@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 
 	"postrider/internal/node"
+	"postrider/internal/wire"
 )
 
 // Introduce says what there is and what to do with it.
@@ -63,7 +64,7 @@ func (l *Lab) Introduce(w io.Writer) {
 	for _, command := range []string{"register networkutopia.com", "fault down mx.hamburger.edu", "clear", "jump 5d", "hosts"} {
 		fmt.Fprintf(w, "  %s lab %s%s\n", program, command, l.reach)
 	}
-	fmt.Fprintf(w, "\nThe servers' certificates are signed by %s.\n", filepath.Join(l.dir, caFile))
+	fmt.Fprintf(w, "\nThe servers' certificates are signed by %s.\n", filepath.Join(l.dir, wire.CAFile))
 	if l.temporary {
 		fmt.Fprintln(w, "Control-C stops the lab and removes its data.")
 	} else {

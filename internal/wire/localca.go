@@ -26,9 +26,11 @@ import (
 // The files of a local CA's directory. Each holds all that must agree, so that
 // no crash leaves a certificate beside the key of another.
 const (
-	caKeyFile  = "ca-key.pem" // the CA's certificate and key
-	caCertFile = "ca.pem"     // the CA's certificate alone, to give to clients
-	leafFile   = "server.pem" // the server's certificate and key
+	caKeyFile = "ca-key.pem" // the CA's certificate and key
+	leafFile  = "server.pem" // the server's certificate and key
+
+	// CAFile has the CA's certificate alone, to give to clients.
+	CAFile = "ca.pem"
 )
 
 const (
@@ -51,7 +53,7 @@ func LocalCertificates(dir string, names []string, log *slog.Logger) (*Certifica
 	if err := privateDirectory(dir); err != nil {
 		return nil, err
 	}
-	return newCertificates(&localCA{dir: dir, names: names}, filepath.Join(dir, caCertFile), log)
+	return newCertificates(&localCA{dir: dir, names: names}, filepath.Join(dir, CAFile), log)
 }
 
 // LocalCertificate reads the server's certificate, in PEM and with its key, that
@@ -86,7 +88,7 @@ func (l *localCA) load(now time.Time) (*tls.Certificate, error) {
 }
 
 func (l *localCA) openOrMake(now time.Time) (*tls.Certificate, error) {
-	ca, err := l.authority(now)
+	ca, err := OpenAuthority(l.dir, "postrider local CA of "+l.names[0], now)
 	if err != nil {
 		return nil, err
 	}
@@ -95,65 +97,80 @@ func (l *localCA) openOrMake(now time.Time) (*tls.Certificate, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	if err == nil && l.fits(leaf.Leaf, ca.Leaf, now) {
+	if err == nil && l.fits(leaf.Leaf, ca.Certificate(), now) {
 		return leaf, nil
 	}
-	return makePair(path, l.leafTemplate(ca.Leaf, now), ca)
+	return ca.Issue(path, l.names, now.Add(-backdate), now.Add(leafLife))
 }
 
-// authority opens or makes the CA, and sees that its certificate stands alone
-// in the file that clients are given.
-func (l *localCA) authority(now time.Time) (*tls.Certificate, error) {
-	path := filepath.Join(l.dir, caKeyFile)
+// fits tells whether a certificate is by this CA, for these names, and for long
+// enough.
+func (l *localCA) fits(leaf, ca *x509.Certificate, now time.Time) bool {
+	names, addrs := splitNames(l.names)
+	sameAddr := func(a, b net.IP) bool { return a.Equal(b) }
+	return leaf.CheckSignatureFrom(ca) == nil &&
+		leaf.NotAfter.Sub(now) >= renewBefore && now.After(leaf.NotBefore) &&
+		slices.Equal(leaf.DNSNames, names) && slices.EqualFunc(leaf.IPAddresses, addrs, sameAddr)
+}
+
+// Authority is a certificate authority in a directory.
+type Authority struct {
+	pair *tls.Certificate
+}
+
+// OpenAuthority reads the authority of a directory that only we can enter, or makes
+// one with that name for ten years. Its certificate stands alone in CAFile there, for
+// clients.
+func OpenAuthority(dir, name string, now time.Time) (*Authority, error) {
+	path := filepath.Join(dir, caKeyFile)
 	ca, err := readPair(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		ca, err = makePair(path, l.caTemplate(now), nil)
-	case err == nil && ca.Leaf.NotAfter.Sub(now) < renewBefore:
-		// All clients have to trust the new one; the old one ends anyway.
-		ca, err = makePair(path, l.caTemplate(now), nil)
+	// All clients have to trust a new one; the old one ends anyway.
+	if ending := err == nil && ca.Leaf.NotAfter.Sub(now) < renewBefore; ending || errors.Is(err, fs.ErrNotExist) {
+		ca, err = makePair(path, &x509.Certificate{
+			Subject:               pkix.Name{Organization: []string{"postrider"}, CommonName: name},
+			NotBefore:             now.Add(-backdate),
+			NotAfter:              now.Add(caLife),
+			IsCA:                  true,
+			BasicConstraintsValid: true,
+			MaxPathLenZero:        true,
+			KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		}, nil)
 	}
 	if err != nil {
 		return nil, err
 	}
+	a := &Authority{pair: ca}
 	public := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Leaf.Raw})
-	path = filepath.Join(l.dir, caCertFile)
+	path = filepath.Join(dir, CAFile)
 	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, public) {
-		return ca, nil
+		return a, nil
 	}
-	return ca, replaceFile(path, public)
+	return a, replaceFile(path, public)
 }
 
-func (l *localCA) caTemplate(now time.Time) *x509.Certificate {
-	return &x509.Certificate{
-		Subject:               pkix.Name{Organization: []string{"postrider"}, CommonName: "postrider local CA of " + l.names[0]},
-		NotBefore:             now.Add(-backdate),
-		NotAfter:              now.Add(caLife),
-		IsCA:                  true,
-		BasicConstraintsValid: true,
-		MaxPathLenZero:        true,
-		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-	}
-}
+// Certificate is that of the authority itself.
+func (a *Authority) Certificate() *x509.Certificate { return a.pair.Leaf }
 
-func (l *localCA) leafTemplate(ca *x509.Certificate, now time.Time) *x509.Certificate {
+// Issue makes a server's key and a certificate for its names, some of which may be
+// IP addresses, and keeps both in one file. It holds no longer than the authority's.
+func (a *Authority) Issue(path string, names []string, from, to time.Time) (*tls.Certificate, error) {
 	t := &x509.Certificate{
-		Subject:               pkix.Name{Organization: []string{"postrider"}, CommonName: l.names[0]},
-		NotBefore:             now.Add(-backdate),
-		NotAfter:              now.Add(leafLife),
+		Subject:               pkix.Name{Organization: []string{"postrider"}, CommonName: names[0]},
+		NotBefore:             from,
+		NotAfter:              to,
 		BasicConstraintsValid: true,
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
-	if t.NotAfter.After(ca.NotAfter) {
-		t.NotAfter = ca.NotAfter
+	if end := a.Certificate().NotAfter; t.NotAfter.After(end) {
+		t.NotAfter = end
 	}
-	t.DNSNames, t.IPAddresses = l.splitNames()
-	return t
+	t.DNSNames, t.IPAddresses = splitNames(names)
+	return makePair(path, t, a.pair)
 }
 
-func (l *localCA) splitNames() (names []string, addrs []net.IP) {
-	for _, n := range l.names {
+func splitNames(list []string) (names []string, addrs []net.IP) {
+	for _, n := range list {
 		if ip := net.ParseIP(n); ip != nil {
 			addrs = append(addrs, ip)
 		} else {
@@ -161,16 +178,6 @@ func (l *localCA) splitNames() (names []string, addrs []net.IP) {
 		}
 	}
 	return names, addrs
-}
-
-// fits tells whether a certificate is by this CA, for these names, and for long
-// enough.
-func (l *localCA) fits(leaf, ca *x509.Certificate, now time.Time) bool {
-	names, addrs := l.splitNames()
-	sameAddr := func(a, b net.IP) bool { return a.Equal(b) }
-	return leaf.CheckSignatureFrom(ca) == nil &&
-		leaf.NotAfter.Sub(now) >= renewBefore && now.After(leaf.NotBefore) &&
-		slices.Equal(leaf.DNSNames, names) && slices.EqualFunc(leaf.IPAddresses, addrs, sameAddr)
 }
 
 // makePair makes a key and a certificate signed by ca, or by itself, and keeps

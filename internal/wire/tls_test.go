@@ -245,6 +245,38 @@ func TestLocalCertificates(t *testing.T) {
 	}
 }
 
+// TestAuthority: what it issues is by it, for the names and the time that were asked
+// for, and ends with it; another run has the same one.
+func TestAuthority(t *testing.T) {
+	dir, now := t.TempDir(), time.Now()
+	a, err := OpenAuthority(dir, "test CA", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "host.pem")
+	for _, tt := range []struct{ from, to, end time.Duration }{{-48 * time.Hour, -24 * time.Hour, -24 * time.Hour}, {-time.Hour, 2 * caLife, caLife}} {
+		pair, err := a.Issue(path, []string{"mx.example.test", "127.0.0.2"}, now.Add(tt.from), now.Add(tt.to))
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaf := pair.Leaf
+		if leaf.CheckSignatureFrom(a.Certificate()) != nil || leaf.VerifyHostname("mx.example.test") != nil || leaf.VerifyHostname("127.0.0.2") != nil || leaf.VerifyHostname("test") == nil {
+			t.Errorf("issued for %v and %v by %v", leaf.DNSNames, leaf.IPAddresses, leaf.Issuer)
+		}
+		if got := leaf.NotAfter.Sub(now.Add(tt.end)).Abs(); got > time.Second {
+			t.Errorf("asked to end after %v: ends %v, %v off", tt.to, leaf.NotAfter, got)
+		}
+		kept, err := readPair(path) // refuses a key that others can read
+		if err != nil || !kept.Leaf.Equal(leaf) {
+			t.Errorf("kept: %v", err)
+		}
+	}
+	again, err := OpenAuthority(dir, "another name", now)
+	if err != nil || !again.Certificate().Equal(a.Certificate()) {
+		t.Errorf("opened again: %v", err)
+	}
+}
+
 func TestLocalCertificatesRenew(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tls")
 	synctest.Test(t, func(t *testing.T) {
@@ -324,7 +356,7 @@ func TestLocalCertificatesRefuses(t *testing.T) {
 		}
 	}
 	dir := make(t)
-	if err := os.Remove(filepath.Join(dir, caCertFile)); err != nil {
+	if err := os.Remove(filepath.Join(dir, CAFile)); err != nil {
 		t.Fatal(err)
 	}
 	c, err := LocalCertificates(dir, []string{"a.example"}, nil)
