@@ -228,6 +228,32 @@ func TestConsole(t *testing.T) {
 	}
 }
 
+// TestConsoleTLS: the dialogue goes on under TLS after STARTTLS, by SMTP and by IMAP,
+// with the server's certificate shown.
+func TestConsoleTLS(t *testing.T) {
+	p := openLab(t, 1440, 900)
+	p.click("#tab-console")
+	for port, said := range map[string][][2]string{
+		"25":  {{"EHLO crepes.fr", "S: 250"}, {"STARTTLS", "S: 220 2.0.0"}, {"EHLO crepes.fr", "S: 250 "}, {"QUIT", "S: 221"}},
+		"143": {{"a STARTTLS", "S: a OK"}, {"b NOOP", "S: b OK"}, {"c LOGOUT", "S: c OK"}},
+	} {
+		p.fill("host", "mx.hamburger.edu")
+		p.fill("port", port)
+		p.click("#connect")
+		p.wait(`document.querySelectorAll("#lines .from-server").length > 0`)
+		for _, s := range said {
+			n := eval[int](p.tab, `document.querySelectorAll("#lines li").length`)
+			p.do(chromedp.SendKeys("#line", s[0]+kb.Enter))
+			p.wait(fmt.Sprintf(`[...document.querySelectorAll("#lines li")].slice(%d).some((l) => l.innerText.includes(%q))`, n, s[1]))
+			if strings.Contains(s[0], "STARTTLS") {
+				p.wait(`document.getElementById("lines").innerText.includes("The certificate is of mx.hamburger.edu")`)
+			}
+		}
+		p.wait(`document.getElementById("lines").innerText.includes("The server closed the connection")`)
+	}
+	p.find(0, "session.tls", "mx.hamburger.edu")
+}
+
 // TestKeyboard: a letter goes out, and the diagram is read, without a mouse.
 func TestKeyboard(t *testing.T) {
 	p := openLab(t, 1440, 900)

@@ -3,6 +3,7 @@ package page
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -46,10 +47,12 @@ type consoles struct {
 
 // console is one connection that somebody types into.
 type console struct {
-	conn net.Conn
+	host string
 	idle clock.Timer
+	out  sync.Mutex // held to write, and while TLS begins
 
 	mu    sync.Mutex
+	conn  net.Conn
 	d     dialogue
 	lines []line
 	ended bool
@@ -131,7 +134,7 @@ func (cs *consoles) open(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusUnprocessableEntity, "%v", err)
 		return
 	}
-	id, err := cs.keep(conn, cs.service(in.Host, in.Port))
+	id, err := cs.keep(conn, in.Host, cs.service(in.Host, in.Port))
 	if err != nil {
 		conn.Close()
 		refuse(w, http.StatusServiceUnavailable, "%v", err)
@@ -156,12 +159,12 @@ func (cs *consoles) service(host string, port int) string {
 }
 
 // keep makes a console of a connection and reads from it.
-func (cs *consoles) keep(conn net.Conn, service string) (string, error) {
+func (cs *consoles) keep(conn net.Conn, host, service string) (string, error) {
 	id, err := randomName(cs.server.rand)
 	if err != nil {
 		return "", err
 	}
-	c := &console{conn: conn, d: dialogue{service: service}, more: make(chan struct{})}
+	c := &console{host: host, conn: conn, d: dialogue{service: service}, more: make(chan struct{})}
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	if cs.closed || len(cs.byID) >= maxConsoles {
@@ -170,17 +173,24 @@ func (cs *consoles) keep(conn net.Conn, service string) (string, error) {
 	c.idle = cs.server.clock.AfterFunc(consoleIdle, func() { c.end("Nothing was typed for a quarter of an hour.") })
 	c.lines = []line{{Seq: 1, From: "page", Text: "Connected to " + conn.RemoteAddr().String() + "."}}
 	cs.byID[id] = c
-	cs.owned.Go(func() { c.hear() })
+	cs.owned.Go(func() { c.hear(conn) })
 	return id, nil
 }
 
 // hear takes down what the server says.
-func (c *console) hear() {
-	r := bufio.NewReaderSize(c.conn, maxConsoleLine)
+func (c *console) hear(conn net.Conn) {
+	r := bufio.NewReaderSize(conn, maxConsoleLine)
 	for {
-		text, err := r.ReadSlice('\n')
-		if len(text) > 0 {
-			c.add("server", strings.ToValidUTF8(strings.TrimRight(string(text), "\r\n"), "\uFFFD"))
+		octets, err := r.ReadSlice('\n')
+		text := strings.ToValidUTF8(strings.TrimRight(string(octets), "\r\n"), "\uFFFD")
+		if len(octets) > 0 {
+			c.add("server", text)
+		}
+		if err == nil && c.agreed(text) {
+			if conn = c.startTLS(conn, r.Buffered()); conn == nil {
+				return
+			}
+			r.Reset(conn)
 		}
 		switch {
 		case err == nil, errors.Is(err, bufio.ErrBufferFull):
@@ -191,6 +201,61 @@ func (c *console) hear() {
 			c.end("The connection broke.")
 			return
 		}
+	}
+}
+
+// agreed tells whether the server's line means that TLS begins.
+func (c *console) agreed(text string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.ended && c.d.startsTLS(text)
+}
+
+// startTLS goes on under TLS, whatever the certificate, which it shows; nil when that
+// fails. What has come behind the server's line anybody may have sent, so that it is
+// not an answer to what is said under TLS.
+func (c *console) startTLS(conn net.Conn, more int) net.Conn {
+	c.out.Lock()
+	defer c.out.Unlock()
+	if more > 0 {
+		c.end("The server said more before TLS began; the console believes none of it.")
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), dialPatience)
+	defer cancel()
+	t := tls.Client(conn, &tls.Config{ServerName: c.host, InsecureSkipVerify: true})
+	if err := t.HandshakeContext(ctx); err != nil {
+		c.end("TLS failed: " + err.Error())
+		return nil
+	}
+	state := t.ConnectionState()
+	certificate := state.PeerCertificates[0]
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		return nil
+	}
+	c.conn = t
+	c.addLocked(line{From: "page", RFC: "RFC 8446",
+		Text: fmt.Sprintf("%s, %s. The certificate is of %s, by %s, until %s.", tls.VersionName(state.Version), tls.CipherSuiteName(state.CipherSuite),
+			certificate.Subject.CommonName, certificate.Issuer.CommonName, certificate.NotAfter.UTC().Format(time.DateTime)),
+		Say: "From here on everything is encrypted, and the dialogue begins anew: what was said before counts no more. The console shows the certificate and does not check it."})
+	return t
+}
+
+// write sends a line, which CR LF ends (RFC 854).
+func (c *console) write(text string, until time.Time) {
+	c.out.Lock()
+	defer c.out.Unlock()
+	c.mu.Lock()
+	conn := c.conn
+	c.mu.Unlock()
+	err := conn.SetWriteDeadline(until)
+	if err == nil {
+		_, err = io.WriteString(conn, text+"\r\n")
+	}
+	if err != nil {
+		c.end("The connection is closed.")
 	}
 }
 
@@ -239,7 +304,7 @@ func (cs *consoles) listen(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// say is POST /api/console/ID: one line, which CR LF ends (RFC 854).
+// say is POST /api/console/ID: one line.
 func (cs *consoles) say(w http.ResponseWriter, r *http.Request) {
 	c := cs.find(w, r)
 	if c == nil {
@@ -255,12 +320,7 @@ func (cs *consoles) say(w http.ResponseWriter, r *http.Request) {
 	}
 	c.add("you", in.Text)
 	c.idle.Reset(consoleIdle)
-	if err := c.conn.SetWriteDeadline(cs.server.clock.Now().Add(dialPatience)); err == nil {
-		_, err = io.WriteString(c.conn, in.Text+"\r\n")
-		if err != nil {
-			c.end("The connection is closed.")
-		}
-	}
+	c.write(in.Text, cs.server.clock.Now().Add(dialPatience))
 	reply(w, struct{}{})
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,8 +14,13 @@ import (
 // dial opens a console at the fake's mail server.
 func dial(t *testing.T, s *Server) string {
 	t.Helper()
+	return dialTo(t, s, "mx.hamburger.edu")
+}
+
+func dialTo(t *testing.T, s *Server, host string) string {
+	t.Helper()
 	var out struct{ ID string }
-	if err := json.Unmarshal([]byte(post(t, s, "/api/console", `{"host":"mx.hamburger.edu","port":25}`, 200)), &out); err != nil || out.ID == "" {
+	if err := json.Unmarshal([]byte(post(t, s, "/api/console", `{"host":"`+host+`","port":25}`, 200)), &out); err != nil || out.ID == "" {
 		t.Fatal(out, err)
 	}
 	return out.ID
@@ -66,6 +72,54 @@ func TestConsole(t *testing.T) {
 	}
 	if fmt.Sprint(f.dialled) != "[mx.hamburger.edu 25]" {
 		t.Error(f.dialled)
+	}
+}
+
+// TestConsoleTLS: after STARTTLS and 220 the same dialogue goes on under TLS; what a
+// server said before TLS began ends it, and so does a handshake that fails.
+func TestConsoleTLS(t *testing.T) {
+	s, f, base := serve(t)
+	h := httptest.NewTLSServer(nil)
+	defer h.Close()
+	f.certificates = h.TLS.Certificates
+	begin := func(host, command string) (id string, r *reader) {
+		id = dialTo(t, s, host)
+		r = listen(t, base, "/api/console/"+id)
+		post(t, s, "/api/console/"+id, `{"text":"`+command+`"}`, 200)
+		for r.line().Text != "220 go on" {
+		}
+		return id, r
+	}
+	id, r := begin("mx.hamburger.edu", "STARTTLS")
+	if l := r.line(); l.From != "page" || !strings.HasPrefix(l.Text, "TLS 1.3, ") || !strings.Contains(l.Text, "certificate") {
+		t.Errorf("%+v", l)
+	}
+	post(t, s, "/api/console/"+id, `{"text":"EHLO a"}`, 200)
+	r.line()
+	if l := r.line(); l.Text != "250 encrypted EHLO a" {
+		t.Errorf("%+v", l)
+	}
+	_, r = begin("mx.hamburger.edu", "STARTTLS MORE")
+	if l := r.line(); !strings.Contains(l.Text, "said more before TLS began") {
+		t.Errorf("%+v", l)
+	}
+	_, r = begin("mx.crepes.fr", "STARTTLS")
+	if l := r.line(); !strings.HasPrefix(l.Text, "TLS failed: ") {
+		t.Errorf("%+v", l)
+	}
+	for _, c := range []struct {
+		service, typed, said string
+		want                 bool
+	}{
+		{"smtp", "STARTTLS", "220 2.0.0 Ready", true}, {"smtp", "STARTTLS", "454 not now", false}, {"smtp", "NOOP", "220 x", false},
+		{"pop3", "STLS", "+OK", true}, {"pop3", "STLS", "-ERR", false},
+		{"imap", "a STARTTLS", "a OK begin", true}, {"imap", "a STARTTLS", "* OK news", false}, {"imap", "a STARTTLS", "a BAD", false}, {"dns", "STARTTLS", "220 x", false},
+	} {
+		d := &dialogue{service: c.service}
+		d.typed(c.typed)
+		if got := d.startsTLS(c.said); got != c.want {
+			t.Errorf("%s: %s, %s: %v", c.service, c.typed, c.said, got)
+		}
 	}
 }
 

@@ -56,6 +56,23 @@ func (d *dialogue) known(line string, table map[string]note, otherwise note) not
 	return otherwise
 }
 
+// startsTLS tells whether the server's line agrees to go on under TLS (RFC 3207
+// section 4, RFC 2595 section 4, RFC 9051 section 6.2.1).
+func (d *dialogue) startsTLS(line string) bool {
+	switch {
+	case d.body:
+		return false
+	case d.service == "smtp" || d.service == "submission":
+		return d.last == "STARTTLS" && strings.HasPrefix(line, "220 ")
+	case d.service == "pop3":
+		return d.last == "STLS" && strings.HasPrefix(line, "+OK")
+	case d.service == "imap" && d.last == "STARTTLS":
+		words := strings.Fields(line)
+		return len(words) > 1 && words[0] != "*" && strings.EqualFold(words[1], "OK")
+	}
+	return false
+}
+
 func (d *dialogue) typedSMTP(line string) note {
 	if d.body {
 		return d.typedBody(line)

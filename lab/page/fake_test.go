@@ -3,8 +3,10 @@ package page
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"net"
 	"strings"
@@ -27,6 +29,8 @@ type fakeLab struct {
 	jumped  time.Duration
 	dialled []string
 	servers sync.WaitGroup
+
+	certificates []tls.Certificate
 }
 
 func newFake() *fakeLab {
@@ -107,6 +111,21 @@ func (f *fakeLab) Dial(_ context.Context, host string, port int) (net.Conn, erro
 			switch verb := lines.Text(); {
 			case verb == "QUIT":
 				fmt.Fprint(there, "221 bye\r\n")
+				return
+			case strings.HasPrefix(verb, "STARTTLS"):
+				more := verb[len("STARTTLS"):]
+				fmt.Fprint(there, "220 go on\r\n"+more)
+				secure := tls.Server(there, &tls.Config{Certificates: f.certificates})
+				if host != "mx.hamburger.edu" { // it has none
+					secure = tls.Server(there, &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, io.EOF }})
+				}
+				if secure.Handshake() != nil {
+					return
+				}
+				lines = bufio.NewScanner(secure)
+				for lines.Scan() {
+					fmt.Fprintf(secure, "250 encrypted %s\r\n", lines.Text())
+				}
 				return
 			case verb == "FLOOD":
 				fmt.Fprint(there, strings.Repeat("x", 3*maxConsoleLine))

@@ -17,7 +17,9 @@ type letters struct {
 // maxLetters bounds what is remembered of either; beyond it, it is forgotten.
 const maxLetters = 5000
 
-func newLetters() letters { return letters{map[string]string{}, map[string]string{}, map[string]string{}} }
+func newLetters() letters {
+	return letters{map[string]string{}, map[string]string{}, map[string]string{}}
+}
 
 func remember[T any](m map[string]T, key string, value T) {
 	if len(m) >= maxLetters {

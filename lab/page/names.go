@@ -86,7 +86,7 @@ func (st *stepper) query(s *Step, e journey.Event, msg *dns.Msg, told bool) bool
 		}
 		fill(&s.RFC, "RFC 1035 section 4.1.2")
 	}
-	return st.questions.shows(e, s.From != Outside && s.To != Outside)
+	return st.questions.shows(e, st.records(s.From))
 }
 
 func (st *stepper) reply(s *Step, e journey.Event, msg *dns.Msg) bool {
@@ -109,7 +109,7 @@ func (st *stepper) reply(s *Step, e journey.Event, msg *dns.Msg) bool {
 	}
 	s.Tone = rcodeTone(e.Get("rcode"))
 	st.ends(s, e, t)
-	return st.questions.shows(e, s.From != Outside && s.To != Outside)
+	return st.questions.shows(e, st.records(s.To))
 }
 
 // ends adds what the server says of its answer.

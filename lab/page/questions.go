@@ -21,7 +21,7 @@ import (
 // Of what name servers say to each other about their zones that is shown which
 // comes of a change: not the first copies when the lab starts, and not that a
 // secondary asks from time to time, and at each jump of the clock, whether its copy
-// is the newest, unless it gets no answer.
+// is the newest.
 type questions struct {
 	open       map[string][]*task   // by the host that was asked
 	changed    map[string]time.Time // by zone
@@ -111,16 +111,13 @@ func (q *questions) change(e journey.Event) bool {
 	return true
 }
 
-// shows tells whether a question about a zone, or its answer, is shown.
-func (q *questions) shows(e journey.Event, between bool) bool {
-	typ := typeOf(e)
-	switch {
-	case !between && !strings.HasPrefix(string(e.Kind), "zone."), typ == "UPDATE", strings.HasPrefix(e.Get("rcode"), "nothing"):
-		return true
-	case typ == "SOA" && strings.HasPrefix(string(e.Kind), "zone."):
-		return false
-	case typ == "NOTIFY", typ == "AXFR", typ == "IXFR":
-		return e.Time.Sub(q.changed[nameOf(e)]) < taskLife
+// shows tells whether a question, or its answer, is shown. records tells that the
+// asker tells of it: a server has then told of it late, when nobody waited any more.
+func (q *questions) shows(e journey.Event, records bool) bool {
+	typ, asks := typeOf(e), strings.HasPrefix(string(e.Kind), "zone.")
+	switch typ {
+	case "SOA", "NOTIFY", "AXFR", "IXFR":
+		return !asks && !records || asks && typ != "SOA" && e.Time.Sub(q.changed[nameOf(e)]) < taskLife
 	}
 	return true
 }

@@ -260,6 +260,10 @@ func (st *stepper) words(s *Step, e journey.Event, part, what string) {
 	if s.Via == "tls" && e.Get("tls") != "" {
 		s.Label = e.Get("tls")
 	}
+	if strings.Contains(e.Get("certificate"), "expired") {
+		s.Say, s.Tone = "Encrypted, with a certificate that has expired. Between mail servers nobody minds, unless the receiver's policy demands a valid one.", "wait"
+		s.Label += ", certificate expired"
+	}
 	if octets := e.Get("octets"); s.Letter && octets != "" {
 		s.Label += ", " + octets + " octets"
 	}

@@ -110,6 +110,7 @@ func dialogues(lw *lab.World) []Hint {
 		{"A letter typed into the receiver's server", to.Host, 25, append([]string{"HELO " + domain, "MAIL FROM: <" + from.Address + ">", "RCPT TO: <" + to.Address + ">"}, letter...)},
 		{"A letter typed into the sender's server", from.Host, 25, append([]string{"HELO " + domain, "MAIL FROM: <" + from.Address + ">", "RCPT TO: <" + to.Address + ">"}, letter...)},
 		{"What a server can do: EHLO", to.Host, 25, []string{"EHLO " + domain, "QUIT"}},
+		{"The same under TLS: STARTTLS", to.Host, 25, []string{"EHLO " + domain, "STARTTLS", "EHLO " + domain, "QUIT"}},
 		{"Read mail by POP3", to.Host, 110, []string{"USER " + to.Address, "PASS " + to.Password, "STAT", "LIST", "RETR 1", "QUIT"}},
 		{"Read mail by IMAP", to.Host, 143, []string{"a1 LOGIN " + to.Address + " " + to.Password, "a2 SELECT INBOX", "a3 FETCH 1 (FLAGS BODY[HEADER.FIELDS (FROM SUBJECT)])", "a4 LOGOUT"}},
 	}

@@ -118,10 +118,17 @@ func (w *world) HostOf(peer string) string {
 }
 
 // Records implements Lab: a postrider records what it says to others, and so
-// does a resolver.
+// do a resolver and a name server.
 func (w *world) Records(host string) bool {
 	h, ok := w.World().Host(host)
-	return ok && (h.Kind == lab.KindMail || h.Kind == lab.KindResolver)
+	if !ok {
+		return false
+	}
+	switch h.Kind {
+	case lab.KindMail, lab.KindResolver, lab.KindRoot, lab.KindTLD, lab.KindName:
+		return true
+	}
+	return false
 }
 
 // Tables implements Lab.

@@ -294,16 +294,21 @@ func (s *session) handshake(ctx context.Context) *failure {
 	state := conn.ConnectionState()
 	s.tls = strings.ReplaceAll(tls.VersionName(state.Version), " ", "")
 	s.record(journey.DeliverTLS, journey.Attr{Key: "tls", Value: s.tls + " " + tls.CipherSuiteName(state.CipherSuite)},
-		journey.Attr{Key: "certificate", Value: s.vouched()})
+		journey.Attr{Key: "certificate", Value: s.vouched(&state)})
 	return nil
 }
 
 // vouched says what the certificate was good for.
-func (s *session) vouched() string {
-	if s.key.tls == mta.TLSOpportunistic {
-		return "not verified"
+func (s *session) vouched(state *tls.ConnectionState) string {
+	if s.key.tls != mta.TLSOpportunistic {
+		return "verified"
 	}
-	return "verified"
+	for _, c := range state.PeerCertificates[:min(len(state.PeerCertificates), 1)] {
+		if s.c.o.Clock.Now().After(c.NotAfter) {
+			return "not verified; it expired on " + c.NotAfter.UTC().Format(time.DateOnly)
+		}
+	}
+	return "not verified"
 }
 
 // attach closes the connection when ctx ends.
