@@ -16,7 +16,8 @@
 // for is led there. A host's connections go through the lab, which delays, loses,
 // refuses or forges as links and faults say; so do the listening sockets, for
 // whoever comes from outside. Latency is counted where a connection turns from
-// writing to reading, so that round trips are what they are.
+// writing to reading, or, of a client outside, from reading to writing, so that
+// round trips are what they are.
 //
 // # Time
 //

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	miekg "github.com/miekg/dns"
+
 	"postrider/internal/journey"
 )
 
@@ -395,5 +397,50 @@ func TestWayFaultsInJourney(t *testing.T) {
 	})
 	if lines < 5 {
 		t.Errorf("%d lines are recorded", lines)
+	}
+}
+
+// Programs outside the lab meet a slow way, too, by TCP and UDP, and the answers of
+// somebody on it.
+func TestOutside(t *testing.T) {
+	l, _ := start(t, Options{Instant: true})
+	const latency = 200 * time.Millisecond
+	ask := func(network string) (*miekg.Msg, time.Duration) {
+		t.Helper()
+		began := l.clock.Now()
+		c := &miekg.Client{Net: network, Timeout: 30 * time.Second}
+		m, _, err := c.Exchange(new(miekg.Msg).SetQuestion("sfu.ca.", miekg.TypeMX), l.real(t, "ns.sfu.ca", "dns"))
+		if err != nil {
+			t.Fatal(network, err)
+		}
+		return m, l.clock.Now().Sub(began)
+	}
+	for _, f := range []Fault{{Kind: FaultSlow, Host: "ns.sfu.ca", Latency: Duration(latency)}, {Kind: FaultSlow, Host: "mail.sfu.ca", Latency: Duration(latency)}} {
+		broken(t, l, f)
+	}
+	for _, network := range []string{"udp", "tcp"} {
+		if m, took := ask(network); took < 2*latency || len(m.Answer) != 1 {
+			t.Errorf("by %s it took %v: %v", network, took, m.Answer)
+		}
+	}
+	began := l.clock.Now()
+	talk(t, l.real(t, "mail.sfu.ca", "smtp"), "220", "HELO x\t250", "QUIT\t221")
+	if took := l.clock.Now().Sub(began); took < 6*latency {
+		t.Errorf("three answers took %v", took)
+	}
+	broken(t, l, Fault{Kind: FaultGreylist, Host: "mail.sfu.ca"}) // its replies, too
+	began = l.clock.Now()
+	talk(t, l.real(t, "mail.sfu.ca", "smtp"), "220", "HELO x\t250", "MAIL FROM:<a@b.test>\t250", "RCPT TO:<dan@sfu.ca>\t450", "QUIT\t221")
+	if took := l.clock.Now().Sub(began); took < 10*latency {
+		t.Errorf("five answers took %v", took)
+	}
+	broken(t, l, Fault{Kind: FaultSpoof, Host: "ns.sfu.ca", Record: "sfu.ca. 300 MX 1 thief.mallory.test.", Times: 2})
+	for _, network := range []string{"udp", "tcp"} {
+		if m, _ := ask(network); len(m.Answer) != 1 || !strings.Contains(m.Answer[0].String(), "thief") {
+			t.Errorf("by %s: %v", network, m.Answer)
+		}
+	}
+	if m, _ := ask("tcp"); len(m.Answer) != 1 || strings.Contains(m.Answer[0].String(), "thief") {
+		t.Errorf("after two times: %v", m.Answer)
 	}
 }

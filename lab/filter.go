@@ -21,6 +21,7 @@ const maxFilterLine = 4096
 // PIPELINING is taken out of what the server offers.
 type filter struct {
 	*guest
+	conn     net.Conn // the guest, or what it is to one from outside
 	network  *network
 	from, to *Host
 	client   string // the network of the client, for greylisting
@@ -49,7 +50,7 @@ const (
 
 // newFilter returns nil where there is nothing to do. A connection that is one
 // too many is told so here.
-func newFilter(n *network, from, to *Host, c *guest) net.Conn {
+func newFilter(n *network, from, to *Host, c *guest, conn net.Conn) net.Conn {
 	n.mu.Lock()
 	wanted := false
 	for i := range n.faults {
@@ -62,7 +63,7 @@ func newFilter(n *network, from, to *Host, c *guest) net.Conn {
 	if !wanted {
 		return nil
 	}
-	f := &filter{guest: c, network: n, from: from, to: to, client: addrPort(c.remote).Addr().String()}
+	f := &filter{guest: c, conn: conn, network: n, from: from, to: to, client: addrPort(c.remote).Addr().String()}
 	if f.busy() {
 		f.pending = net.ErrClosed
 		_, _ = fmt.Fprintf(c.Conn, "421 4.7.0 %s has too many connections, try again later\r\n", to.Name)
@@ -106,19 +107,22 @@ func (f *filter) busy() bool {
 // SyscallConn would let the server see what the filter has not passed.
 func (f *filter) SyscallConn() (syscall.RawConn, error) { return nil, errors.ErrUnsupported }
 
+// Close closes it.
+func (f *filter) Close() error { return f.conn.Close() }
+
 func (f *filter) Read(p []byte) (int, error) {
 	for len(f.out) == 0 {
 		if f.pending != nil {
 			return 0, f.pending
 		}
 		if f.state == filterOpaque && len(f.in) == 0 {
-			return f.guest.Read(p)
+			return f.conn.Read(p)
 		}
 		if f.pass() {
 			continue
 		}
 		buf := make([]byte, maxFilterLine)
-		n, err := f.guest.Read(buf)
+		n, err := f.conn.Read(buf)
 		f.in = append(f.in, buf[:n]...)
 		if err != nil {
 			f.out, f.in = append(f.out, f.in...), nil
@@ -201,7 +205,7 @@ func (f *filter) command(line []byte) {
 		f.sender = rest
 	case "RCPT":
 		if f.greylisted(rest) {
-			_, _ = fmt.Fprintf(f.guest.Conn, "450 4.2.0 Greylisted, try again in %v\r\n", f.left(rest))
+			_, _ = fmt.Fprintf(f.conn, "450 4.2.0 Greylisted, try again in %v\r\n", f.left(rest))
 			return
 		}
 	case "DATA":
@@ -211,7 +215,7 @@ func (f *filter) command(line []byte) {
 	case "STARTTLS":
 		if f.stripping() {
 			f.network.strike(FaultStripTLS, f.from, f.to)
-			_, _ = fmt.Fprint(f.guest.Conn, "502 5.5.1 Command not known\r\n")
+			_, _ = fmt.Fprint(f.conn, "502 5.5.1 Command not known\r\n")
 			return
 		}
 		f.state = filterOpaque
@@ -294,11 +298,11 @@ func (f *filter) Write(p []byte) (int, error) {
 		if tcp, ok := f.guest.Conn.(*net.TCPConn); ok {
 			tcp.SetLinger(0)
 		}
-		f.guest.Close()
+		f.conn.Close()
 		return 0, net.ErrClosed
 	}
 	if !f.hello {
-		return f.guest.Write(p)
+		return f.conn.Write(p)
 	}
 	f.partial = append(f.partial, p...)
 	var pass []byte
@@ -314,7 +318,7 @@ func (f *filter) Write(p []byte) (int, error) {
 	if !f.hello {
 		pass, f.partial = append(pass, f.partial...), nil
 	}
-	if _, err := f.guest.Write(pass); err != nil {
+	if _, err := f.conn.Write(pass); err != nil {
 		return 0, err
 	}
 	return len(p), nil

@@ -107,15 +107,21 @@ func (d *door) enter(raw net.Conn) (net.Conn, bool) {
 		return nil, false
 	}
 	c := &guest{Conn: raw, clock: n.clock, local: d.Addr(), remote: raw.RemoteAddr()}
+	var conn net.Conn = c
 	if from != nil {
 		c.remote = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from.Address, real.Port()))
+	} else {
+		o := newOutsider(n, d.host, c)
+		if conn = o; d.port.Service == "dns" {
+			conn = &questioner{outsider: o}
+		}
 	}
 	if d.port.Service == "smtp" || d.port.Service == "submission" {
-		if f := newFilter(n, from, d.host, c); f != nil {
+		if f := newFilter(n, from, d.host, c, conn); f != nil {
 			return f, true
 		}
 	}
-	return c, true
+	return conn, true
 }
 
 // guest is a connection as the server has it: addresses and deadlines are the

@@ -241,6 +241,9 @@ func hostName(h *Host) string {
 	return h.Name
 }
 
+// lostSegment is after how long a segment is sent again.
+const lostSegment = 300 * time.Millisecond
+
 // lost is how long the loss of a segment delays a connection, if one is lost.
 func (n *network) lost(loss float64, timeout time.Duration) time.Duration {
 	if loss == 0 || !n.chance(loss) {
@@ -449,7 +452,7 @@ func (c *lineConn) Read(p []byte) (int, error) {
 			wait = way.rtt
 		}
 		if !c.udp {
-			wait += n.lost(way.loss, 300*time.Millisecond)
+			wait += n.lost(way.loss, lostSegment)
 		}
 		if err := c.pause(wait, deadline); err != nil {
 			return 0, err
@@ -484,9 +487,12 @@ func (c *lineConn) pause(d time.Duration, deadline time.Time) error {
 	return nil
 }
 
-// wait lets d of the lab's time pass.
 func (c *lineConn) wait(ctx context.Context, d time.Duration) error {
-	n := c.network
+	return c.network.wait(ctx, d, c.done)
+}
+
+// wait lets d of the lab's time pass, unless done is closed first.
+func (n *network) wait(ctx context.Context, d time.Duration, done <-chan struct{}) error {
 	if d <= 0 {
 		return ctx.Err()
 	}
@@ -501,7 +507,7 @@ func (c *lineConn) wait(ctx context.Context, d time.Duration) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-c.done:
+	case <-done:
 		return net.ErrClosed
 	case <-n.closed:
 		return net.ErrClosed
