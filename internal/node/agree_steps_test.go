@@ -97,7 +97,7 @@ func (p *play) open(c *mail) {
 	old := c.kept[name]
 	switch {
 	case c.qresync && old != nil && p.r.IntN(4) > 0:
-		command += fmt.Sprintf(" (QRESYNC (%s %d%s))", old.validity, max(old.safe, 1), p.knownSet(old))
+		command += fmt.Sprintf(" (QRESYNC (%s %d%s))", old.validity, max(old.safe, 1), p.knownSet(old, !c.uidonly))
 	case p.r.IntN(6) == 0:
 		old = nil
 		command += " (CONDSTORE)"
@@ -123,8 +123,8 @@ func (p *play) open(c *mail) {
 	c.telling = telling
 }
 
-// knownSet is the rest of the parameter of QRESYNC.
-func (p *play) knownSet(old *kept) string {
+// knownSet is the rest of the parameter of QRESYNC, with message numbers where there are any.
+func (p *play) knownSet(old *kept, numbers bool) string {
 	var uids, seqs []int
 	for i, k := range old.view {
 		uids, seqs = append(uids, k.uid), append(seqs, i+1)
@@ -132,7 +132,7 @@ func (p *play) knownSet(old *kept) string {
 	switch {
 	case len(uids) == 0 || p.r.IntN(3) == 0:
 		return ""
-	case p.r.IntN(2) == 0:
+	case p.r.IntN(2) == 0, !numbers:
 		return fmt.Sprintf(" 1:%d", uids[len(uids)-1]+100)
 	}
 	return fmt.Sprintf(" 1:%d (%s %s)", uids[len(uids)-1]+100, setOf(seqs), setOf(uids))
