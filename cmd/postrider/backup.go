@@ -60,7 +60,7 @@ func (c *backupCmd) Run(e *env) (err error) {
 // backupProgress shows how far a backup or a restore is, until stop.
 func (e *env) backupProgress(p *backup.Progress) (stop func()) {
 	return showText(e.stderr, func(took time.Duration) string {
-		return progressText(p.Done.Load(), p.Total.Load(), p.Bodies.Load(), took)
+		return octetsText(p.Done.Load(), p.Total.Load(), took)
 	})
 }
 

@@ -66,16 +66,28 @@ func showText(w io.Writer, line func(took time.Duration) string) (stop func()) {
 // progressText is one line: a bar, the messages so far, their rate, and the time
 // that is left at the rate of the work so far.
 func progressText(done, total, messages int64, took time.Duration) string {
-	bar, left := barText(done, total), ""
-	if done > 0 && done < total {
-		rest := time.Duration(float64(took) * float64(total-done) / float64(done))
-		left = fmt.Sprintf("  %v left", rest.Round(time.Second))
+	return fmt.Sprintf("%s%d messages  %.0f/s%s", barText(done, total), messages, perSecond(messages, took), leftText(done, total, took))
+}
+
+// octetsText is the same of work that is counted in octets.
+func octetsText(done, total int64, took time.Duration) string {
+	return fmt.Sprintf("%s%s  %s/s%s", barText(done, total), binarySize(done), binarySize(int64(perSecond(done, took))), leftText(done, total, took))
+}
+
+func perSecond(n int64, took time.Duration) float64 {
+	if took <= 0 {
+		return 0
 	}
-	rate := 0.0
-	if took > 0 {
-		rate = float64(messages) / took.Seconds()
+	return float64(n) / took.Seconds()
+}
+
+// leftText is the time that is left; "" where that is not known.
+func leftText(done, total int64, took time.Duration) string {
+	if done <= 0 || done >= total {
+		return ""
 	}
-	return fmt.Sprintf("%s%d messages  %.0f/s%s", bar, messages, rate, left)
+	rest := time.Duration(float64(took) * float64(total-done) / float64(done))
+	return fmt.Sprintf("  %v left", rest.Round(time.Second))
 }
 
 // barText is the bar; "" without a total.

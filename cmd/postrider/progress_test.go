@@ -21,4 +21,7 @@ func TestProgressText(t *testing.T) {
 			t.Errorf("%+v: %q", c, got)
 		}
 	}
+	if got, want := octetsText(3<<20, 12<<20, 2*time.Second), "[######..................]  25 %  3.0 MiB  1.5 MiB/s  6s left"; got != want {
+		t.Errorf("%q", got)
+	}
 }

@@ -72,22 +72,33 @@ type verdict struct {
 	Findings []mailstore.Finding `json:"findings"`
 }
 
-// tell prints the verdict; what is damaged, and was not mended, fails the command.
-func (c *verifyCmd) tell(e *env, findings []mailstore.Finding, state *node.VerifyState) error {
-	v := verdict{"ok", state.Messages, state.Bodies, state.Done, findings}
-	mended, lost, left := 0, 0, 0
+// tally is how many findings there are of each sort.
+type tally struct {
+	mended, lost, left int
+	files              int // that no row names: a crash or a restore may leave some
+}
+
+func count(findings []mailstore.Finding) (t tally) {
 	for _, f := range findings {
 		switch {
 		case f.Repaired:
-			mended++
-		case f.Kind == "file": // a crash may leave it, and the next start removes it
+			t.mended++
 		case f.Lost:
-			lost++
+			t.lost++
+		case f.Kind == "file":
+			t.files++
 		default:
-			left++
+			t.left++
 		}
 	}
-	if lost+left > 0 {
+	return t
+}
+
+// tell prints the verdict; what is damaged, and was not mended, fails the command.
+func (c *verifyCmd) tell(e *env, findings []mailstore.Finding, state *node.VerifyState) error {
+	v := verdict{"ok", state.Messages, state.Bodies, state.Done, findings}
+	n := count(findings)
+	if n.lost+n.left > 0 {
 		v.Verdict = "damaged"
 	}
 	if c.JSON {
@@ -98,29 +109,37 @@ func (c *verifyCmd) tell(e *env, findings []mailstore.Finding, state *node.Verif
 			return err
 		}
 	} else {
-		fmt.Fprintf(e.stdout, "%s: %d messages, %d bodies (%s)", v.Verdict, v.Messages, v.Bodies, binarySize(v.Octets))
-		for _, n := range []struct {
-			n    int
-			text string
-		}{{mended, "repaired"}, {left, "can be repaired with --repair"}, {lost, "lost, or not to be mended from here"}} {
-			if n.n > 0 {
-				fmt.Fprintf(e.stdout, "; %d %s", n.n, n.text)
-			}
-		}
-		fmt.Fprintln(e.stdout)
-		for _, f := range findings {
-			note := ""
-			switch {
-			case f.Repaired:
-				note = "repaired: "
-			case f.Lost:
-				note = "LOST: "
-			}
-			fmt.Fprintln(e.stdout, note+f.String())
-		}
+		v.print(e, n)
 	}
 	if v.Verdict != "ok" {
 		return exitError(exitFailed)
 	}
 	return nil
+}
+
+// print prints the verdict for people.
+func (v *verdict) print(e *env, n tally) {
+	fmt.Fprintf(e.stdout, "%s: %d messages, %d bodies (%s)", v.Verdict, v.Messages, v.Bodies, binarySize(v.Octets))
+	for _, n := range []struct {
+		n    int
+		text string
+	}{{n.mended, "repaired"}, {n.left, "can be repaired with --repair"}, {n.lost, "lost, or not to be mended from here"}} {
+		if n.n > 0 {
+			fmt.Fprintf(e.stdout, "; %d %s", n.n, n.text)
+		}
+	}
+	fmt.Fprintln(e.stdout)
+	for _, f := range v.Findings {
+		switch {
+		case f.Repaired:
+			fmt.Fprintln(e.stdout, "repaired: "+f.String())
+		case f.Lost:
+			fmt.Fprintln(e.stdout, "LOST: "+f.String())
+		case f.Kind != "file":
+			fmt.Fprintln(e.stdout, f.String())
+		}
+	}
+	if n.files > 0 {
+		fmt.Fprintf(e.stdout, "%d files in bodies that no row names: the next start removes them\n", n.files)
+	}
 }

@@ -26,7 +26,6 @@ const (
 // Progress tells how far a backup or a restore is.
 type Progress struct {
 	Done, Total atomic.Int64 // octets that were read
-	Bodies      atomic.Int64
 }
 
 // Options says how a backup is made.
@@ -329,7 +328,6 @@ func (m *maker) bodies(ctx context.Context, p *pointWriter) error {
 			}
 			p.body(b)
 			m.sum.Bodies++
-			m.o.Progress.Bodies.Add(1)
 		}
 	}
 	return nil

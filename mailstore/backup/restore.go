@@ -209,7 +209,6 @@ func (r *restorer) copyAll(ctx context.Context) error {
 		if err := r.write(name, func(w io.Writer) error { return r.copyBody(&b, name, w) }); err != nil {
 			return err
 		}
-		r.progress.Bodies.Add(1)
 	}
 	for _, dir := range r.made {
 		if err := syncDir(dir); err != nil {
