@@ -3,7 +3,6 @@ package integration
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,12 +12,7 @@ import (
 // TestReadmeDNS: the commands of the README about the DNS, against a server that
 // serves its own zone, and Debian's programs about the same zone.
 func TestReadmeDNS(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	l.Close()
+	port := fmt.Sprint(freePort(t))
 	s := newServer(t, options{domain: "example.org", config: fmt.Sprintf(`[listen]
 smtp = ["127.0.0.1:0"]
 imaps = ["127.0.0.1:0"]

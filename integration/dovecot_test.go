@@ -69,12 +69,7 @@ service stats {
 // of loopback until the test ends.
 func startDovecot(t *testing.T, dir string) (addr string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr = l.Addr().String()
-	l.Close()
+	addr = fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	uid, gid := strconv.Itoa(os.Getuid()), strconv.Itoa(os.Getgid())
 	more, chroot := "", "chroot ="
 	if os.Getuid() == 0 { // Dovecot refuses to serve root's mail

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -220,13 +221,25 @@ func copyFile(from, to string) error {
 	return os.WriteFile(to, data, 0o700)
 }
 
-// freePort returns a port of loopback that nobody listens on now.
+// freePort returns a port of loopback, for TCP and UDP, for a program that opens it
+// itself: not one of those that the system gives to clients, which could have it
+// before the program does.
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := 10000 + rand.IntN(20000)
+		addr := fmt.Sprintf("127.0.0.1:%d", port)
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			continue
+		}
+		c, err := net.ListenPacket("udp", addr)
+		l.Close()
+		if err == nil {
+			c.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("no port between 10000 and 30000 is free")
+	return 0
 }
