@@ -62,8 +62,11 @@ func openFiles(dir string, c *ZoneConfig) (*files, error) {
 
 // fileName is a zone's name as that of a file.
 func fileName(name string) string {
-	if name == "." {
+	switch name {
+	case ".":
 		return "root"
+	case "root.":
+		return "%root"
 	}
 	return strings.ReplaceAll(url.PathEscape(shown(name)), "%5C", "%")
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -385,4 +386,34 @@ func TestSigned(t *testing.T) {
 			t.Errorf("20 days later signatures end at %d, now is %d", after, time.Now().Unix())
 		}
 	})
+}
+
+// TestZoneFiles: each zone has files of its own, whatever its name.
+func TestZoneFiles(t *testing.T) {
+	names := []string{".", "root.", "a/b.root.", "a%2fb.root.", `a\.b.root.`, "a.b.root.", "xn--bcher-kva."}
+	dir := t.TempDir()
+	var set Settings
+	for _, name := range names {
+		set.Zones = append(set.Zones, ZoneConfig{Name: name})
+	}
+	for restart := range 2 {
+		s, err := New(Options{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Configure(set); err != nil {
+			t.Fatal(err)
+		}
+		for i, name := range names {
+			if restart == 0 {
+				text := strings.ReplaceAll("@ 60 SOA a. b. SERIAL 1 1 1 1\n@ 60 NS a.\n", "SERIAL", fmt.Sprint(i+1))
+				if err := s.Publish(parse(t, name, text)); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			} else if z, err := s.Zone(name); err != nil || z.Serial() != uint32(i+1) {
+				t.Errorf("%s after a restart: %v, %v", name, z, err)
+			}
+		}
+		s.Close()
+	}
 }
