@@ -68,17 +68,13 @@ func nextWord[T octets](s T, i int) (start, end int) {
 	}
 	start = i
 	for i < len(s) {
-		switch classes[s[i]] {
-		case belongs:
-		case begins3:
-			if punctuates(s, i) {
-				return start, i
-			}
-		case joins:
-			if i+1 == len(s) || !inWord(s, i+1) {
-				return start, i
-			}
-		default:
+		// By far the most first: a switch costs a fifth more.
+		c := classes[s[i]]
+		if c == belongs {
+			i++
+			continue
+		}
+		if c == separates || c == joins && (i+1 == len(s) || !inWord(s, i+1)) || c == begins3 && punctuates(s, i) {
 			return start, i
 		}
 		i++
