@@ -117,7 +117,7 @@ const bindKey = "key \"k\" { algorithm hmac-sha256; secret \"" + secret + "\"; }
 
 var others = []other{
 	{"named", func(dir, port, ours string, secondary bool) []string {
-		zone := "type primary; file \"zone\"; allow-transfer { key k; }; also-notify { 127.0.0.1 port " + ours + " key k; }; notify explicit; allow-update { key k; };"
+		zone := "type primary; file \"zone\"; allow-transfer { key k; }; also-notify { 127.0.0.1 port " + ours + " key k; }; notify explicit; allow-update { key k; }; check-names ignore;"
 		if secondary {
 			zone = "type secondary; file \"copy\"; primaries { 127.0.0.1 port " + ours + " key k; };"
 		}
