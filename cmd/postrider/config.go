@@ -21,6 +21,7 @@ import (
 	"postrider/internal/directory"
 	"postrider/internal/node"
 	"postrider/internal/tomlkeys"
+	"postrider/lab"
 	"postrider/mta"
 	"postrider/pop3"
 )
@@ -538,14 +539,10 @@ func expiry(p *pop3.Policy) setter {
 	})
 }
 
-// parseDuration reads Go's durations and whole days.
+// parseDuration reads Go's durations and whole days; none is no time.
 func parseDuration(s string) (time.Duration, error) {
-	d, err := time.ParseDuration(s)
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		n, derr := strconv.ParseUint(days, 10, 16)
-		d, err = time.Duration(n)*24*time.Hour, derr
-	}
-	if err != nil || d <= 0 {
+	d, err := lab.ParseDuration(s)
+	if err != nil || d == 0 {
 		return 0, errors.New(`must be a time such as "90s", "15m", "4h" or "5d"`)
 	}
 	return d, nil

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"mime"
 	"net/http"
 	"net/url"
@@ -34,11 +33,10 @@ const letterPolicy = "sandbox; default-src 'none'; style-src 'unsafe-inline'; im
 // handler is everything below /; docs/catch.md describes it.
 func (c *Catcher) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { file(w, "index.html", "text/html; charset=utf-8") })
-	mux.HandleFunc("GET /static/catch.js", func(w http.ResponseWriter, r *http.Request) {
-		file(w, "catch.js", "text/javascript; charset=utf-8")
-	})
-	mux.HandleFunc("GET /static/catch.css", func(w http.ResponseWriter, r *http.Request) { file(w, "catch.css", "text/css; charset=utf-8") })
+	mux.Handle("GET /{$}", page.File(static, "index.html"))
+	for _, name := range []string{"catch.js", "catch.css"} {
+		mux.Handle("GET /static/"+name, page.File(static, name))
+	}
 	mux.Handle("GET /static/{name}", page.Static())
 	mux.HandleFunc("GET /api/messages", c.getList)
 	mux.HandleFunc("DELETE /api/messages", c.deleteAll)
@@ -49,16 +47,6 @@ func (c *Catcher) handler() http.Handler {
 	mux.HandleFunc("GET /api/messages/{id}/html", c.getHTML)
 	mux.HandleFunc("GET /api/messages/{id}/parts/{number}", c.getPart)
 	return page.Guard(nil, mux)
-}
-
-func file(w http.ResponseWriter, name, kind string) {
-	text, err := fs.ReadFile(static, "static/"+name)
-	if err != nil {
-		http.Error(w, "The file is missing.", http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", kind)
-	w.Write(text)
 }
 
 // answer writes a value, or what an error means to whoever asked.

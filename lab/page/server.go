@@ -1,6 +1,7 @@
 package page
 
 import (
+	"cmp"
 	"context"
 	"embed"
 	"encoding/hex"
@@ -167,7 +168,7 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logge
 }
 
 func (s *Server) routes(mux *http.ServeMux) {
-	mux.Handle("GET /{$}", File("index.html"))
+	mux.Handle("GET /{$}", File(static, "index.html"))
 	mux.Handle("GET /static/{name}", Static())
 	mux.HandleFunc("GET /api/scene", func(w http.ResponseWriter, r *http.Request) { reply(w, s.lab.Scene()) })
 	mux.HandleFunc("GET /api/events", s.events)
@@ -190,25 +191,22 @@ func (s *Server) routes(mux *http.ServeMux) {
 	mux.HandleFunc("DELETE /api/console/{id}", s.console.hangUp)
 }
 
-// File serves one of the embedded files, which exists.
-func File(name string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { serveFile(w, r, name) })
+// File serves one file of a folder static; "" stands for the path value "name".
+func File(files fs.FS, name string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name := path.Base(cmp.Or(name, r.PathValue("name")))
+		text, err := fs.ReadFile(files, path.Join("static", name))
+		if err != nil {
+			http.NotFound(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", mime.TypeByExtension(path.Ext(name)))
+		w.Write(text)
+	})
 }
 
-// Static serves the embedded files by the path value "name".
-func Static() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { serveFile(w, r, r.PathValue("name")) })
-}
-
-func serveFile(w http.ResponseWriter, r *http.Request, name string) {
-	text, err := fs.ReadFile(static, path.Join("static", path.Base(name)))
-	if err != nil {
-		http.NotFound(w, r)
-		return
-	}
-	w.Header().Set("Content-Type", mime.TypeByExtension(path.Ext(name)))
-	w.Write(text)
-}
+// Static serves the page's own files by the path value "name".
+func Static() http.Handler { return File(static, "") }
 
 // reply answers with JSON.
 func reply(w http.ResponseWriter, value any) {

@@ -53,6 +53,7 @@ func TestBuiltin(t *testing.T) {
 		t.Run(s.Name, func(t *testing.T) {
 			l := shared
 			if s.Alone {
+				t.Parallel()
 				l = startLab(t)
 			}
 			r := Run(t.Context(), l, s)
