@@ -34,7 +34,7 @@ func (r *Resolver) recordAnswer(ctx context.Context, q question, s *step) {
 	}
 	scope := journey.ScopeOf(ctx)
 	attrs := make([]journey.Attr, 0, 10)
-	attrs = append(attrs, journey.Attr{Key: "name", Value: plain(q.name)}, journey.Attr{Key: "type", Value: q.typ.String()})
+	attrs = append(attrs, journey.Attr{Key: "name", Value: undotted(q.name)}, journey.Attr{Key: "type", Value: q.typ.String()})
 	switch s.outcome {
 	case found:
 		for _, text := range s.said {

@@ -149,8 +149,10 @@ func isASCII(s string) bool {
 
 // plain is a name from an answer as our callers see it: lower case, without
 // the final dot; the root is ".".
-func plain(name string) string {
-	name = miekg.CanonicalName(name)
+func plain(name string) string { return undotted(miekg.CanonicalName(name)) }
+
+// undotted is a canonical name without the final dot; the root is ".".
+func undotted(name string) string {
 	if name == "." {
 		return name
 	}

@@ -38,7 +38,17 @@ func ParseType(s string) (Type, error) {
 	return 0, fmt.Errorf("%q is not a type of DNS record: give a name such as MX, or TYPE and a number from 1 to 65535", s)
 }
 
-func (t Type) String() string { return miekg.Type(t).String() }
+func (t Type) String() string {
+	switch t { // those that mail asks for, without a map
+	case TypeA:
+		return "A"
+	case TypeAAAA:
+		return "AAAA"
+	case TypeMX:
+		return "MX"
+	}
+	return miekg.Type(t).String()
+}
 
 // MarshalText makes the type readable in JSON.
 func (t Type) MarshalText() ([]byte, error) { return []byte(t.String()), nil }

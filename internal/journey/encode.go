@@ -181,20 +181,38 @@ func indexed(key string) byte {
 	return 0
 }
 
-// appendEntries adds the entries of an event whose record is at offset.
-func appendEntries(list []entry, e *Event, offset uint32) []entry {
-	add := func(prefix byte, value string) {
-		list = append(list, entry(hashKey(prefix, value))<<32|entry(offset))
+// indexer makes entries. Events of one message, and of one session, come one after
+// the other: their hashes are remembered.
+type indexer struct{ message, session hashed }
+
+// hashed is a short value and its hash.
+type hashed struct {
+	value [32]byte
+	size  int
+	hash  uint32
+}
+
+func (h *hashed) of(prefix byte, value string) uint32 {
+	if len(value) > len(h.value) {
+		return hashKey(prefix, cut(value, maxName))
 	}
+	if string(h.value[:h.size]) != value {
+		h.size, h.hash = copy(h.value[:], value), hashKey(prefix, value)
+	}
+	return h.hash
+}
+
+// appendEntries adds the entries of an event whose record is at offset.
+func (x *indexer) appendEntries(list []entry, e *Event, offset uint32) []entry {
 	if e.Message != "" {
-		add(byMessage, cut(e.Message, maxName))
+		list = append(list, entry(x.message.of(byMessage, e.Message))<<32|entry(offset))
 	}
 	if e.Session != "" {
-		add(bySession, cut(e.Session, maxName))
+		list = append(list, entry(x.session.of(bySession, e.Session))<<32|entry(offset))
 	}
 	for i := range e.Attrs[:min(len(e.Attrs), maxAttrs)] {
 		if p := indexed(e.Attrs[i].Key); p != 0 {
-			add(p, cut(e.Attrs[i].Value, maxText))
+			list = append(list, entry(hashKey(p, cut(e.Attrs[i].Value, maxText)))<<32|entry(offset))
 		}
 	}
 	return list

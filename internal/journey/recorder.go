@@ -31,13 +31,13 @@ type Options struct {
 
 // Recorder takes events. All methods may be called concurrently, and on nil.
 type Recorder struct {
-	o        Options
-	store    *store       // nil: none
-	writer   *writer      // nil: without a store
+	// What Wants reads stands apart from what each event changes.
+	keeps    bool         // in the store or in memory
 	watched  atomic.Int32 // followers
 	sessions atomic.Int32 // those of them that want sessions
-	lost     atomic.Uint64
-	firsts   firsts
+	o        Options
+	store    *store  // nil: none
+	writer   *writer // nil: without a store
 
 	mu        sync.Mutex
 	seq       uint64
@@ -45,6 +45,9 @@ type Recorder struct {
 	next      int     // in recent: the oldest
 	followers map[*Follower]bool
 	waiting   batch // for the writer
+
+	lost   atomic.Uint64
+	firsts firsts
 }
 
 // New returns a Recorder. Its owner calls Close if it has a directory; what is
@@ -67,6 +70,7 @@ func New(o Options) *Recorder {
 	}
 	// Two starts of a server have different numbers, in order.
 	r := &Recorder{o: o, followers: map[*Follower]bool{}, seq: uint64(o.Clock.Now().UnixMicro())}
+	r.keeps = o.Dir != "" || o.Memory > 0
 	if o.Dir != "" {
 		r.store = &store{dir: o.Dir, keep: o.Keep, size: o.Size, clock: o.Clock, log: o.Log, create: o.create}
 		r.writer = newWriter(r)
@@ -95,21 +99,12 @@ func (r *Recorder) Close() error {
 
 // Wants tells whether an event of the kind would be recorded. It costs next to
 // nothing, so that lines are not put together for nobody.
-func (r *Recorder) Wants(k Kind) bool {
-	if k.OfSession() {
-		return r.listening()
-	}
-	for ; r != nil; r = r.o.Parent {
-		if r.store != nil || r.o.Memory > 0 || r.watched.Load() > 0 {
-			return true
-		}
-	}
-	return false
-}
+func (r *Recorder) Wants(k Kind) bool { return r != nil && r.wants(k) }
 
-func (r *Recorder) listening() bool {
+func (r *Recorder) wants(k Kind) bool {
+	session := k.OfSession()
 	for ; r != nil; r = r.o.Parent {
-		if r.sessions.Load() > 0 {
+		if session && r.sessions.Load() > 0 || !session && (r.keeps || r.watched.Load() > 0) {
 			return true
 		}
 	}

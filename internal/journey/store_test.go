@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -408,4 +410,23 @@ func FuzzOpenSegment(f *testing.F) {
 			t.Error(before, after, err)
 		}
 	})
+}
+
+// TestSortEntries: the index is in the order of hashes, and of offsets within one.
+func TestSortEntries(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, n := range []int{0, 1, 2, 3, 1000, 70_000} {
+		list := make([]entry, n)
+		for i := range list {
+			hash := random.Uint32()
+			if i%3 == 0 {
+				hash &= 0xff0000ff // some more than once
+			}
+			list[i] = entry(hash)<<32 | entry(8+100*i)
+		}
+		want := slices.Sorted(slices.Values(list))
+		if sortEntries(list); !slices.Equal(list, want) {
+			t.Errorf("%d entries are out of order", n)
+		}
+	}
 }

@@ -18,6 +18,7 @@ const (
 type batch struct {
 	records     []byte
 	entries     []entry // with offsets in records
+	indexer     indexer
 	events      int
 	first, last time.Time
 	lost        uint64 // did not fit, after the others
@@ -29,7 +30,7 @@ func (b *batch) add(e *Event) bool {
 		b.lost++
 		return false
 	}
-	b.entries = appendEntries(b.entries, e, uint32(len(b.records)))
+	b.entries = b.indexer.appendEntries(b.entries, e, uint32(len(b.records)))
 	b.records = appendRecord(b.records, e)
 	b.events++
 	at := time.Unix(0, e.Time.UnixNano()) // without what e.Time points to
@@ -149,7 +150,7 @@ func (b *batch) sayLost(r *Recorder) {
 	r.seq++
 	e := Event{Seq: r.seq, Time: b.last, Node: r.o.Node, Kind: Lost, Attrs: []Attr{{"count", n}}}
 	at := uint32(len(b.records))
-	b.entries = appendEntries(b.entries, &e, at)
+	b.entries = b.indexer.appendEntries(b.entries, &e, at)
 	b.records = appendRecord(b.records, &e)
 	b.events++
 }

@@ -162,9 +162,13 @@ func (s *session) recordRecipient(to mta.Address, targets []mta.Target, r *mta.R
 
 // recordContent tells what the content was judged by.
 func (s *session) recordContent(m *message, r *mta.Reply) {
-	s.record(journey.SMTPContent, journey.Attr{Key: "octets", Value: strconv.FormatInt(m.size, 10)})
+	if !s.srv.o.Journey.Wants(journey.CheckPassed) {
+		return
+	}
+	octets := strconv.FormatInt(m.size, 10)
+	s.record(journey.SMTPContent, journey.Attr{Key: "octets", Value: octets})
 	check := journey.Attr{Key: "check", Value: "content"}
-	input := strconv.FormatInt(m.size, 10) + " octets, " + strconv.Itoa(m.head.hops) + " Received fields"
+	input := octets + " octets, " + strconv.Itoa(m.head.hops) + " Received fields"
 	if r != nil {
 		s.record(journey.CheckFailed, check, journey.Attr{Key: "input", Value: input}, journey.Attr{Key: "reply", Value: r.Error()})
 		return
@@ -222,5 +226,6 @@ func angled(field []byte) string {
 	if end < 0 {
 		return ""
 	}
-	return appendedText(string(field[start : start+end+1]))
+	var room [128]byte // for most
+	return string(appendText(room[:0], string(field[start:start+end+1]), maxAuthLine))
 }
