@@ -164,7 +164,7 @@ func (cs *consoles) keep(conn net.Conn, host, service string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	c := &console{host: host, conn: conn, d: dialogue{service: service}, more: make(chan struct{})}
+	c := &console{host: host, conn: conn, d: dialogue{service: service, due: 1}, more: make(chan struct{})}
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	if cs.closed || len(cs.byID) >= maxConsoles {

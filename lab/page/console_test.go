@@ -111,14 +111,25 @@ func TestConsoleTLS(t *testing.T) {
 		service, typed, said string
 		want                 bool
 	}{
+		{"smtp", "NOOP\nSTARTTLS", "220 the greeting", false}, {"smtp", "NOOP\nSTARTTLS", "220 the greeting\n250 ok\n220 go on", true},
+		{"smtp", "EHLO a\nSTARTTLS", "220 the greeting\n250-a\n250 b", false},
+		{"pop3", "USER a\nSTLS", "+OK the greeting\n+OK", false}, {"pop3", "USER a\nSTLS", "+OK the greeting\n+OK\n+OK", true},
+		{"imap", "a NOOP\nb STARTTLS", "* OK\na OK", false}, {"imap", "a NOOP\nb STARTTLS", "* OK\na OK\nb OK", true},
 		{"smtp", "STARTTLS", "220 2.0.0 Ready", true}, {"smtp", "STARTTLS", "454 not now", false}, {"smtp", "NOOP", "220 x", false},
 		{"pop3", "STLS", "+OK", true}, {"pop3", "STLS", "-ERR", false},
 		{"imap", "a STARTTLS", "a OK begin", true}, {"imap", "a STARTTLS", "* OK news", false}, {"imap", "a STARTTLS", "a BAD", false}, {"dns", "STARTTLS", "220 x", false},
 	} {
-		d := &dialogue{service: c.service}
-		d.typed(c.typed)
-		if got := d.startsTLS(c.said); got != c.want {
-			t.Errorf("%s: %s, %s: %v", c.service, c.typed, c.said, got)
+		d := &dialogue{service: c.service, due: strings.Count(c.said, "greeting")}
+		for l := range strings.SplitSeq(c.typed, "\n") {
+			d.typed(l)
+		}
+		got := false
+		for l := range strings.SplitSeq(c.said, "\n") {
+			d.said(l)
+			got = d.startsTLS(l)
+		}
+		if got != c.want {
+			t.Errorf("%s: %q, %q: %v", c.service, c.typed, c.said, got)
 		}
 	}
 }

@@ -18,10 +18,15 @@ type dialogue struct {
 	argument bool   // that it had one
 	body     bool   // SMTP: after 354, until the dot; POP3: within a long answer
 	header   bool   // of the body: before the empty line
+	due      int    // answers that are to come, the greeting included if it is counted
+	tag      string // IMAP: of the latest command
 }
 
 // typed explains a line from the client.
 func (d *dialogue) typed(line string) note {
+	if d.service == "pop3" || !d.body || line == "." {
+		d.due++
+	}
 	switch d.service {
 	case "smtp", "submission":
 		return d.typedSMTP(line)
@@ -35,6 +40,9 @@ func (d *dialogue) typed(line string) note {
 
 // said explains a line from the server.
 func (d *dialogue) said(line string) note {
+	if d.answers(line) {
+		d.due--
+	}
 	switch d.service {
 	case "smtp", "submission":
 		return d.saidSMTP(line)
@@ -56,19 +64,27 @@ func (d *dialogue) known(line string, table map[string]note, otherwise note) not
 	return otherwise
 }
 
-// startsTLS tells whether the server's line agrees to go on under TLS (RFC 3207
-// section 4, RFC 2595 section 4, RFC 9051 section 6.2.1).
+// answers tells whether a line of SMTP or POP3 is the last of an answer, or the
+// greeting.
+func (d *dialogue) answers(line string) bool {
+	if d.service == "pop3" {
+		return !d.body && (strings.HasPrefix(line, "+OK") || strings.HasPrefix(line, "-ERR"))
+	}
+	return len(line) >= 3 && (len(line) == 3 || line[3] != '-')
+}
+
+// startsTLS tells whether the server's line, which was explained last, agrees to go
+// on under TLS (RFC 3207 section 4, RFC 2595 section 4, RFC 9051 section 6.2.1). It
+// has to be the answer to that command, and not to what was typed before it.
 func (d *dialogue) startsTLS(line string) bool {
-	switch {
-	case d.body:
-		return false
-	case d.service == "smtp" || d.service == "submission":
-		return d.last == "STARTTLS" && strings.HasPrefix(line, "220 ")
-	case d.service == "pop3":
-		return d.last == "STLS" && strings.HasPrefix(line, "+OK")
-	case d.service == "imap" && d.last == "STARTTLS":
+	switch d.service {
+	case "smtp", "submission":
+		return d.last == "STARTTLS" && d.due == 0 && strings.HasPrefix(line, "220")
+	case "pop3":
+		return d.last == "STLS" && d.due == 0 && strings.HasPrefix(line, "+OK")
+	case "imap":
 		words := strings.Fields(line)
-		return len(words) > 1 && words[0] != "*" && strings.EqualFold(words[1], "OK")
+		return d.last == "STARTTLS" && len(words) > 1 && words[0] == d.tag && strings.EqualFold(words[1], "OK")
 	}
 	return false
 }
@@ -201,7 +217,7 @@ func (d *dialogue) typedIMAP(line string) note {
 		}
 		return note{"An IMAP command has a tag of your choice in front, such as a1; the answer repeats it.", "RFC 9051 section 2.2.1"}
 	}
-	d.last = strings.ToUpper(words[1])
+	d.tag, d.last = words[0], strings.ToUpper(words[1])
 	name := d.last
 	if name == "UID" && len(words) > 2 {
 		name = strings.ToUpper(words[2])
