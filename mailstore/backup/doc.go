@@ -52,5 +52,6 @@
 // Everything goes into the directory restoring of the new data directory, is
 // checked against its hash, synced, and then renamed into place, postrider.db
 // last. A directory with restoring in it is not finished; the next run begins
-// anew, and package sqlite refuses to open it.
+// anew, and package sqlite refuses to open it. The directory is locked (flock)
+// meanwhile: of two runs one is refused.
 package backup

@@ -111,3 +111,35 @@ func TestDamagedPoint(t *testing.T) {
 		}
 	}
 }
+
+// TestRestoreAtOnce: while one Restore is at work in a directory another is refused,
+// and spoils nothing.
+func TestRestoreAtOnce(t *testing.T) {
+	p := newPlace(t)
+	id := p.make(1).ID
+	to := filepath.Join(t.TempDir(), "to")
+	p.write(filepath.Join(to, restoring, "x"), "of the first")
+	dir, err := os.Open(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if dir, err = locked(dir, nil); err != nil {
+		t.Fatal(err)
+	}
+	restore := func() error {
+		_, err := Restore(context.Background(), p.dir, id, to, &Progress{})
+		return err
+	}
+	if err := restore(); err == nil || !strings.Contains(err.Error(), "another restore is at work") {
+		t.Errorf("beside another: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(to, restoring, "x")); err != nil {
+		t.Error(err)
+	}
+	if err := dir.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := restore(); err != nil {
+		t.Errorf("after it: %v", err)
+	}
+}

@@ -106,6 +106,17 @@ func Restore(ctx context.Context, dir, id, to string, progress *Progress) (strin
 			f.Close()
 		}
 	}()
+	if err := makeDir(to); err != nil {
+		return "", err
+	}
+	here, err := os.Open(to)
+	if err != nil {
+		return "", err
+	}
+	if here, err = locked(here, fmt.Errorf("another restore is at work in %s", to)); err != nil {
+		return "", err
+	}
+	defer here.Close()
 	if err := r.begin(); err != nil {
 		return "", err
 	}
@@ -115,11 +126,8 @@ func Restore(ctx context.Context, dir, id, to string, progress *Progress) (strin
 	return id, r.finish()
 }
 
-// begin makes the directory, or what is left of another Restore empty.
+// begin makes empty what is left of another Restore.
 func (r *restorer) begin() error {
-	if err := makeDir(r.to); err != nil {
-		return err
-	}
 	entries, err := os.ReadDir(r.to)
 	if err != nil {
 		return err
