@@ -7,6 +7,7 @@ export class Console {
     this.hosts = [];
     this.hints = [];
     this.next = [];
+    this.said = Promise.resolve(); // when all lines are sent
     find("dial").addEventListener("submit", (e) => { e.preventDefault(); this.connect(find("host").value, Number(find("port").value)); });
     find("hangup").addEventListener("click", () => this.hangUp());
     find("type").addEventListener("submit", (e) => { e.preventDefault(); this.say(find("line").value); find("line").value = ""; });
@@ -78,10 +79,16 @@ export class Console {
     if (id) ask("/api/console/" + id, undefined, "DELETE").catch(() => {});
   }
 
-  async say(text) {
-    if (!this.id) return;
+  /** say sends a line after those before it: requests overtake each other. */
+  say(text) {
+    const id = this.id;
+    this.said = this.said.then(() => this.send(id, text));
+  }
+
+  async send(id, text) {
+    if (!id || id !== this.id) return;
     try {
-      await ask("/api/console/" + this.id, { text });
+      await ask("/api/console/" + id, { text });
     } catch (e) {
       this.line({ from: "page", text: e.message });
     }
