@@ -499,9 +499,9 @@ const (
 	settleMost  = 3 * time.Second        // at one stop of a jump
 )
 
-// settle waits until nobody waits for an answer and nothing went through the
-// network for a moment. This is waiting for work that has no end to wait for:
-// servers that a timer woke do what they do.
+// settle waits until no queue has something to do now, nobody waits for an answer
+// and nothing went through the network for a moment. This is waiting for work that
+// has no end to wait for: servers that a timer woke do what they do.
 func (l *Lab) settle(ctx context.Context) error {
 	base := cmp.Or[clock.Clock](l.o.Clock, clock.System())
 	t := base.NewTimer(settleFirst)
@@ -516,11 +516,33 @@ func (l *Lab) settle(ctx context.Context) error {
 			return l.ctx.Err()
 		}
 		now := l.network.busy.Load()
-		if now == seen && !l.network.due() {
+		if now == seen && !l.network.due() && !l.queuesBusy() {
 			return nil
 		}
 		seen = now
 		t.Reset(settleQuiet)
 	}
 	return nil
+}
+
+// queuesBusy tells whether a mail server has mail to look at or to try now. An
+// attempt may itself wait for time to pass: where an answer is lost or the way is
+// slow, attempts do not count.
+func (l *Lab) queuesBusy() bool {
+	stuck := l.network.waits.Load() > 0 || l.network.silent()
+	l.mu.Lock()
+	machines := l.machines
+	l.mu.Unlock()
+	for _, m := range machines {
+		m.mu.Lock()
+		n := m.node
+		m.mu.Unlock()
+		if n == nil {
+			continue
+		}
+		if due, trying := n.Busy(); due || trying && !stuck {
+			return true
+		}
+	}
+	return false
 }

@@ -24,6 +24,7 @@ type network struct {
 	shared  bool // all sockets have one address, which tells no hosts apart
 	closed  chan struct{}
 	busy    atomic.Int64 // what went through; Jump watches it
+	waits   atomic.Int64 // how many let time pass, for a slow way
 
 	// dialing is held for reading from a connect until its caller is known, so
 	// that whoever accepts the connection finds it.
@@ -500,6 +501,8 @@ func (n *network) wait(ctx context.Context, d time.Duration, done <-chan struct{
 		n.clock.advance(d)
 		return ctx.Err()
 	}
+	n.waits.Add(1)
+	defer n.waits.Add(-1)
 	t := n.clock.NewTimer(d)
 	defer t.Stop()
 	select {

@@ -372,6 +372,9 @@ func (n *Node) Reload(o Options) error {
 	return errors.Join(err, n.reloadDNS(o.DNS))
 }
 
+// Busy is what Queue.Busy tells.
+func (n *Node) Busy() (due, trying bool) { return n.queue.Busy() }
+
 // Hostname is the node's name.
 func (n *Node) Hostname() string { return n.options.Hostname }
 

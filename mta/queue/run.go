@@ -59,6 +59,15 @@ func (q *Queue) Run(ctx context.Context) error {
 	return nil
 }
 
+// Busy tells whether mail may be due that Run has not looked at yet, and whether
+// attempts are under way. Both are of the moment.
+func (q *Queue) Busy() (due, trying bool) {
+	now := q.now()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.running && !now.Before(q.sleepUntil), q.flying > 0
+}
+
 // finish waits for the attempts in hand, at first patiently.
 func (q *Queue) finish(interrupt context.CancelFunc) {
 	done := make(chan struct{})
@@ -117,7 +126,8 @@ func (q *Queue) step(ctx context.Context, r *runner) bool {
 	return true
 }
 
-// sleep sets the timer for the next thing to do. It reports false.
+// sleep sets the timer for the next thing to do. It reports true when the clock
+// was set ahead since now, so that the timer would be late.
 func (q *Queue) sleep(r *runner, now time.Time) bool {
 	q.mu.Lock()
 	until := now.Add(tick)
@@ -157,7 +167,7 @@ func (q *Queue) sleep(r *runner, now time.Time) bool {
 		}
 	}
 	r.timer.Reset(max(until.Sub(now), minSleep))
-	return false
+	return q.now().Sub(now) > maxSlew
 }
 
 // nudgeLocked wakes Run when there is something for it to do.

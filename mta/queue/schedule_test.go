@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -573,5 +574,77 @@ func TestPanicOfTheDeliverer(t *testing.T) {
 		f.deliver.recover()
 		f.pass(time.Minute)
 		f.want(f.state(id), ErrNotFound.Error())
+	})
+}
+
+// TestBusy: mail is due from when its time has come until Run has looked, and
+// then there is an attempt until its outcome is written.
+func TestBusy(t *testing.T) {
+	c := newJumpClock()
+	bubble(t, Options{Clock: c}, func(f *fixture) {
+		busy := func(due, trying bool) {
+			t.Helper()
+			if d, a := f.q.Busy(); d != due || a != trying {
+				t.Errorf("due %v, trying %v", d, a)
+			}
+		}
+		busy(false, false)
+		f.run()
+		synctest.Wait()
+		busy(false, false)
+		answer := make(chan struct{})
+		f.deliver.deliver = func(_ context.Context, d *mta.Delivery) error {
+			<-answer
+			return d.Record([]mta.Outcome{silence(d, d.To[0].Address)})
+		}
+		f.send("alice@crepes.fr", "bob@hamburger.edu")
+		synctest.Wait()
+		busy(false, true)
+		answer <- struct{}{}
+		synctest.Wait()
+		busy(false, false)
+		c.jump(2 * time.Hour) // which Run's timer does not know of
+		busy(true, false)
+		f.q.nudge()
+		synctest.Wait()
+		busy(false, true)
+		close(answer)
+	})
+}
+
+// setClock is a jumpClock that is set ahead once, just before a timer is set.
+type setClock struct {
+	*jumpClock
+	by atomic.Int64
+}
+
+type setTimer struct {
+	clock.Timer
+	clock *setClock
+}
+
+func (c *setClock) NewTimer(d time.Duration) clock.Timer {
+	return &setTimer{c.jumpClock.NewTimer(d), c}
+}
+
+func (t *setTimer) Reset(d time.Duration) bool {
+	t.clock.jump(time.Duration(t.clock.by.Swap(0)))
+	return t.Timer.Reset(d)
+}
+
+// TestSetWhileLooking: a clock that is set ahead while Run looks for what is next
+// makes nothing late.
+func TestSetWhileLooking(t *testing.T) {
+	c := &setClock{jumpClock: newJumpClock()}
+	bubble(t, Options{Clock: c, Retry: []time.Duration{10 * time.Minute}}, func(f *fixture) {
+		f.deliver.answer = silence
+		f.run()
+		synctest.Wait()
+		c.by.Store(int64(time.Hour))
+		f.send("alice@crepes.fr", "bob@hamburger.edu")
+		synctest.Wait()
+		if n := len(f.deliver.attempts()); n != 2 {
+			t.Errorf("%d attempts", n)
+		}
 	})
 }
