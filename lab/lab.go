@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"runtime/metrics"
 	"slices"
 	"sync"
 	"time"
@@ -497,16 +498,19 @@ const (
 	settleFirst = 300 * time.Microsecond // for what a timer woke to begin
 	settleQuiet = time.Millisecond       // without traffic: it is done
 	settleMost  = 3 * time.Second        // at one stop of a jump
+	settleTurns = 200                    // looks for a moment in which no goroutine waits for its turn
 )
 
-// settle waits until no queue has something to do now, nobody waits for an answer
-// and nothing went through the network for a moment. This is waiting for work that
-// has no end to wait for: servers that a timer woke do what they do.
+// settle waits until no queue has something to do now, nobody waits for an answer,
+// nothing went through the network for a moment and no goroutine waits for its turn,
+// as on a busy machine. This is waiting for work that has no end to wait for: servers
+// that a timer woke do what they do.
 func (l *Lab) settle(ctx context.Context) error {
 	base := cmp.Or[clock.Clock](l.o.Clock, clock.System())
 	t := base.NewTimer(settleFirst)
 	defer t.Stop()
 	seen := l.network.busy.Load()
+	turns := 0
 	for waited := time.Duration(0); waited < settleMost; waited += settleQuiet {
 		select {
 		case <-t.Chan():
@@ -517,12 +521,21 @@ func (l *Lab) settle(ctx context.Context) error {
 		}
 		now := l.network.busy.Load()
 		if now == seen && !l.network.due() && !l.queuesBusy() {
-			return nil
+			if turns++; !crowded() || turns > settleTurns {
+				return nil
+			}
 		}
 		seen = now
 		t.Reset(settleQuiet)
 	}
 	return nil
+}
+
+// crowded tells whether goroutines beside the caller's run, or wait for their turn.
+func crowded() bool {
+	s := []metrics.Sample{{Name: "/sched/goroutines/runnable:goroutines"}, {Name: "/sched/goroutines/running:goroutines"}}
+	metrics.Read(s)
+	return s[0].Value.Uint64()+s[1].Value.Uint64() > 1
 }
 
 // queuesBusy tells whether a mail server has mail to look at or to try now. An
