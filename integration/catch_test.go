@@ -76,6 +76,7 @@ func TestCatchManual(t *testing.T) {
 		"Thank you.",
 		`"deleted": 1`,
 		`"deleted": 0`,
+		`"deleted": 0`,
 	}
 	if len(commands) != len(wants) {
 		t.Fatalf("%d commands: %q", len(commands), commands)
