@@ -2,13 +2,13 @@ package imap
 
 import (
 	"bytes"
-	"crypto/tls"
 	"strconv"
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
 
 	"postrider/internal/journey"
+	"postrider/internal/wire"
 )
 
 // Bounds of what one command adds to the journey.
@@ -32,8 +32,8 @@ func (s *session) recordBegin() {
 }
 
 func (s *session) recordTLS() {
-	if state := s.conn.TLS; state != nil && s.srv.o.Journey.Wants(journey.SessionTLS) {
-		s.record(journey.SessionTLS, journey.Attr{Key: "tls", Value: tls.VersionName(state.Version) + " " + tls.CipherSuiteName(state.CipherSuite)})
+	if s.conn.TLS != nil && s.srv.o.Journey.Wants(journey.SessionTLS) {
+		s.record(journey.SessionTLS, journey.Attr{Key: "tls", Value: wire.TLSName(s.conn.TLS)})
 	}
 }
 
@@ -91,19 +91,9 @@ func (s *session) recordLine(line, verb string) {
 	if !s.srv.o.Journey.Wants(journey.IMAPCommand) {
 		return
 	}
-	line = plain7(line)
+	line = journey.Plain(line)
 	s.srv.o.Journey.Record(journey.Event{Kind: journey.IMAPCommand, Session: s.conn.ID, Peer: s.conn.Peer(), Text: line,
 		Attrs: []journey.Attr{{Key: "verb", Value: verb}}})
-}
-
-// plain7 is a line without control characters.
-func plain7(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return '?'
-		}
-		return r
-	}, s)
 }
 
 // withoutLiterals writes in the place of each literal how long it is.
@@ -199,7 +189,7 @@ func (o *output) recordResponses(b []byte) {
 		if o.recorded++; o.recorded > maxRecordedLines {
 			return
 		}
-		line = journey.MaskReply(plain7(maskContent(line)))
+		line = journey.MaskReply(journey.Plain(maskContent(line)))
 		o.srv.o.Journey.Record(journey.Event{Kind: journey.IMAPReply, Session: o.conn.ID, Peer: o.conn.Peer(), Text: line})
 	})
 }
@@ -233,7 +223,7 @@ func maskContent(line string) string {
 func (s *session) noteClient(fields []string) {
 	for i := 0; i+1 < len(fields); i += 2 {
 		if strings.EqualFold(fields[i], "name") {
-			s.client = cutAt(plain7(fields[i+1]), maxClientName)
+			s.client = cutAt(journey.Plain(fields[i+1]), maxClientName)
 		}
 	}
 }

@@ -2,11 +2,11 @@ package pop3
 
 import (
 	"context"
-	"crypto/tls"
 	"strconv"
 	"strings"
 
 	"postrider/internal/journey"
+	"postrider/internal/wire"
 	"postrider/mailstore"
 )
 
@@ -24,14 +24,12 @@ func (s *session) recordBegin() {
 		return
 	}
 	s.record(journey.SessionBegin, "", journey.Attr{Key: "protocol", Value: "POP3"})
-	if s.conn.TLS != nil {
-		s.recordTLS()
-	}
+	s.recordTLS()
 }
 
 func (s *session) recordTLS() {
-	if state := s.conn.TLS; state != nil && s.srv.journey.Wants(journey.SessionTLS) {
-		s.record(journey.SessionTLS, "", journey.Attr{Key: "tls", Value: tls.VersionName(state.Version) + " " + tls.CipherSuiteName(state.CipherSuite)})
+	if s.conn.TLS != nil && s.srv.journey.Wants(journey.SessionTLS) {
+		s.record(journey.SessionTLS, "", journey.Attr{Key: "tls", Value: wire.TLSName(s.conn.TLS)})
 	}
 }
 
@@ -55,7 +53,7 @@ func (s *session) recordLine(line string, secret bool) {
 	}
 	text, verb := journey.MaskedLine, "AUTH"
 	if !secret {
-		text = strings.Map(printableOrNot, journey.MaskCommand(line))
+		text = journey.Plain(journey.MaskCommand(line))
 		verb, _, _ = strings.Cut(strings.ToUpper(text), " ")
 	}
 	s.verb, s.recorded = verb, 0
@@ -75,13 +73,6 @@ func (s *session) recordReply(line []byte) {
 
 // listened tells whether replies are to be recorded.
 func (s *session) listened() bool { return s.srv.journey.Wants(journey.POP3Reply) }
-
-func printableOrNot(r rune) rune {
-	if r < ' ' || r >= 0x7f && r < 0xa0 {
-		return '?'
-	}
-	return r
-}
 
 // recordContent tells that a message, or its top, was sent.
 func (s *session) recordContent(octets int64) {

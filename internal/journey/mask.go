@@ -3,6 +3,7 @@ package journey
 import (
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // masked stands for a secret.
@@ -47,6 +48,22 @@ func join(verb, arg string, more bool) string {
 		return verb + " " + arg + " " + masked
 	}
 	return verb + " " + arg
+}
+
+// Plain is a line that a peer sent, as a person may see it: a question mark stands
+// for each control character and for what is no UTF-8.
+func Plain(line string) string {
+	for i := range len(line) {
+		if c := line[i]; c < ' ' || c >= 0x7f {
+			return strings.Map(func(r rune) rune {
+				if r < ' ' || r >= 0x7f && r < 0xa0 || r == utf8.RuneError {
+					return '?'
+				}
+				return r
+			}, line)
+		}
+	}
+	return line
 }
 
 // MaskedLine is what is recorded of a line within a login.

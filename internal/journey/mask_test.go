@@ -56,3 +56,14 @@ func TestMaskHidesSecrets(t *testing.T) {
 		}
 	})
 }
+
+// TestPlain: what would write elsewhere on a terminal does not.
+func TestPlain(t *testing.T) {
+	for line, want := range map[string]string{
+		"250 2.0.0 ok": "250 2.0.0 ok", "crêpes": "crêpes", "a\x1b[2Jb\x7f": "a?[2Jb?", "a\u0085b": "a?b", "a\xffb": "a?b", "é\x00": "é?",
+	} {
+		if got := Plain(line); got != want {
+			t.Errorf("%q is %q, want %q", line, got, want)
+		}
+	}
+}

@@ -202,3 +202,11 @@ func unchanged(was, is os.FileInfo) bool {
 	return was != nil && os.SameFile(was, is) && was.Size() == is.Size() &&
 		was.ModTime().Equal(is.ModTime()) && was.Mode() == is.Mode()
 }
+
+// TLSName is the version and the cipher suite of a connection; "" without TLS.
+func TLSName(state *tls.ConnectionState) string {
+	if state == nil {
+		return ""
+	}
+	return tls.VersionName(state.Version) + " " + tls.CipherSuiteName(state.CipherSuite)
+}

@@ -59,26 +59,8 @@ func (s *session) heard(line []byte, last bool) {
 	if s.key.password != "" { // a peer may repeat it
 		text = strings.ReplaceAll(text, s.key.password, journey.MaskedLine)
 	}
-	s.c.o.Journey.Record(journey.Event{Kind: journey.DeliverReply, Message: s.message, Peer: s.peer, Text: printable(text),
+	s.c.o.Journey.Record(journey.Event{Kind: journey.DeliverReply, Message: s.message, Peer: s.peer, Text: journey.Plain(text),
 		Attrs: []journey.Attr{{Key: "verb", Value: verb}, {Key: "code", Value: text[:min(3, len(text))]}}})
-}
-
-// printable is a line that a peer sent, as a person may see it.
-func printable(line string) string {
-	plain := func(c byte) bool { return c >= ' ' && c < 0x7f }
-	for i := range len(line) {
-		if !plain(line[i]) {
-			var b bytes.Buffer
-			for _, r := range line {
-				if r < ' ' || r >= 0x7f && r < 0xa0 || r == 0xfffd {
-					r = '?'
-				}
-				b.WriteRune(r)
-			}
-			return b.String()
-		}
-	}
-	return line
 }
 
 // recordConnect tells of a try to connect that took until now.

@@ -2,11 +2,11 @@ package smtpd
 
 import (
 	"bytes"
-	"crypto/tls"
 	"strconv"
 	"strings"
 
 	"postrider/internal/journey"
+	"postrider/internal/wire"
 	"postrider/mta"
 )
 
@@ -53,15 +53,7 @@ func (s *session) recordEnd() {
 }
 
 func (s *session) recordTLS() {
-	s.record(journey.SessionTLS, journey.Attr{Key: "tls", Value: tlsName(s.conn.TLS)})
-}
-
-// tlsName is the version and cipher of a connection; "" without TLS.
-func tlsName(state *tls.ConnectionState) string {
-	if state == nil {
-		return ""
-	}
-	return tls.VersionName(state.Version) + " " + tls.CipherSuiteName(state.CipherSuite)
+	s.record(journey.SessionTLS, journey.Attr{Key: "tls", Value: wire.TLSName(s.conn.TLS)})
 }
 
 // recordLine records a command as it came; secret says that it is a part of a
@@ -185,7 +177,7 @@ func (s *session) recordAccepted(m *message) {
 	env := s.txn.env
 	attrs := make([]journey.Attr, 0, 12) // on the stack; more recipients than a few are rare
 	attrs = append(attrs, journey.Attr{Key: "from", Value: env.From.String()}, journey.Attr{Key: "message-id", Value: m.messageID()},
-		journey.Attr{Key: "protocol", Value: s.protocol(s.txn)}, journey.Attr{Key: "tls", Value: tlsName(s.conn.TLS)},
+		journey.Attr{Key: "protocol", Value: s.protocol(s.txn)}, journey.Attr{Key: "tls", Value: wire.TLSName(s.conn.TLS)},
 		journey.Attr{Key: "hello", Value: s.hello.name}, journey.Attr{Key: "login", Value: env.Client.Login},
 		journey.Attr{Key: "size", Value: strconv.FormatInt(m.size, 10)})
 	const most = 16 // named here; each has an event of its own
